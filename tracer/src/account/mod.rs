@@ -1,0 +1,1 @@
+//! Losses, and reconciliation with the kernel's own counters.

@@ -1,0 +1,1 @@
+//! Drains the ring buffer and turns kernel records into model events.

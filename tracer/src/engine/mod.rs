@@ -1,0 +1,1 @@
+//! Ties timeline, join and judge together: inputs in, verdicts out. Pure.

@@ -1,0 +1,1 @@
+//! Which log line belongs to which incident. Pure.

@@ -1,0 +1,1 @@
+//! Evidence to verdict. Pure and table-driven.

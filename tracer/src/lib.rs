@@ -1,0 +1,17 @@
+//! rstscope as a library: everything the binary does, in modules that tests can call.
+//!
+//! The way of the data is `probe` and `collect` (kernel) plus `nginx` (logs, configuration,
+//! processes) → `model` → `timeline` → `join` → `judge` → `output`.
+//! `model`, `timeline`, `join` and `judge` are pure: no I/O, no clock, no globals.
+
+pub mod account;
+pub mod cli;
+pub mod collect;
+pub mod engine;
+pub mod join;
+pub mod judge;
+pub mod model;
+pub mod nginx;
+pub mod output;
+pub mod probe;
+pub mod timeline;

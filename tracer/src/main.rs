@@ -1,0 +1,3 @@
+//! The `rstscope` binary: parse, run, exit code. Everything else lives in the library.
+
+fn main() {}

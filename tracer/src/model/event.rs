@@ -1,0 +1,125 @@
+//! One thing the kernel did, as a hook reported it.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mono, Packet, Side, Socket, TcpState};
+
+/// How a process ended, from `task_struct.exit_code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// Signal that killed the process; zero for an ordinary exit.
+    pub signal: u8,
+    /// Exit status; meaningful when `signal` is zero.
+    pub status: u8,
+    /// A core dump was written.
+    pub core_dumped: bool,
+}
+
+/// The task that ran when the hook fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Process id (tgid).
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// `comm` of the thread group leader.
+    pub comm: String,
+    /// The task acted itself: process context, holding the socket.
+    /// When false the task is whoever happened to run on that CPU, and means nothing.
+    pub is_actor: bool,
+    /// The task was exiting (`PF_EXITING`), and how.
+    pub exiting: Option<ExitStatus>,
+    /// The process is one of Nginx's.
+    pub is_nginx: bool,
+}
+
+/// Which queue of a listener was full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueKind {
+    /// Completed connections waiting for `accept()`.
+    Accept,
+    /// Half-open connections.
+    Syn,
+}
+
+/// A listener that had no room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overflow {
+    /// Listen address.
+    pub listener: SocketAddr,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// `sk_ack_backlog`: connections waiting.
+    pub queue: u32,
+    /// `sk_max_ack_backlog`: the limit (`min(backlog, somaxconn)`).
+    pub limit: u32,
+    /// Which queue.
+    pub queue_kind: QueueKind,
+    /// Packets dropped since the last event of this listener, this one included.
+    pub dropped: u32,
+    /// The client whose packet was dropped last.
+    pub client: Option<SocketAddr>,
+    /// The listener is Nginx's own (`Client`) or a local upstream's (`UpstreamPeer`).
+    pub side: Side,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum EventKind {
+    /// The kernel accepted a RST and killed the socket (`tcp_reset`). `packet` is the RST.
+    ResetReceived,
+    /// The kernel sent a RST (`tcp_send_active_reset`, `tcp_v4_send_reset`).
+    /// `packet` is the segment it answers, `None` for an active reset.
+    ResetSent {
+        /// The kernel's name without prefix, for example `TCP_ABORT_ON_CLOSE`; `None` on kernels without one.
+        reason: Option<String>,
+        /// The tuple had been killed by a received RST shortly before.
+        after_reset: Option<Mono>,
+        /// Local and remote address, when there is no full socket to tell them.
+        local: SocketAddr,
+        /// See `local`.
+        remote: SocketAddr,
+    },
+    /// A RST for a living connection arrived and was refused (out of window, challenge ACK). `packet` is the RST.
+    ResetRefused {
+        /// The kernel's drop reason without prefix.
+        reason: String,
+        /// Local address of the connection.
+        local: SocketAddr,
+        /// Remote address of the connection.
+        remote: SocketAddr,
+    },
+    /// A connection ended in a way that healthy traffic does not: an error, an unanswered request,
+    /// unacknowledged data, a dying owner.
+    Closed {
+        /// State before.
+        old: TcpState,
+        /// State after.
+        new: TcpState,
+    },
+    /// A listener dropped a connection.
+    ListenOverflow(Overflow),
+    /// A process that Nginx or an upstream runs in ended. `task` is that process.
+    ProcessExit,
+    /// The OOM killer chose a process. `task` is the victim.
+    OomVictim,
+}
+
+/// One event. Never changed after it was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Kernel time.
+    pub time: Mono,
+    /// What happened.
+    pub kind: EventKind,
+    /// The socket concerned, when there was a full one.
+    pub socket: Option<Socket>,
+    /// The packet concerned, when a hook saw it.
+    pub packet: Option<Packet>,
+    /// The task that ran.
+    pub task: Task,
+}

@@ -1,0 +1,89 @@
+//! Facts about the host, its processes and Nginx's configuration, gathered at the edge and handed to the judge.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// State of one kernel hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookState {
+    /// Name of the hook, for example `tcp_receive_reset`.
+    pub name: String,
+    /// It is attached.
+    pub running: bool,
+    /// Why it is not running, in the kernel's words as far as they help.
+    pub problem: Option<String>,
+    /// The evidence lost while it does not run.
+    pub lost_evidence: String,
+}
+
+/// Events lost so far, per hand-over. Counters only grow.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Losses {
+    /// Hand-over (a hook's name for a full ring, `channel`, `log`, …) to number lost.
+    pub by_handover: BTreeMap<String, u64>,
+}
+
+impl Losses {
+    /// Everything lost.
+    pub fn total(&self) -> u64 {
+        self.by_handover.values().sum()
+    }
+}
+
+/// Facts about a process, read from `/proc` while it lived.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ProcessFacts {
+    /// Process id.
+    pub pid: u32,
+    /// Executable path.
+    pub exe: Option<String>,
+    /// Container id, from the cgroup path.
+    pub container: Option<String>,
+    /// systemd unit, from the cgroup path.
+    pub unit: Option<String>,
+}
+
+/// What the judge wants to know of Nginx's configuration. `None` means: not found, the default holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NginxConfig {
+    /// `proxy_connect_timeout` values seen, milliseconds.
+    pub connect_timeouts_ms: Vec<u64>,
+    /// `proxy_read_timeout` values seen, milliseconds.
+    pub read_timeouts_ms: Vec<u64>,
+    /// `keepalive_timeout` of upstream groups, milliseconds.
+    pub upstream_keepalive_timeouts_ms: Vec<u64>,
+    /// `reset_timedout_connection on` stands somewhere.
+    pub reset_timedout_connection: bool,
+    /// `lingering_close off` stands somewhere.
+    pub lingering_close_off: bool,
+    /// Upstream addresses named in the configuration.
+    pub upstreams: Vec<SocketAddr>,
+    /// Listen addresses, with the `backlog` where one is set.
+    pub listeners: Vec<(SocketAddr, Option<u32>)>,
+    /// Files or directives that could not be read.
+    pub problems: Vec<String>,
+}
+
+/// What is known of the observing host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Host name.
+    pub host: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Hooks and what is lost without those that do not run.
+    pub hooks: Vec<HookState>,
+    /// Addresses of this host, of every namespace looked at.
+    pub local_addresses: Vec<std::net::IpAddr>,
+    /// Nginx's configuration.
+    pub nginx: NginxConfig,
+}
+
+impl HostFacts {
+    /// Whether the named hook runs.
+    pub fn has_hook(&self, name: &str) -> bool {
+        self.hooks.iter().any(|hook| hook.name == name && hook.running)
+    }
+}

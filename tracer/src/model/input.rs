@@ -1,0 +1,23 @@
+//! Everything that can reach the engine, in one type. A recording is a list of these.
+
+use serde::Serialize;
+
+use super::{Clock, Event, HostFacts, LogRecord, Losses, ProcessFacts};
+
+/// One input of the engine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "input")]
+pub enum Input {
+    /// The kernel reported something.
+    Event(Box<Event>),
+    /// A line of error.log.
+    Log(Box<LogRecord>),
+    /// The host, its hooks or Nginx's configuration are (now) like this.
+    Host(Box<HostFacts>),
+    /// A process is like this.
+    Process(ProcessFacts),
+    /// Losses so far.
+    Losses(Losses),
+    /// The clocks are this far apart.
+    Clock(Clock),
+}

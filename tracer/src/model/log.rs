@@ -1,0 +1,99 @@
+//! One line of Nginx's error.log, read.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mono, Utc};
+
+/// Severity of a line, most severe first (`src/core/ngx_log.h`).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are Nginx's")]
+pub enum Level {
+    Emerg,
+    Alert,
+    Crit,
+    Error,
+    Warn,
+    Notice,
+    Info,
+    Debug,
+}
+
+/// Whose socket a line speaks of. Level and message decide, not the `while …` phrase (`ngx_connection_error`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSide {
+    /// The accepted connection.
+    Client,
+    /// The connection to an upstream.
+    Upstream,
+    /// No connection of a request.
+    None,
+}
+
+/// What a line says, as a slug. The catalogue stands in `nginx::catalogue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageKind(pub &'static str);
+
+/// One line of error.log. What could not be read is `None`, and `problems` says why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogRecord {
+    /// File the line came from; empty for standard input.
+    pub file: String,
+    /// Byte offset of the line in that file.
+    pub offset: u64,
+    /// When the bytes appeared, for a followed file; `None` for a file read after the fact.
+    pub arrival: Option<Mono>,
+    /// The printed time, local time of the Nginx process, one-second resolution.
+    pub time: Option<Utc>,
+    /// Severity.
+    pub level: Option<Level>,
+    /// Process id of the worker, in its own pid namespace.
+    pub pid: Option<u32>,
+    /// Thread id.
+    pub tid: Option<u32>,
+    /// `*N`: the connection number of the client connection.
+    pub connection: Option<u64>,
+    /// What the line says.
+    pub kind: MessageKind,
+    /// Whose socket it speaks of.
+    pub side: LogSide,
+    /// The failing call, for example `recv`, `connect`.
+    pub call: Option<String>,
+    /// The errno, Linux numbering.
+    pub errno: Option<i32>,
+    /// Message without errno and tail.
+    pub message: String,
+    /// Text after ` while `.
+    pub action: Option<String>,
+    /// `client:` without a port.
+    pub client: Option<String>,
+    /// `server:`.
+    pub server: Option<String>,
+    /// The request line.
+    pub request: Option<String>,
+    /// `subrequest:`.
+    pub subrequest: Option<String>,
+    /// The upstream without scheme and URI: `addr:port`, a group name, or `unix:/path`.
+    pub upstream: Option<String>,
+    /// The upstream as printed.
+    pub upstream_url: Option<String>,
+    /// `host:`.
+    pub host: Option<String>,
+    /// `referrer:`.
+    pub referrer: Option<String>,
+    /// What was wrong with the line.
+    pub problems: Vec<String>,
+}
+
+impl LogRecord {
+    /// The upstream as a socket address, when it is one.
+    pub fn upstream_addr(&self) -> Option<SocketAddr> {
+        self.upstream.as_deref()?.parse().ok()
+    }
+}

@@ -1,0 +1,22 @@
+//! Plain data: what was seen, what was concluded. Depends on nothing and does no I/O.
+//!
+//! Everything here is serialisable, so that a recorded stream of [`Input`]s gives the same
+//! verdicts on any machine, without root.
+
+pub mod event;
+pub mod facts;
+pub mod input;
+pub mod log;
+pub mod packet;
+pub mod socket;
+pub mod time;
+pub mod verdict;
+
+pub use event::{Event, EventKind, ExitStatus, Overflow, QueueKind, Task};
+pub use facts::{HookState, HostFacts, Losses, NginxConfig, ProcessFacts};
+pub use input::Input;
+pub use log::{Level, LogRecord, LogSide, MessageKind};
+pub use packet::{Packet, TcpFlags, Timestamps};
+pub use socket::{Baseline, BaselineSource, PeerHistory, Side, Socket, TcpState};
+pub use time::{Clock, Mono, Utc};
+pub use verdict::Verdict;

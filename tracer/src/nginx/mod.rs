@@ -1,0 +1,1 @@
+//! Everything that is read from Nginx: log lines, files, processes, configuration.

@@ -1,0 +1,1 @@
+//! Views of the verdict: text, NDJSON, summary.

@@ -1,0 +1,1 @@
+//! One bounded record per connection and listener, fed by events.

@@ -1,0 +1,3 @@
+//! Set-up, checks, lab and packaging: what cargo alone cannot do.
+
+fn main() {}
