@@ -2,7 +2,9 @@
 //!
 //! This file only names the sub-commands; each lives in a module of its own.
 
+mod lab;
 mod out;
+mod peer;
 mod project;
 mod setup;
 mod shell;
@@ -21,11 +23,18 @@ struct Options {
 enum Task {
     /// Install what building, checking and the lab need (Debian 12).
     Setup(setup::Options),
+    /// Produce faults of known origin and compare the tracer's verdicts with them (root).
+    Lab(lab::Options),
+    /// One end of the lab's connections.
+    #[command(hide = true)]
+    Peer,
 }
 
 fn main() -> ExitCode {
     let done = match Options::parse().task {
         Task::Setup(options) => setup::run(&options),
+        Task::Lab(options) => lab::run(&options),
+        Task::Peer => peer::run(),
     };
     match done {
         Ok(code) => code,
