@@ -130,6 +130,16 @@ pub struct Peer {
     pub pad: [u8; 7],
 }
 
+/// When a thread gave up an upstream connection.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct GivenUp {
+    /// `bpf_ktime_get_ns`.
+    pub time_ns: u64,
+    /// `bpf_jiffies64`, to compare with the time stamps of sockets.
+    pub jiffies: u64,
+}
+
 /// A listener and which of its queues.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

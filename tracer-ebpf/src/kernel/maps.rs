@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use rstscope_ebpf::abi::{
-    COUNTERS, Conn, Counter, Endpoint, HOOKS, Header, Hook, ListenAddress, ListenPort, OverflowKey,
+    COUNTERS, Conn, Counter, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, OverflowKey,
     OverflowState, Peer, PeerKey, Tombstone, Tuple,
 };
 
@@ -31,9 +31,9 @@ pub static ENDPOINTS: LruHashMap<Endpoint, u8> = LruHashMap::with_max_entries(4_
 #[map]
 pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(4_096, 0);
 
-/// Upstream connection that a thread has just closed without an answer: thread id to time.
+/// When a thread gave up an upstream connection without an answer, by thread id.
 #[map]
-pub static FOLLOW: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1_024, 0);
+pub static FOLLOW: LruHashMap<u32, GivenUp> = LruHashMap::with_max_entries(1_024, 0);
 
 /// Overflows of a listener since its last record.
 #[map]

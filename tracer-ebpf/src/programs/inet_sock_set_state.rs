@@ -8,7 +8,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use rstscope_ebpf::abi::{Conn, Counter, Hook, Kind, Peer, PeerKey, side};
+use rstscope_ebpf::abi::{Conn, Counter, GivenUp, Hook, Kind, Peer, PeerKey, side};
 
 use crate::kernel::globals::offset;
 use crate::kernel::maps::{CONNS, FOLLOW, PEERS, count};
@@ -150,7 +150,8 @@ fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool
 /// Whether healthy traffic never ends like this.
 #[inline(always)]
 fn suspicious(sk: Kernel, side: u8, old: u8, new: u8, error: u32, killed: bool, conn: Option<&Conn>) -> bool {
-    if killed {
+    let was_open = old == state::ESTABLISHED || old == state::CLOSE_WAIT;
+    if killed && was_open {
         return true;
     }
     let Some(conn) = conn else { return false };
@@ -160,7 +161,7 @@ fn suspicious(sk: Kernel, side: u8, old: u8, new: u8, error: u32, killed: bool, 
     if new == state::CLOSE && (error != 0 || old == state::SYN_SENT) {
         return true;
     }
-    if new == state::CLOSE && old != state::ESTABLISHED && old != state::CLOSE_WAIT {
+    if new == state::CLOSE && !was_open {
         return false; // The ordinary end of a connection that was closed before.
     }
     if read::<u8>(sk, offset!(retransmits)) > 0 {
@@ -168,7 +169,7 @@ fn suspicious(sk: Kernel, side: u8, old: u8, new: u8, error: u32, killed: bool, 
     }
     match side {
         side::UPSTREAM => unanswered(sk) && remember_thread(),
-        side::CLIENT => new == state::LAST_ACK && follows_upstream(),
+        side::CLIENT => new == state::LAST_ACK && follows_upstream(sk),
         _ => false,
     }
 }
@@ -195,15 +196,20 @@ fn unanswered(sk: Kernel) -> bool {
 /// Remembers that this thread has just given up an upstream connection.
 #[inline(always)]
 fn remember_thread() -> bool {
-    // SAFETY: a helper without arguments.
-    let _lru_makes_room = FOLLOW.insert(task::current_tid(), unsafe { bpf_ktime_get_ns() }, 0);
+    // SAFETY: helpers without arguments.
+    let now = unsafe { GivenUp { time_ns: bpf_ktime_get_ns(), jiffies: bpf_jiffies64() } };
+    let _lru_makes_room = FOLLOW.insert(task::current_tid(), now, 0);
     true
 }
 
-/// This thread has just given up an upstream connection: the client that it closes now had gone away.
+/// This thread has just given up an upstream connection, and closes a client connection to which it has
+/// sent nothing since (a 504 would be such a thing): the client had gone away.
 #[inline(always)]
-fn follows_upstream() -> bool {
+fn follows_upstream(sk: Kernel) -> bool {
     // SAFETY: the value is copied at once; the helper takes no arguments.
-    let (then, now) = unsafe { (FOLLOW.get(task::current_tid()).copied(), bpf_ktime_get_ns()) };
-    then.is_some_and(|then| now.wrapping_sub(then) <= FOLLOW_NS)
+    let (given_up, now) = unsafe { (FOLLOW.get(task::current_tid()).copied(), bpf_ktime_get_ns()) };
+    let Some(given_up) = given_up else { return false };
+    let sent = read::<u32>(sk, offset!(lsndtime));
+    let silent = (sent.wrapping_sub(given_up.jiffies as u32) as i32) < 0;
+    silent && now.wrapping_sub(given_up.time_ns) <= FOLLOW_NS
 }

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod drain;
 pub mod headers;
 pub mod jiffies;
+pub mod sock_diag;
 
 pub use decode::Decoder;
 pub use drain::{Drain, DrainCounters};
