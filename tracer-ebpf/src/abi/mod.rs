@@ -42,20 +42,35 @@ pub const HOOKS: u32 = 13;
 pub enum Counter {
     /// Records put into the ring buffer.
     RingRecords = 0,
-    /// RSTs accepted on any TCP socket of the observed namespaces.
-    ResetsReceived = 1,
-    /// RSTs sent by the TCP stack in the observed namespaces.
-    ResetsSent = 2,
-    /// Segments retransmitted in the observed namespaces, as `TcpRetransSegs` counts them.
-    Retransmits = 3,
     /// Packets dropped by full listeners of Nginx.
-    Overflows = 4,
+    Overflows = 1,
     /// Connections of Nginx followed.
-    Connections = 5,
+    Connections = 2,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 6;
+pub const COUNTERS: u32 = 3;
+
+/// What is counted of every TCP socket in the namespaces that Nginx lives in, to be held against the
+/// kernel's own counters of the same namespace.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetnsCounts {
+    /// RSTs sent by the TCP stack (`TcpOutRsts`).
+    pub resets_sent: u64,
+    /// RSTs accepted.
+    pub resets_received: u64,
+    /// Connections that left ESTABLISHED or CLOSE_WAIT for CLOSE (`TcpEstabResets`).
+    pub established_resets: u64,
+    /// Segments retransmitted (`TcpRetransSegs`).
+    pub retransmits: u64,
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: a `repr(C)` struct of `u64` only, no padding, every bit pattern valid.
+    unsafe impl aya::Pod for super::NetnsCounts {}
+}
 
 /// Kinds of record (`Record::kind`).
 #[repr(u8)]

@@ -1,10 +1,10 @@
 //! The maps. Everything unbounded is an LRU: full means that the oldest entry goes, not that a new one is refused.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    COUNTERS, Conn, Counter, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, OverflowKey,
-    OverflowState, Peer, PeerKey, Tombstone, Tuple,
+    COUNTERS, Conn, Counter, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, NetnsCounts,
+    OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.
@@ -66,6 +66,17 @@ pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
 /// Counters, see `abi::Counter`.
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Counters per network namespace; user space puts in the namespaces to count.
+#[map]
+pub static NETNS_COUNTS: PerCpuHashMap<u32, NetnsCounts> = PerCpuHashMap::with_max_entries(256, 0);
+
+/// The counters of a namespace on this CPU, if it is one to count.
+#[inline(always)]
+pub fn netns_counts(netns: u32) -> Option<&'static mut NetnsCounts> {
+    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+    NETNS_COUNTS.get_ptr_mut(netns).map(|counts| unsafe { &mut *counts })
+}
 
 /// Adds to a counter of this CPU.
 #[inline(always)]

@@ -11,7 +11,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use rstscope_ebpf::abi::{Conn, Counter, GivenUp, Hook, Kind, Peer, PeerKey, side};
 
 use crate::kernel::globals::offset;
-use crate::kernel::maps::{CONNS, FOLLOW, PEERS, count};
+use crate::kernel::maps::{CONNS, FOLLOW, PEERS, count, netns_counts};
 use crate::kernel::read::{Kernel, read};
 use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, task};
@@ -111,8 +111,25 @@ fn connected(sk: Kernel) {
     }
 }
 
+/// `tcp_set_state` counts the same way.
+#[inline(always)]
+fn count_established_reset(sk: Kernel, old: u8, new: u8) {
+    if new == state::CLOSE && is_open(old) {
+        if let Some(counts) = netns_counts(netns(sk)) {
+            counts.established_resets += 1;
+        }
+    }
+}
+
+/// The local end was not closed yet.
+#[inline(always)]
+fn is_open(state: u8) -> bool {
+    state == state::ESTABLISHED || state == state::CLOSE_WAIT
+}
+
 #[inline(always)]
 fn closing(sk: Kernel, old: u8, new: u8) {
+    count_established_reset(sk, old, new);
     let conn = sides::conn(cookie(sk));
     let exiting = task::current_is_exiting();
     if conn.is_none() && !exiting {
@@ -150,8 +167,7 @@ fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool
 /// Whether healthy traffic never ends like this.
 #[inline(always)]
 fn suspicious(sk: Kernel, side: u8, old: u8, new: u8, error: u32, killed: bool, conn: Option<&Conn>) -> bool {
-    let was_open = old == state::ESTABLISHED || old == state::CLOSE_WAIT;
-    if killed && was_open {
+    if killed && is_open(old) {
         return true;
     }
     let Some(conn) = conn else { return false };
@@ -161,7 +177,7 @@ fn suspicious(sk: Kernel, side: u8, old: u8, new: u8, error: u32, killed: bool, 
     if new == state::CLOSE && (error != 0 || old == state::SYN_SENT) {
         return true;
     }
-    if new == state::CLOSE && !was_open {
+    if new == state::CLOSE && !is_open(old) {
         return false; // The ordinary end of a connection that was closed before.
     }
     if read::<u8>(sk, offset!(retransmits)) > 0 {

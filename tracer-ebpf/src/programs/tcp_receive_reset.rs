@@ -6,11 +6,11 @@
 
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use rstscope_ebpf::abi::{Counter, Hook, Kind, Tombstone, Tuple, side};
+use rstscope_ebpf::abi::{Hook, Kind, Tombstone, Tuple, side};
 
-use crate::kernel::maps::{RESETS, TOMBSTONES, count};
+use crate::kernel::maps::{RESETS, TOMBSTONES, netns_counts};
 use crate::kernel::read::Kernel;
-use crate::kernel::sock::{Identity, identity, netns_wanted, snapshot};
+use crate::kernel::sock::{Identity, identity, snapshot};
 use crate::kernel::{emit, side as sides, task};
 
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
@@ -22,8 +22,8 @@ fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn received(sk: Kernel) {
     let Some(id) = identity(sk) else { return };
-    if netns_wanted(id.netns) {
-        count(Counter::ResetsReceived, 1);
+    if let Some(counts) = netns_counts(id.netns) {
+        counts.resets_received += 1;
     }
     let conn = sides::conn(id.cookie);
     let side = sides::of(&id, conn.as_deref());

@@ -5,17 +5,16 @@
 
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use rstscope_ebpf::abi::Counter;
 
 use crate::kernel::globals::offset;
-use crate::kernel::maps::count;
+use crate::kernel::maps::netns_counts;
 use crate::kernel::read::{Kernel, read};
-use crate::kernel::sock::{netns, netns_wanted};
+use crate::kernel::sock::netns;
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
-    if netns_wanted(netns(ctx.arg(0))) {
-        count(Counter::Retransmits, segments(ctx.arg(1)));
+    if let Some(counts) = netns_counts(netns(ctx.arg(0))) {
+        counts.retransmits += segments(ctx.arg(1));
     }
     0
 }

@@ -7,12 +7,12 @@
 
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use rstscope_ebpf::abi::{Counter, Hook, Kind, Record, Tombstone, Tuple, side};
+use rstscope_ebpf::abi::{Hook, Kind, Record, Tombstone, Tuple, side};
 
 use crate::kernel::globals::{config, offset};
-use crate::kernel::maps::{TOMBSTONES, count};
+use crate::kernel::maps::{TOMBSTONES, netns_counts};
 use crate::kernel::read::{Kernel, read, read_pointer};
-use crate::kernel::sock::{Identity, addresses, identity, is_full, netns_wanted, owned, snapshot, state};
+use crate::kernel::sock::{Identity, addresses, identity, is_full, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, skb, task};
 
 #[raw_tracepoint(tracepoint = "tcp_send_reset")]
@@ -30,15 +30,20 @@ fn sent(sk: Kernel, trigger: Kernel, reason: u32) {
         return;
     }
     let Some(id) = identity(sk) else { return };
-    if netns_wanted(id.netns) {
-        count(Counter::ResetsSent, 1);
-    }
+    count_sent(id.netns);
     if id.state == state::LISTEN && !trigger.is_null() {
         // The listener answered for a connection that it does not know: the tuple is the packet's.
         without_socket(id.netns, trigger, reason);
         return;
     }
     with_socket(sk, &id, trigger, reason);
+}
+
+#[inline(always)]
+fn count_sent(netns: u32) {
+    if let Some(counts) = netns_counts(netns) {
+        counts.resets_sent += 1;
+    }
 }
 
 #[inline(always)]
@@ -71,8 +76,8 @@ fn without_socket(netns_of_listener: u32, trigger: Kernel, reason: u32) {
     }
     let Some(mut id) = skb::headers(trigger).receiver() else { return };
     id.netns = if netns_of_listener == 0 { packet_netns(trigger) } else { netns_of_listener };
-    if netns_of_listener == 0 && netns_wanted(id.netns) {
-        count(Counter::ResetsSent, 1);
+    if netns_of_listener == 0 {
+        count_sent(id.netns);
     }
     let stone = tombstone(&id);
     let side = stone.map_or_else(|| sides::of_tuple(&id), |stone| stone.side);

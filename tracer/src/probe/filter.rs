@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use aya::maps::{HashMap, MapData};
-use rstscope_ebpf::abi::{Conn, Endpoint, ListenAddress, ListenPort, OverflowKey, OverflowState, side};
+use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use rstscope_ebpf::abi::{
+    Conn, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, side,
+};
 
 use super::load::{Probe, ProbeError};
 use crate::model::Side;
@@ -76,6 +78,23 @@ impl Probe {
         let mut map = self.hash::<Endpoint, u8>(name)?;
         for address in addresses {
             put(&mut map, name, Endpoint { addr: bytes(address.ip()), port: address.port(), pad: 0 }, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Counts every TCP socket of these namespaces from now on, see `Probe::netns_counts`.
+    pub fn count_namespaces(&mut self, namespaces: &[u32]) -> Result<(), ProbeError> {
+        let name = "NETNS_COUNTS";
+        let error = |source| ProbeError::Map { name, source };
+        let cpus = aya::util::nr_cpus().map_err(|(_, error_)| error(MapError::IoError(error_)))?;
+        let map = self.ebpf.map_mut(name).ok_or(ProbeError::NoMap(name))?;
+        let mut map = PerCpuHashMap::<_, u32, NetnsCounts>::try_from(map).map_err(error)?;
+        for netns in namespaces {
+            if map.get(netns, 0).is_err() {
+                let zero = PerCpuValues::try_from(vec![NetnsCounts::default(); cpus]);
+                map.insert(netns, zero.map_err(|error_| error(MapError::IoError(error_)))?, 0)
+                    .map_err(error)?;
+            }
         }
         Ok(())
     }

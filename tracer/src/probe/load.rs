@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
-use rstscope_ebpf::abi::{Config, Counter, MISSING, Offsets};
+use rstscope_ebpf::abi::{Config, Counter, MISSING, NetnsCounts, Offsets};
 use thiserror::Error;
 
 use super::btf::{BtfError, KernelTypes};
@@ -119,6 +119,16 @@ impl Probe {
         Ok(losses)
     }
 
+    /// Counts of the namespaces given to `filter::count_namespaces`, all CPUs and namespaces added up.
+    pub fn netns_counts(&self) -> Result<NetnsCounts, ProbeError> {
+        let name = "NETNS_COUNTS";
+        let map = self.ebpf.map(name).ok_or(ProbeError::NoMap(name))?;
+        let map = PerCpuHashMap::<_, u32, NetnsCounts>::try_from(map);
+        let map = map.map_err(|source| ProbeError::Map { name, source })?;
+        let values = map.iter().filter_map(Result::ok).flat_map(|(_, values)| values.to_vec());
+        Ok(values.fold(NetnsCounts::default(), add))
+    }
+
     /// One of the kernel side's counters.
     pub fn count(&self, counter: Counter) -> Result<u64, ProbeError> {
         self.per_cpu("COUNTS", counter as u32)
@@ -129,6 +139,15 @@ impl Probe {
         let error = |source| ProbeError::Map { name, source };
         let values = PerCpuArray::<_, u64>::try_from(map).map_err(error)?;
         Ok(values.get(&index, 0).map_err(error)?.iter().sum())
+    }
+}
+
+fn add(one: NetnsCounts, other: NetnsCounts) -> NetnsCounts {
+    NetnsCounts {
+        resets_sent: one.resets_sent + other.resets_sent,
+        resets_received: one.resets_received + other.resets_received,
+        established_resets: one.established_resets + other.established_resets,
+        retransmits: one.retransmits + other.retransmits,
     }
 }
 
