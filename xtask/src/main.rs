@@ -2,12 +2,14 @@
 //!
 //! This file only names the sub-commands; each lives in a module of its own.
 
+mod demo;
 mod lab;
 mod out;
 mod peer;
 mod project;
 mod setup;
 mod shell;
+mod suite;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -25,6 +27,10 @@ enum Task {
     Setup(setup::Options),
     /// Produce faults of known origin and compare the tracer's verdicts with them (root).
     Lab(lab::Options),
+    /// Set up, build, and show one fault after the other with the tracer's verdicts (root).
+    Demo(demo::Options),
+    /// Format, lints, unit tests, tidiness, schema and lab; the last line is the count.
+    Test(suite::Options),
     /// One end of the lab's connections.
     #[command(hide = true)]
     Peer,
@@ -34,6 +40,8 @@ fn main() -> ExitCode {
     let done = match Options::parse().task {
         Task::Setup(options) => setup::run(&options),
         Task::Lab(options) => lab::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => suite::run(&options),
         Task::Peer => peer::run(),
     };
     match done {

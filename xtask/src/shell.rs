@@ -2,6 +2,7 @@
 //!
 //! No shell is involved, so nothing is quoted or expanded.
 
+use crate::project;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,24 @@ fn cargo_home() -> Option<PathBuf> {
     std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+}
+
+/// Cargo of the pinned toolchain where rustup has it, and the one that runs us otherwise; at the project's root,
+/// with cargo's own programs on `PATH`, where the build looks for the linker.
+pub fn cargo() -> Command {
+    let shim = find("cargo").filter(|_| find("rustup").is_some());
+    let ours = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(shim.clone().map_or(ours, PathBuf::into_os_string));
+    if shim.is_some() {
+        command.env("RUSTUP_TOOLCHAIN", project::EBPF_TOOLCHAIN);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(cargo_home().map(|home| home.join("bin")));
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
+    command.current_dir(project::root());
+    command
 }
 
 /// Are we root?
@@ -75,6 +94,7 @@ pub fn read(command: &mut Command) -> Result<String> {
 pub fn show(command: &Command) -> String {
     let environment = command
         .get_envs()
+        .filter(|(name, _)| *name != "PATH")
         .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy())));
     let words = std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy);
     environment.chain(words.map(std::borrow::Cow::into_owned)).collect::<Vec<_>>().join(" ")

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// From the end of the last scenario until every expected record must be there.
-const PATIENCE: Duration = Duration::from_secs(12);
+pub const PATIENCE: Duration = Duration::from_secs(12);
 /// From the end of a driver until its log line must be there.
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -183,7 +183,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, keep: bool) -
     let (records, stats) = collect(&plan, &played, tracer)?;
     if keep {
         crate::say!("kept until Ctrl-C: {} and its namespaces", bench.nginx.folder().display());
-        drop(wait::pass(Duration::from_secs(86_400)));
+        drop(wait::pass(Duration::from_hours(24)));
     }
     Ok(rows(&plan, played, &records, &stats, schema))
 }
@@ -196,13 +196,17 @@ fn row(seat: &Seat, findings: Vec<Finding>, troubles: Vec<String>) -> Row {
     Row { name: seat.scenario.name, family: seat.family, level: seat.level, findings, troubles }
 }
 
+/// Is there a record for everything this scenario expects?
+pub fn is_complete(seat: &Seat, truth: &Truth, records: &[Value]) -> bool {
+    let ours: Vec<&Value> = records.iter().filter(|record| judge::concerns(record, seat)).collect();
+    judge::compare(seat, truth, &ours).iter().all(|found| found.party != "none")
+}
+
 /// Waits until every expected record is there, ends the tracer, and gives all it wrote.
 fn collect(plan: &Plan, played: &[(Truth, Vec<String>)], tracer: Tracer) -> Result<(Vec<Value>, Value)> {
     let complete = |records: &[Value]| {
-        plan.seats.iter().zip(played).all(|(seat, (truth, troubles))| {
-            let ours: Vec<&Value> = records.iter().filter(|record| judge::concerns(record, seat)).collect();
-            !troubles.is_empty() || judge::compare(seat, truth, &ours).iter().all(|found| found.party != "none")
-        })
+        let mut results = plan.seats.iter().zip(played);
+        results.all(|(seat, (truth, troubles))| !troubles.is_empty() || is_complete(seat, truth, records))
     };
     // A record that does not come is a finding of its scenario, not an error of the bench.
     drop(wait::until("every expected record", PATIENCE, || {
@@ -213,7 +217,8 @@ fn collect(plan: &Plan, played: &[(Truth, Vec<String>)], tracer: Tracer) -> Resu
     Ok((tracer::read_records(&file)?, stats))
 }
 
-fn rows(
+/// Compares everything that was played with everything that was recorded.
+pub fn rows(
     plan: &Plan,
     played: Vec<(Truth, Vec<String>)>,
     records: &[Value],

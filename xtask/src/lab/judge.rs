@@ -201,6 +201,7 @@ fn sender(truth: &Truth, got: &Value, record: &Value) -> Option<String> {
     let (pid, comm) = truth.sender.as_ref()?;
     let in_reset = got["pid"].as_u64() == Some(u64::from(*pid)) && text(&got["comm"]) == comm;
     let evidence = record["evidence"].to_string();
-    let in_evidence = got.is_null() && evidence.contains(&pid.to_string()) && evidence.contains(comm.as_str());
+    let in_evidence =
+        got.is_null() && evidence.contains(&pid.to_string()) && evidence.contains(comm.as_str());
     (!in_reset && !in_evidence).then(|| format!("reset.sender is {got}, not {comm} ({pid})"))
 }

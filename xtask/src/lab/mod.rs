@@ -3,8 +3,8 @@
 //! Benches run side by side, each with its own network, Nginx and tracer; each plays its share of the
 //! scenarios. Nothing leaves the namespaces, and nothing is left behind.
 
-pub mod bench;
-pub mod cleanup;
+mod bench;
+mod cleanup;
 mod judge;
 mod kernel;
 mod net;
@@ -12,11 +12,12 @@ mod nginx;
 mod program;
 mod puppet;
 mod report;
-pub mod scenario;
-pub mod scenarios;
+mod scenario;
+mod scenarios;
 pub mod schema;
 mod stage;
-pub mod tracer;
+pub mod tour;
+mod tracer;
 mod wait;
 
 use crate::{project, setup, shell};
@@ -25,12 +26,15 @@ use bench::{Plan, Row, Seat};
 use nginx::Level;
 use schema::Schema;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use tracer::Setup;
 
+/// Benches at the same time, unless told otherwise.
+const JOBS: usize = 4;
+
 /// Options of `lab`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 pub struct Options {
     /// Only scenarios whose name contains this; `*` stands for anything.
     #[arg(long, value_name = "PATTERN")]
@@ -42,7 +46,7 @@ pub struct Options {
     #[arg(long)]
     keep: bool,
     /// Benches at the same time.
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = JOBS)]
     jobs: usize,
     /// Only this level of the error log.
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "info"])]
@@ -75,28 +79,25 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Everything, four benches at a time; gives one row per scenario, family and level.
-pub fn play_all() -> Result<Vec<Row>> {
-    let options = Options {
-        scenario: None,
-        json: false,
-        keep: false,
-        jobs: 4,
-        level: None,
-        no_tracer: false,
-        binary: None,
-        list: false,
-    };
-    let rows = play(&options)?;
+/// Everything, as the test command runs it; gives how many passed and failed.
+pub fn test() -> Result<(usize, usize)> {
+    let rows = play(&Options { jobs: JOBS, ..Options::default() })?;
     report::print(&rows);
-    Ok(rows)
+    let failed = rows.iter().filter(|row| !row.passed()).count();
+    Ok((rows.len() - failed, failed))
+}
+
+/// How many results `test` would give.
+pub fn count() -> usize {
+    [Level::Error, Level::Info].into_iter().map(|level| seats("*", level).count()).sum()
 }
 
 fn play(options: &Options) -> Result<Vec<Row>> {
     if !shell::is_root() {
-        bail!("the lab lays network namespaces and needs root");
+        bail!(
+            "the lab lays network namespaces: run it as root, for example `sudo -E env PATH=$PATH cargo xtask lab`"
+        );
     }
-    setup::ensure(true)?;
     let setup = if options.no_tracer { None } else { Some(tracer_setup(options.binary.clone())?) };
     let schema = Schema::load()?;
     cleanup::prepare();
@@ -106,7 +107,7 @@ fn play(options: &Options) -> Result<Vec<Row>> {
 }
 
 /// The tracer is built unless one is given.
-pub fn tracer_setup(binary: Option<PathBuf>) -> Result<Setup> {
+fn tracer_setup(binary: Option<PathBuf>) -> Result<Setup> {
     let binary = match binary {
         Some(binary) => binary,
         None => build()?,
@@ -115,13 +116,8 @@ pub fn tracer_setup(binary: Option<PathBuf>) -> Result<Setup> {
 }
 
 fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(project::root()).args(["build", "--quiet", "--release", "--locked", "--package", "rstscope"]);
-    let status = command.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("`{}` failed", shell::show(&command));
-    }
+    setup::ensure(true)?;
+    shell::run(shell::cargo().args(["build", "--quiet", "--release", "--locked", "--package", "rstscope"]))?;
     Ok(project::target().join("release/rstscope"))
 }
 

@@ -11,7 +11,6 @@
 use super::cleanup::{self, Action, Guard, PREFIX};
 use crate::shell;
 use anyhow::{Context, Result};
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
@@ -149,14 +148,14 @@ impl Network {
         feed(self.inside(node, shell::need("nft")?).args(["-f", "-"]), script)
     }
 
-    fn links(&self) -> String {
-        let mut script = String::new();
+    fn links(&self) -> Vec<String> {
+        let mut script = Vec::new();
         for (node, _) in PATH {
-            let _ = writeln!(script, "netns add {}", self.name(node));
+            script.push(format!("netns add {}", self.name(node)));
         }
         for (left, right) in PATH.iter().zip(&PATH[1..]) {
             let (left, right) = (self.name(left.0), self.name(right.0));
-            let _ = writeln!(script, "link add right netns {left} type veth peer name left netns {right}");
+            script.push(format!("link add right netns {left} type veth peer name left netns {right}"));
         }
         script
     }
@@ -166,15 +165,16 @@ impl Network {
         if !forward {
             return Ok(());
         }
-        let script = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+        let script =
+            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
         shell::read(self.inside(node, "sh").args(["-c", script])).map(drop)
     }
 }
 
 /// Interfaces, addresses and routes of the node at this place of the path.
-fn addresses(place: u8) -> String {
+fn addresses(place: u8) -> Vec<String> {
     let last = PATH.len() as u8 - 1;
-    let mut script = "link set lo up\n".to_owned();
+    let mut script = vec!["link set lo up".to_owned()];
     for family in [Family::V4, Family::V6] {
         if place > 0 {
             interface(&mut script, family, "left", place - 1, 2, place == last);
@@ -191,28 +191,28 @@ fn addresses(place: u8) -> String {
     script
 }
 
-fn interface(script: &mut String, family: Family, device: &str, link: u8, host: u8, end: bool) {
+fn interface(script: &mut Vec<String>, family: Family, device: &str, link: u8, host: u8, end: bool) {
     let (length, options) = if family == Family::V4 { (24, "") } else { (64, " nodad") };
-    let _ = writeln!(script, "link set {device} up");
+    script.push(format!("link set {device} up"));
     let seats = if end { FIRST_SEAT..FIRST_SEAT + SEATS } else { 0..0 };
     for number in std::iter::once(host).chain(seats) {
         let address = family.address(link, number);
-        let _ = writeln!(script, "address add {address}/{length} dev {device}{options}");
+        script.push(format!("address add {address}/{length} dev {device}{options}"));
     }
 }
 
-fn route(script: &mut String, family: Family, place: u8, link: u8) {
+fn route(script: &mut Vec<String>, family: Family, place: u8, link: u8) {
     let gateway = match (link + 1 < place, link > place) {
         (true, _) => family.address(place - 1, 1),
         (_, true) => family.address(place, 2),
         _ => return,
     };
     let (network, length) = (family.address(link, 0), if family == Family::V4 { 24 } else { 64 });
-    let _ = writeln!(script, "route add {network}/{length} via {gateway}");
+    script.push(format!("route add {network}/{length} via {gateway}"));
 }
 
-fn batch(arguments: &[&str], script: &str) -> Result<()> {
-    feed(Command::new(shell::need("ip")?).args(arguments), script)
+fn batch(arguments: &[&str], script: &[String]) -> Result<()> {
+    feed(Command::new(shell::need("ip")?).args(arguments), &(script.join("\n") + "\n"))
 }
 
 /// Runs a command with a text on its stdin.
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn every_node_has_a_way_to_every_link() {
         for place in 0..PATH.len() as u8 {
-            let script = addresses(place);
+            let script = addresses(place).concat();
             for link in 0..PATH.len() as u8 - 1 {
                 assert!(script.contains(&format!("10.77.{link}.")), "node {place} misses link {link}");
             }
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_end_hosts_have_a_seat_for_every_scenario() {
-        let seats = |place| addresses(place).matches("address add fd00:").count();
+        let seats = |place| addresses(place).concat().matches("address add fd00:").count();
         assert_eq!(seats(0), 1 + usize::from(SEATS));
         assert_eq!(seats(6), 1 + usize::from(SEATS));
         assert_eq!(seats(3), 2);

@@ -46,7 +46,13 @@ pub struct Nginx {
 
 impl Nginx {
     /// Writes the configuration, starts Nginx and waits until it listens everywhere.
-    pub fn start(network: &Network, bench: usize, level: Level, servers: impl Fn(&str) -> String, listeners: &[SocketAddr]) -> Result<Self> {
+    pub fn start(
+        network: &Network,
+        bench: usize,
+        level: Level,
+        servers: impl Fn(&str) -> String,
+        listeners: &[SocketAddr],
+    ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let (folder, folder_guard) = lay_folder(bench)?;
         let servers = servers(&folder.join("static").display().to_string());

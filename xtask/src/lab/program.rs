@@ -22,7 +22,13 @@ pub struct Program {
 
 impl Program {
     /// Starts a program with `HOST PORT` behind its arguments and waits until it listens there.
-    pub fn start(network: &Network, node: Node, program: &str, arguments: &[&str], address: SocketAddr) -> Result<Self> {
+    pub fn start(
+        network: &Network,
+        node: Node,
+        program: &str,
+        arguments: &[&str],
+        address: SocketAddr,
+    ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let mut child = network
             .inside(node, system(program)?)
@@ -48,7 +54,10 @@ impl Program {
                 return Some(false);
             }
             let sockets = kernel::sockets(pid);
-            sockets.iter().any(|socket| socket.local == address && socket.state == kernel::LISTEN).then_some(true)
+            sockets
+                .iter()
+                .any(|socket| socket.local == address && socket.state == kernel::LISTEN)
+                .then_some(true)
         })?;
         if !listens {
             bail!("{program} ended before it listened");

@@ -50,13 +50,15 @@ impl Puppet {
 
     /// Starts a command.
     pub fn start_command(&mut self, command: &str) -> Result<()> {
-        writeln!(self.stdin, "{command}").with_context(|| format!("{:?} peer is gone before `{command}`", self.node))
+        writeln!(self.stdin, "{command}")
+            .with_context(|| format!("{:?} peer is gone before `{command}`", self.node))
     }
 
     /// Waits for the answer of the oldest unanswered command; gives what follows `ok `.
     pub fn finish_command(&mut self, limit: Duration) -> Result<String> {
         let node = self.node;
-        let answer = wait::until(&format!("an answer of the {node:?} peer"), limit, || self.answers.try_recv().ok())?;
+        let answer =
+            wait::until(&format!("an answer of the {node:?} peer"), limit, || self.answers.try_recv().ok())?;
         match answer.strip_prefix("ok") {
             Some(text) => Ok(text.trim().to_owned()),
             None => bail!("the {node:?} peer says `{answer}`"),
@@ -99,6 +101,7 @@ impl Drop for Puppet {
 
 /// Splits an answer of `listen`, `accept` or `connect` into number and address.
 pub fn numbered(answer: &str) -> Result<(u32, String)> {
-    let (id, address) = answer.split_once(' ').with_context(|| format!("answer `{answer}` without an address"))?;
+    let (id, address) =
+        answer.split_once(' ').with_context(|| format!("answer `{answer}` without an address"))?;
     Ok((id.parse()?, address.to_owned()))
 }

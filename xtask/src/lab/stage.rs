@@ -126,7 +126,9 @@ impl<'a> Stage<'a> {
 
     /// The upstream answers completely and keeps the connection.
     pub fn answer(&mut self, id: u32) -> Result<()> {
-        self.server()?.tell(&format!("send {id} HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")).map(drop)
+        self.server()?
+            .tell(&format!("send {id} HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello"))
+            .map(drop)
     }
 
     /// The client reads a whole response, which must have this status.
@@ -192,12 +194,12 @@ impl<'a> Stage<'a> {
     }
 
     /// The part of a rule that says: from this scenario's upstream to Nginx.
-    pub fn from_upstream(&self) -> String {
+    pub fn leaving_upstream(&self) -> String {
         format!("{} saddr {}", self.family().nft(), self.upstream().ip())
     }
 
     /// The part of a rule that says: from this scenario's client to Nginx.
-    pub fn from_client(&self) -> String {
+    pub fn leaving_client(&self) -> String {
         format!("{} saddr {}", self.family().nft(), self.client_address())
     }
 
@@ -258,7 +260,8 @@ impl<'a> Stage<'a> {
     /// How many connections wait in this scenario's listener.
     pub fn waiting(&self) -> u32 {
         let sockets = kernel::sockets(self.bench.nginx.master());
-        let ours = |socket: &&kernel::Socket| socket.local == self.listener() && socket.state == kernel::LISTEN;
+        let ours =
+            |socket: &&kernel::Socket| socket.local == self.listener() && socket.state == kernel::LISTEN;
         sockets.iter().find(ours).map_or(0, |socket| socket.unread)
     }
 

@@ -12,7 +12,10 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What the tracer prints when it is ready starts like this.
@@ -41,6 +44,8 @@ pub struct Tracer {
     records: PathBuf,
     stats: PathBuf,
     lines: Receiver<String>,
+    relays: Vec<JoinHandle<()>>,
+    shown: Arc<AtomicUsize>,
     /// From the start of the process to its readiness.
     pub start_up: Duration,
 }
@@ -66,11 +71,13 @@ impl Tracer {
             .spawn()
             .with_context(|| format!("cannot start {}", setup.binary.display()))?;
         let guard = Some(cleanup::later(Action::Kill(child.id())));
-        let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).context("a tracer without pipes")?;
+        let (stdout, stderr) =
+            child.stdout.take().zip(child.stderr.take()).context("a tracer without pipes")?;
         let (sender, lines) = channel();
-        relay(stdout, None, live);
-        relay(stderr, Some(sender), live);
-        let mut tracer = Self { child, guard, records, stats, lines, start_up: Duration::ZERO };
+        let shown = Arc::new(AtomicUsize::new(0));
+        let relays = vec![relay(stdout, None, live, &shown), relay(stderr, Some(sender), live, &shown)];
+        let mut tracer =
+            Self { child, guard, records, stats, lines, relays, shown, start_up: Duration::ZERO };
         tracer.wait_until_ready()?;
         tracer.start_up = begin.elapsed();
         Ok(tracer)
@@ -109,12 +116,20 @@ impl Tracer {
         if let Some(guard) = self.guard.take() {
             guard.forget();
         }
+        for relay in self.relays.drain(..) {
+            drop(relay.join());
+        }
         if !status.success() {
             let lines: Vec<String> = self.lines.try_iter().collect();
             bail!("the tracer ended with {status}: {}", lines.join(" | "));
         }
         let text = std::fs::read_to_string(&self.stats).context("the tracer wrote no statistics")?;
         serde_json::from_str(&text).context("the tracer's statistics are no JSON")
+    }
+
+    /// Lines it has printed so far.
+    pub fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
     }
 
     /// Where its records are.
@@ -130,17 +145,24 @@ impl Drop for Tracer {
     }
 }
 
-fn relay(stream: impl std::io::Read + Send + 'static, sender: Option<Sender<String>>, live: Option<fn(&str)>) {
+fn relay(
+    stream: impl std::io::Read + Send + 'static,
+    sender: Option<Sender<String>>,
+    live: Option<fn(&str)>,
+    shown: &Arc<AtomicUsize>,
+) -> JoinHandle<()> {
+    let shown = Arc::clone(shown);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             if let Some(show) = live {
                 show(&line);
             }
+            let _count = shown.fetch_add(1, Ordering::Relaxed);
             if let Some(sender) = &sender {
                 drop(sender.send(line));
             }
         }
-    });
+    })
 }
 
 /// The line without colour sequences.
@@ -153,7 +175,9 @@ fn plain(line: &str) -> String {
 /// Every record of a file that is complete; used after the tracer is gone.
 pub fn read_records(file: &Path) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("not a record: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not a record: {line}")))
+        .collect()
 }
 
 #[cfg(test)]

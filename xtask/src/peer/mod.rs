@@ -46,7 +46,9 @@ fn name(error: &anyhow::Error) -> String {
 fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     let mut words = rest.split(' ');
-    let mut word = || words.next().filter(|word| !word.is_empty()).ok_or_else(|| anyhow::anyhow!("{verb}: too few words"));
+    let mut word = || {
+        words.next().filter(|word| !word.is_empty()).ok_or_else(|| anyhow::anyhow!("{verb}: too few words"))
+    };
     match verb {
         "listen" => sockets.listen(word()?.parse()?, word()?.parse()?),
         "accept" => sockets.accept(word()?.parse()?),
@@ -70,7 +72,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "close" => sockets.close(word()?.parse()?),
         "finish" => sockets.finish(word()?.parse()?),
         "serve" => serve::start(word()?.parse()?),
-        "load" => load::run(word()?.parse()?, word()?.parse()?),
+        "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
         _ => bail!("unknown command {verb}"),
     }
 }

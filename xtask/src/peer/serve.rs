@@ -39,16 +39,18 @@ fn converse(stream: &TcpStream) -> Result<()> {
 
 fn respond(mut stream: &TcpStream, keep: bool) -> Result<()> {
     let word = if keep { "keep-alive" } else { "close" };
-    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\nConnection: {word}\r\n\r\n").into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\nConnection: {word}\r\n\r\n").into_bytes();
     answer.resize(answer.len() + BODY, b'x');
     Ok(stream.write_all(&answer)?)
 }
 
 /// The value of a header field, by its lower-case name.
 pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().skip(1).filter_map(|line| line.split_once(':')).find_map(|(field, value)| {
-        field.eq_ignore_ascii_case(name).then_some(value.trim())
-    })
+    head.lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(':'))
+        .find_map(|(field, value)| field.eq_ignore_ascii_case(name).then_some(value.trim()))
 }
 
 /// Length of the body that follows, bytes.

@@ -6,7 +6,7 @@
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -56,7 +56,7 @@ impl Drop for NoServices {
         if !self.ours {
             return;
         }
-        let mut remove: Command = shell::as_root("rm", &["-f", POLICY], &[]);
+        let mut remove = shell::as_root("rm", &["-f", POLICY], &[]);
         if let Err(error) = shell::run(&mut remove) {
             crate::out::complain(format_args!("warning: {POLICY} is left behind: {error:#}"));
         }

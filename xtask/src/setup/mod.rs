@@ -51,7 +51,10 @@ pub fn ensure(no_install: bool) -> Result<()> {
     }
     list(&missing);
     if no_install {
-        bail!("{} things are missing and --no-install was given; `cargo xtask setup` installs them", missing.len());
+        bail!(
+            "{} things are missing and --no-install was given; `cargo xtask setup` installs them",
+            missing.len()
+        );
     }
     install(&missing)?;
     verify()

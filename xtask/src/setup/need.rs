@@ -94,7 +94,9 @@ pub fn survey() -> Vec<Need> {
     needs
 }
 
-fn packaged((name, purpose, probe, packages): &(&'static str, &'static str, Probe, &'static [&'static str])) -> Need {
+fn packaged(
+    (name, purpose, probe, packages): &(&'static str, &'static str, Probe, &'static [&'static str]),
+) -> Need {
     let found = match probe {
         Probe::Program(program) => crate::shell::find(program).map(|path| path.display().to_string()),
         Probe::File(path) => std::path::Path::new(path).exists().then(|| (*path).to_owned()),

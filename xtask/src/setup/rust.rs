@@ -30,7 +30,8 @@ fn pinned_sources() -> Option<String> {
 /// is not there is simply a command that fails.
 fn pinned_compiler() -> Option<PathBuf> {
     if let Some(rustup) = shell::find("rustup") {
-        let path = shell::read(Command::new(rustup).args(["which", "--toolchain", EBPF_TOOLCHAIN, "rustc"])).ok()?;
+        let path =
+            shell::read(Command::new(rustup).args(["which", "--toolchain", EBPF_TOOLCHAIN, "rustc"])).ok()?;
         return Some(PathBuf::from(path.trim()));
     }
     let compiler = shell::find("rustc")?;
@@ -128,7 +129,8 @@ mod tests {
 
     #[test]
     fn the_llvm_of_a_compiler_is_read_from_its_version() {
-        let text = "rustc 1.95.0 (59807616e 2026-04-14)\nhost: x86_64-unknown-linux-gnu\nLLVM version: 22.1.2\n";
+        let text =
+            "rustc 1.95.0 (59807616e 2026-04-14)\nhost: x86_64-unknown-linux-gnu\nLLVM version: 22.1.2\n";
         assert_eq!(llvm_major(text), Some(22));
         assert_eq!(llvm_major("rustc 1.0.0\n"), None);
     }

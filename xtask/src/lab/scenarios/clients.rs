@@ -19,12 +19,8 @@ const ABORT: Expect = Expect {
     ..INCIDENT
 };
 
-const HARMLESS: Expect = Expect {
-    causes: &["client_late_reset"],
-    impacts: &["harmless"],
-    harmless: true,
-    ..ABORT
-};
+const HARMLESS: Expect =
+    Expect { causes: &["client_late_reset"], impacts: &["harmless"], harmless: true, ..ABORT };
 
 /// Faults of the client, and what only looks like one.
 pub const TABLE: &[Scenario] = &[
@@ -143,7 +139,9 @@ fn abort_proxied(stage: &mut Stage<'_>) -> Result<()> {
     let client = stuck(stage)?;
     let upstream = stage.accept(listener)?;
     stage.read_request(upstream)?;
-    stage.server()?.tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 2000000000\\r\\n\\r\\n"))?;
+    stage
+        .server()?
+        .tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 2000000000\\r\\n\\r\\n"))?;
     stage.server()?.start_command(&format!("fill {upstream} 2000000000"))?;
     reset_when_stuck(stage, client)?;
     stage.server()?.finish_any()
@@ -178,7 +176,9 @@ fn upstream_talks(stage: &mut Stage<'_>) -> Result<()> {
 
 fn late_reset(stage: &mut Stage<'_>) -> Result<()> {
     let client = stage.connect()?;
-    stage.client.tell(&format!("send {client} GET /small HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\n\\r\\n"))?;
+    stage.client.tell(&format!(
+        "send {client} GET /small HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\n\\r\\n"
+    ))?;
     stage.response(client, "200")?;
     stage.client.tell(&format!("readable {client}"))?;
     stage.client.tell(&format!("reset {client}")).map(drop)

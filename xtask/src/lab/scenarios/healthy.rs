@@ -1,5 +1,6 @@
 //! Nothing is wrong: no incident may be reported, and the kernel side stays silent.
 
+use super::super::kernel::ESTABLISHED;
 use super::super::scenario::{LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::{KEPT, PLAIN};
@@ -7,7 +8,7 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 
 /// The load itself, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Healthy traffic.
 pub const TABLE: &[Scenario] = &[
@@ -68,7 +69,9 @@ fn real_server(stage: &mut Stage<'_>, program: &str, arguments: &[&str]) -> Resu
             stage.response(client, "200")?;
         }
         stage.client.tell(&format!("close {client}"))?;
-        stage.wait_client("Nginx closes, too", |socket| socket.is_none_or(|socket| socket.state != 1))?;
+        stage.wait_client("Nginx closes, too", |socket| {
+            socket.is_none_or(|socket| socket.state != ESTABLISHED)
+        })?;
     }
     server.end()
 }

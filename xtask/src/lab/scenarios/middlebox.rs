@@ -114,7 +114,7 @@ fn after(stage: &mut Stage<'_>, upstream: u32, speaks: bool) -> Result<()> {
         stage.answer(upstream)?;
         return stage.server()?.tell(&format!("drain {upstream}")).map(drop);
     }
-    let rule = format!("{} drop", stage.from_upstream());
+    let rule = format!("{} drop", stage.leaving_upstream());
     stage.silence(Node::Far, &rule)
 }
 
@@ -140,6 +140,6 @@ fn client(stage: &mut Stage<'_>, router: Node, speaks: bool) -> Result<()> {
         stage.request(client, "GET /small")?;
         return stage.client.tell(&format!("drain {client}")).map(drop);
     }
-    let rule = format!("{} drop", stage.from_client());
+    let rule = format!("{} drop", stage.leaving_client());
     stage.silence(Node::Outer, &rule)
 }

@@ -72,11 +72,7 @@ pub const TABLE: &[Scenario] = &[
         says: "Nginx answers 413 and closes with bytes unread (lingering_close off)",
         servers: NO_LINGERING,
         drive: closed_unread,
-        expect: &[Expect {
-            causes: &["nginx_closed_unread"],
-            kinds: &["reset_sent"],
-            ..ON_PURPOSE
-        }],
+        expect: &[Expect { causes: &["nginx_closed_unread"], kinds: &["reset_sent"], ..ON_PURPOSE }],
         log: LogTruth::Always("client intended to send too large body"),
         ..ORDINARY
     },
@@ -85,11 +81,7 @@ pub const TABLE: &[Scenario] = &[
         says: "Nginx answers 413, discards for lingering_time, and closes while the client still sends",
         servers: SHORT_LINGERING,
         drive: lingering_over,
-        expect: &[Expect {
-            causes: &["nginx_closed_unread"],
-            kinds: &["reset_sent"],
-            ..ON_PURPOSE
-        }],
+        expect: &[Expect { causes: &["nginx_closed_unread"], kinds: &["reset_sent"], ..ON_PURPOSE }],
         log: LogTruth::Always("client intended to send too large body"),
         ..ORDINARY
     },
@@ -148,7 +140,9 @@ fn lingering_over(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn upload(stage: &mut Stage<'_>, client: u32, length: usize) -> Result<()> {
-    let head = format!("POST / HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\nContent-Length: {length}\\r\\n\\r\\n");
+    let head = format!(
+        "POST / HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\nContent-Length: {length}\\r\\n\\r\\n"
+    );
     stage.client.tell(&format!("send {client} {head}")).map(drop)
 }
 
@@ -182,5 +176,7 @@ fn flood(stage: &mut Stage<'_>, count: usize) -> Result<()> {
 }
 
 fn wait_overflow(stage: &Stage<'_>, before: u64) -> Result<()> {
-    wait::until("the queue overflows", wait::SOON, || (stage.counter("ListenOverflows") > before).then_some(()))
+    wait::until("the queue overflows", wait::SOON, || {
+        (stage.counter("ListenOverflows") > before).then_some(())
+    })
 }

@@ -123,7 +123,7 @@ fn fin(stage: &mut Stage<'_>) -> Result<()> {
 fn half_dead(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     let (client, listener, upstream) = kept(stage)?;
     let idle = stage.idle(IDLE)?;
-    let rule = format!("{} tcp flags & fin == fin drop", stage.from_upstream());
+    let rule = format!("{} tcp flags & fin == fin drop", stage.leaving_upstream());
     stage.filter(Node::Far, &rule)?;
     stage.server()?.tell(&format!("close {upstream}"))?;
     stage.idle_ended(idle);
@@ -138,7 +138,9 @@ fn fin_lost(stage: &mut Stage<'_>) -> Result<()> {
 
 fn post(stage: &mut Stage<'_>) -> Result<()> {
     let (client, _) = half_dead(stage)?;
-    stage.client.tell(&format!("send {client} POST /order HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: 2\\r\\n\\r\\nno"))?;
+    stage.client.tell(&format!(
+        "send {client} POST /order HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: 2\\r\\n\\r\\nno"
+    ))?;
     stage.response(client, "502")
 }
 

@@ -25,12 +25,8 @@ const SLOW: Expect = Expect {
     ..INCIDENT
 };
 
-const DROP: Expect = Expect {
-    party: "middlebox",
-    causes: &["middlebox_drop"],
-    most: Certainty::Strong,
-    ..SLOW
-};
+const DROP: Expect =
+    Expect { party: "middlebox", causes: &["middlebox_drop"], most: Certainty::Strong, ..SLOW };
 
 const TIMED_OUT: LogTruth = LogTruth::Always("upstream timed out (110");
 

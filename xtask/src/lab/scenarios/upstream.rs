@@ -6,7 +6,8 @@ use super::PLAIN;
 use anyhow::Result;
 
 /// Everything is passed on as soon as it is there, so that the client can tell it has arrived.
-const EAGER: &str = "server { listen @LISTEN@; proxy_buffering off; location / { proxy_pass http://@UPSTREAM@; } }\n";
+const EAGER: &str =
+    "server { listen @LISTEN@; proxy_buffering off; location / { proxy_pass http://@UPSTREAM@; } }\n";
 
 const ABORT: Expect = Expect {
     party: "upstream",
@@ -205,7 +206,9 @@ fn local_linger_zero(stage: &mut Stage<'_>) -> Result<()> {
 fn half_answered(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
-    stage.server()?.tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 10\\r\\n\\r\\nhello"))?;
+    stage
+        .server()?
+        .tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 10\\r\\n\\r\\nhello"))?;
     stage.client.tell(&format!("head {client}"))?;
     stage.client.tell(&format!("read {client} 5"))?;
     Ok((client, upstream))
@@ -227,7 +230,9 @@ fn own_ttl(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.server()?.tell(&format!("ttl {upstream} 128"))?;
     stage.read_request(upstream)?;
-    stage.server()?.tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 10\\r\\n\\r\\nhello"))?;
+    stage
+        .server()?
+        .tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 10\\r\\n\\r\\nhello"))?;
     stage.client.tell(&format!("head {client}"))?;
     stage.client.tell(&format!("read {client} 5"))?;
     stage.server()?.tell(&format!("reset {upstream}"))?;
