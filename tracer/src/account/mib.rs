@@ -138,7 +138,8 @@ impl Snapshot {
     pub fn parse(snmp: &str, netstat: &str) -> Self {
         let mut table = pairs(snmp);
         table.append(&mut pairs(netstat));
-        let values = Counter::ALL.into_iter().filter_map(|counter| Some((counter, *table.get(&counter.place())?)));
+        let values =
+            Counter::ALL.into_iter().filter_map(|counter| Some((counter, *table.get(&counter.place())?)));
         Self { values: values.collect() }
     }
 
@@ -150,9 +151,8 @@ impl Snapshot {
     /// What was counted since `earlier`. A counter that shrank (another namespace, a wrap) is absent.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let difference = |(counter, now): (&Counter, &u64)| {
-            Some((*counter, now.checked_sub(earlier.get(*counter)?)?))
-        };
+        let difference =
+            |(counter, now): (&Counter, &u64)| Some((*counter, now.checked_sub(earlier.get(*counter)?)?));
         Self { values: self.values.iter().filter_map(difference).collect() }
     }
 
@@ -252,7 +252,8 @@ TcpExt: 3 4 5 6
     #[test]
     fn this_kernel_has_every_counter() {
         let snapshot = Snapshot::of_process(std::process::id()).unwrap();
-        let absent: Vec<_> = Counter::ALL.into_iter().filter(|counter| snapshot.get(*counter).is_none()).collect();
+        let absent: Vec<_> =
+            Counter::ALL.into_iter().filter(|counter| snapshot.get(*counter).is_none()).collect();
         assert_eq!(absent, []);
     }
 

@@ -155,7 +155,9 @@ fn beyond(counter: Counter) -> &'static str {
         Counter::RetransSegs => "retransmitted on other connections of this namespace",
         Counter::ListenOverflows => "on listeners that are not watched, or one per repeated SYN or ACK",
         Counter::AbortOnClose => "closed with unread data by other processes of this namespace",
-        Counter::ChallengeAck => "for other reasons than a refused RST (a SYN or an old ACK on a live connection)",
+        Counter::ChallengeAck => {
+            "for other reasons than a refused RST (a SYN or an old ACK on a live connection)"
+        }
         _ => "on connections that are not Nginx's",
     }
 }
@@ -186,7 +188,8 @@ mod tests {
 
     fn counted(tcp: &str, ext: &str) -> Snapshot {
         let group = |group: &str, text: &str| {
-            let (names, values): (Vec<_>, Vec<_>) = text.split(' ').filter_map(|pair| pair.split_once('=')).unzip();
+            let (names, values): (Vec<_>, Vec<_>) =
+                text.split(' ').filter_map(|pair| pair.split_once('=')).unzip();
             format!("{group}: {}\n{group}: {}\n", names.join(" "), values.join(" "))
         };
         Snapshot::parse(&group("Tcp", tcp), &group("TcpExt", ext))
@@ -214,8 +217,7 @@ mod tests {
 
     #[test]
     fn resets_counted_elsewhere_leave_only_the_rest_open() {
-        let seen =
-            Observed { resets_sent: Some(4), resets_sent_elsewhere: Some(5), ..Observed::default() };
+        let seen = Observed { resets_sent: Some(4), resets_sent_elsewhere: Some(5), ..Observed::default() };
         let (_, why) = only(&reconcile(&counted("OutRsts=9", ""), &seen, 3), Counter::OutRsts);
         assert_eq!(why, "5 sent for connections that are not Nginx's");
         let (_, why) = only(&reconcile(&counted("OutRsts=10", ""), &seen, 3), Counter::OutRsts);
@@ -228,7 +230,8 @@ mod tests {
     #[test]
     fn losses_are_a_suspect_when_the_kernel_counted_more() {
         let seen = Observed { listen_overflows: Some(1), ..Observed::default() };
-        let (_, why) = only(&reconcile(&counted("", "ListenOverflows=3"), &seen, 7), Counter::ListenOverflows);
+        let (_, why) =
+            only(&reconcile(&counted("", "ListenOverflows=3"), &seen, 7), Counter::ListenOverflows);
         assert!(why.ends_with("; up to 7 may be events that were lost"), "{why}");
     }
 
@@ -242,11 +245,15 @@ mod tests {
 
     #[test]
     fn counters_that_did_not_move_are_left_out_except_the_first() {
-        let rows = reconcile(&counted("OutRsts=0 RetransSegs=0", "TCPAbortOnMemory=2"), &Observed::default(), 0);
+        let rows =
+            reconcile(&counted("OutRsts=0 RetransSegs=0", "TCPAbortOnMemory=2"), &Observed::default(), 0);
         let shown: Vec<_> = rows.iter().map(|row| (row.counter, row.agreement)).collect();
         assert_eq!(
             shown,
-            [(Counter::OutRsts, Agreement::NotComparable), (Counter::AbortOnMemory, Agreement::NotComparable)]
+            [
+                (Counter::OutRsts, Agreement::NotComparable),
+                (Counter::AbortOnMemory, Agreement::NotComparable)
+            ]
         );
     }
 

@@ -84,17 +84,25 @@ pub struct SessionHeader {
 pub fn text(header: &SessionHeader, options: &TextOptions) -> String {
     let mut page = Page { out: String::new(), options };
     let (version, host) = (clean(&header.version), clean(&header.host));
-    let identity = format!("{version} on {host}, kernel {}, lockdown {}", clean(&header.kernel), clean(&header.lockdown));
+    let identity = format!(
+        "{version} on {host}, kernel {}, lockdown {}",
+        clean(&header.kernel),
+        clean(&header.lockdown)
+    );
     page.line("rstscope", &identity);
     hooks(&mut page, header);
     for nginx in &header.nginx {
         page.line("nginx", &describe_nginx(nginx));
     }
-    page.list("listen", &header.listeners, "none found: client connections are recognised by their worker only");
+    page.list(
+        "listen",
+        &header.listeners,
+        "none found: client connections are recognised by their worker only",
+    );
     page.list("upstreams", &header.upstreams, "none known yet: recognised when a worker connects");
     logs(&mut page, &header.logs);
     if !header.filters.is_empty() {
-        page.line("filters", &header.filters.iter().map(|filter| clean(filter)).collect::<Vec<_>>().join("  "));
+        page.line("filters", &named(&header.filters, " "));
     }
     for note in &header.notes {
         page.warning("note", note);
@@ -104,7 +112,7 @@ pub fn text(header: &SessionHeader, options: &TextOptions) -> String {
     page.out
 }
 
-/// What an error_log level keeps out of the file (`ngx_connection_error` in `src/core/ngx_connection.c`:
+/// What an `error_log` level keeps out of the file (`ngx_connection_error` in `src/core/ngx_connection.c`:
 /// socket errors of clients are logged at `info`, those of upstreams at `error`).
 pub fn hidden_by(level: Level) -> Option<&'static str> {
     match level {
@@ -141,7 +149,7 @@ impl Page<'_> {
     }
 
     fn list(&mut self, label: &str, entries: &[String], when_empty: &str) {
-        match named(entries) {
+        match named(entries, ", ") {
             text if text.is_empty() => self.line(label, when_empty),
             text => self.line(label, &text),
         }
@@ -156,7 +164,7 @@ fn hooks(page: &mut Page<'_>, header: &SessionHeader) {
     };
     page.line("hooks", &format!("{running} of {} running ({tier})", header.hooks.len()));
     for line in silent_hooks(&header.hooks) {
-        page.warning("  not run", &line);
+        page.warning("hook off", &line);
     }
 }
 
@@ -171,25 +179,28 @@ pub fn silent_hooks(hooks: &[HookState]) -> Vec<String> {
 
 fn describe_nginx(nginx: &WatchedNginx) -> String {
     let workers: Vec<String> = nginx.workers.iter().map(u32::to_string).collect();
-    let mut text = match workers.as_slice() {
-        [] => format!("master {}, no workers", nginx.master),
-        [one] => format!("master {}, worker {one}", nginx.master),
-        _ => format!("master {}, workers {}", nginx.master, named(&workers)),
+    let workers = match workers.as_slice() {
+        [] => "no workers".to_owned(),
+        [one] => format!("worker {one}"),
+        _ => format!("workers {}", named(&workers, " ")),
     };
-    if let Some(configuration) = &nginx.configuration {
-        text.push_str(&format!(", configuration {}", clean(configuration)));
-    }
-    text
+    let configuration = nginx.configuration.as_deref().map(|path| format!(", configuration {}", clean(path)));
+    format!("master {}, {workers}{}", nginx.master, configuration.unwrap_or_default())
 }
 
 fn logs(page: &mut Page<'_>, logs: &[WatchedLog]) {
     if logs.is_empty() {
-        page.warning("logs", "no error_log found: verdicts rest on the kernel alone, without request or upstream name");
+        page.warning(
+            "logs",
+            "no error_log found: verdicts rest on the kernel alone, without request or upstream name",
+        );
     }
     for log in logs {
         let path = clean(&log.path);
         match (&log.problem, log.level) {
-            (Some(problem), _) => page.warning("logs", &format!("{path}: {problem}; its lines are not joined")),
+            (Some(problem), _) => {
+                page.warning("logs", &format!("{path}: {problem}; its lines are not joined"));
+            }
             (None, None) => page.line("logs", &format!("{path}, level unknown")),
             (None, Some(level)) => page.line("logs", &format!("{path}, {}", describe_level(level))),
         }
@@ -222,12 +233,13 @@ fn watching(header: &SessionHeader) -> String {
 }
 
 /// The first entries, and how many more there are.
-fn named(entries: &[String]) -> String {
-    let mut text = entries.iter().take(MAX_NAMED).map(|entry| clean(entry)).collect::<Vec<_>>().join("  ");
-    if entries.len() > MAX_NAMED {
-        text.push_str(&format!("  and {} more", entries.len() - MAX_NAMED));
-    }
-    text
+fn named(entries: &[String], separator: &str) -> String {
+    let first: Vec<String> = entries.iter().take(MAX_NAMED).map(|entry| clean(entry)).collect();
+    let more = match entries.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", first.join(separator))
 }
 
 fn clean(text: &str) -> String {

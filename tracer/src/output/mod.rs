@@ -18,6 +18,8 @@ pub mod text;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod session_snapshots;
+#[cfg(test)]
 mod snapshots;
 
 use std::io;

@@ -32,26 +32,37 @@ pub fn place(verdict: &Verdict) -> String {
     sanitize::line(&text, MAX_ADDRESS).into_owned()
 }
 
-/// What it did to which request.
-pub fn impact_and_request(verdict: &Verdict) -> String {
-    let impact = impact(verdict.impact);
-    match (impact, request(verdict)) {
-        ("", None) => String::new(),
-        ("", Some(request)) => request.to_owned(),
-        (impact, None) => impact.to_owned(),
-        (impact, Some(request)) => format!("{impact}: {request}"),
+/// The party that a cause belongs to. A verdict never names another.
+pub fn party_of(cause: Cause) -> Party {
+    let prefix = cause.slug().split('_').next().and_then(Party::from_slug);
+    match (cause, prefix) {
+        (Cause::LocalFirewall, _) => Party::Middlebox,
+        (_, Some(party)) => party,
+        (_, None) => Party::Unknown,
     }
 }
 
-/// An impact in words.
+/// What it did to which request.
+pub fn impact_and_request(verdict: &Verdict) -> String {
+    match (verdict.impact, request(verdict)) {
+        (Impact::Unknown, request) => request.unwrap_or_default().to_owned(),
+        (impact, Some(request)) => format!("{}: {request}", self::impact(impact)),
+        (Impact::RequestFailed, None) => "request failed".to_owned(),
+        (Impact::ResponseTruncated, None) => "response cut short".to_owned(),
+        (Impact::RequestRetried, None) => "request retried".to_owned(),
+        (impact, None) => self::impact(impact).to_owned(),
+    }
+}
+
+/// An impact in a word or two.
 pub fn impact(impact: Impact) -> &'static str {
     match impact {
-        Impact::RequestFailed => "request failed",
-        Impact::ResponseTruncated => "response cut short",
-        Impact::RequestRetried => "request retried",
-        Impact::ConnectionOnly => "no request hit",
+        Impact::RequestFailed => "failed",
+        Impact::ResponseTruncated => "cut short",
+        Impact::RequestRetried => "retried",
+        Impact::ConnectionOnly => "no request",
         Impact::Harmless => "harmless",
-        Impact::Unknown => "",
+        Impact::Unknown => "unknown",
     }
 }
 

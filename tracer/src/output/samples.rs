@@ -17,6 +17,7 @@ pub fn all() -> Vec<Verdict> {
         slow(),
         closed_early(),
         forged_reset(),
+        contested(),
         client_abort(),
         client_late_reset(),
         consequence(),
@@ -143,11 +144,16 @@ pub fn upstream_abort() -> Verdict {
     );
     verdict.evidence = vec![
         evidence("ttl_matches", Weight::Supporting, "TTL 63 is that of the SYN-ACK of this connection"),
-        evidence("sender_seen", Weight::Decisive, "the kernel sent the RST when java (pid 4711) closed the socket"),
+        evidence(
+            "sender_seen",
+            Weight::Decisive,
+            "the kernel sent the RST when java (pid 4711) closed the socket",
+        ),
     ];
     verdict.evidence[0].value = Some("63".to_owned());
     verdict.evidence[0].baseline = Some("63".to_owned());
-    let sender = Sender { pid: 4711, comm: "java".to_owned(), exe: Some("/usr/bin/java".to_owned()), exit: None };
+    let sender =
+        Sender { pid: 4711, comm: "java".to_owned(), exe: Some("/usr/bin/java".to_owned()), exit: None };
     verdict.reset = Some(Reset { sender: Some(sender), ..reset(Direction::Received) });
     joined(&mut verdict, "recv() failed", Some(104));
     verdict
@@ -163,8 +169,11 @@ pub fn process_exit() -> Verdict {
         "Upstream process gunicorn (pid 9120) was killed by signal 9 (SIGKILL) while the request was in flight.",
     );
     verdict.segment = Segment::Upstream;
-    verdict.evidence =
-        vec![evidence("sender_exiting", Weight::Decisive, "the RST was sent by pid 9120 while it was exiting")];
+    verdict.evidence = vec![evidence(
+        "sender_exiting",
+        Weight::Decisive,
+        "the RST was sent by pid 9120 while it was exiting",
+    )];
     let exit = Some("killed by signal 9 (SIGKILL)".to_owned());
     let sender = Sender { pid: 9120, comm: "gunicorn".to_owned(), exe: None, exit };
     verdict.reset = Some(Reset { sender: Some(sender), ..reset(Direction::Received) });
@@ -207,6 +216,7 @@ pub fn refused() -> Verdict {
     );
     verdict.phase = Phase::Connecting;
     verdict.stage = Stage::PostSyn;
+    verdict.evidence = vec![evidence("syn_refused", Weight::Supporting, "a RST acknowledged the SYN")];
     joined(&mut verdict, "connect() failed", Some(111));
     verdict
 }
@@ -220,6 +230,7 @@ pub fn slow() -> Verdict {
         Certainty::Strong,
         "10.0.1.10:8080 acknowledged the request and did not answer within 60 s.",
     );
+    verdict.evidence = vec![evidence("request_acked", Weight::Supporting, "all 812 bytes were acknowledged")];
     joined(&mut verdict, "upstream timed out", Some(110));
     verdict
 }
@@ -235,6 +246,7 @@ pub fn closed_early() -> Verdict {
     );
     verdict.impact = Impact::ResponseTruncated;
     verdict.phase = Phase::Response;
+    verdict.evidence = vec![evidence("fin_first", Weight::Supporting, "a FIN came after 1432 bytes")];
     verdict
 }
 
@@ -251,7 +263,6 @@ pub fn forged_reset() -> Verdict {
         evidence("peer_spoke_again", Weight::Decisive, "10.0.1.10:8080 sent data 210 ms after \"its\" RST"),
         evidence("ttl_differs", Weight::Supporting, "TTL 64 instead of 63: the sender is one hop nearer"),
         evidence("ip_id_zero", Weight::Supporting, "IP ID 0, the upstream's packets carry 4242 to 4250"),
-        evidence("seq_exact", Weight::Against, "the sequence number is exactly the expected one"),
     ];
     verdict.reset = Some(Reset { ttl: Some(64), ..reset(Direction::Received) });
     joined(&mut verdict, "recv() failed", Some(104));
@@ -261,9 +272,38 @@ pub fn forged_reset() -> Verdict {
         why_not: "an upstream that had reset the connection would not send data on it".to_owned(),
     }];
     verdict.advice = vec![
-        advice("a device rejects established connections", "router or firewall towards 10.0.1.10", "look for a REJECT rule or a session limit"),
+        advice(
+            "a device rejects established connections",
+            "router or firewall towards 10.0.1.10",
+            "look for a REJECT rule or a session limit",
+        ),
         advice("the proof needs both ends", "upstream host", "run rstscope there as well"),
     ];
+    verdict
+}
+
+/// One piece speaks against it.
+pub fn contested() -> Verdict {
+    let mut verdict = base(
+        Kind::ResetReceived,
+        Party::Middlebox,
+        Cause::MiddleboxIdleReset,
+        Certainty::Weak,
+        "A device seems to have answered for 10.0.1.10:8080 on a connection that was idle for 1 h 2 min.",
+    );
+    verdict.evidence = vec![
+        evidence("seq_exact", Weight::Against, "the sequence number is exactly the expected one"),
+        evidence("ttl_differs", Weight::Supporting, "TTL 64 instead of 63: the sender is one hop nearer"),
+        evidence("long_idle", Weight::Supporting, "idle for 3720 s before the request was sent"),
+    ];
+    if let Some(connection) = &mut verdict.connection {
+        connection.idle_ms = Some(3_720_000);
+        connection.age_ms = Some(3_725_000);
+    }
+    verdict.impact = Impact::ConnectionOnly;
+    verdict.missing =
+        vec![Missing { code: "other_end", why: "the upstream's host was not observed".to_owned() }];
+    verdict.reset = Some(Reset { ttl: Some(64), ..reset(Direction::Received) });
     verdict
 }
 
@@ -302,6 +342,8 @@ pub fn client_late_reset() -> Verdict {
     verdict.segment = Segment::ClientNginx;
     verdict.impact = Impact::Harmless;
     verdict.phase = Phase::Closed;
+    verdict.evidence =
+        vec![evidence("all_acked", Weight::Supporting, "every byte of the response was acknowledged")];
     verdict.connection = Some(connection(ConnectionSide::Client));
     verdict.peer_connection = None;
     verdict
@@ -313,7 +355,7 @@ pub fn consequence() -> Verdict {
     verdict.kind = Kind::ResetSent;
     verdict.impact = Impact::Harmless;
     verdict.consequence_of = Some("01JNA8VQ3W6T4Z0E5R7Y9HKMPB".to_owned());
-    verdict.summary = "Nginx reset 10.0.1.10:8080 because the client had aborted.".to_owned();
+    verdict.summary = String::from("Nginx reset 10.0.1.10:8080 because the client had aborted.");
     verdict.connection = Some(connection(ConnectionSide::Upstream));
     verdict
 }
@@ -328,7 +370,12 @@ pub fn timeout_reset() -> Verdict {
         "Nginx reset the timed-out connection of 198.51.100.7 on purpose (reset_timedout_connection).",
     );
     verdict.segment = Segment::Nginx;
-    verdict.connection = Some(Connection { preexisting: true, opened_at: None, age_ms: None, ..connection(ConnectionSide::Client) });
+    verdict.connection = Some(Connection {
+        preexisting: true,
+        opened_at: None,
+        age_ms: None,
+        ..connection(ConnectionSide::Client)
+    });
     verdict.peer_connection = None;
     verdict.evidence =
         vec![evidence("linger_zero", Weight::Decisive, "worker 813 closed the socket with zero linger")];
@@ -351,6 +398,11 @@ pub fn listen_overflow() -> Verdict {
     verdict.stage = Stage::PostSyn;
     verdict.connection = None;
     verdict.peer_connection = None;
+    verdict.evidence = vec![evidence(
+        "queue_full",
+        Weight::Decisive,
+        "the kernel dropped SYNs with 512 connections of 511 waiting",
+    )];
     verdict.listener = Some(Listener {
         address: "0.0.0.0:443".to_owned(),
         queue: 512,
@@ -394,7 +446,10 @@ pub fn undecided() -> Verdict {
     verdict.segment = Segment::Unknown;
     verdict.impact = Impact::Unknown;
     verdict.missing = vec![
-        Missing { code: "rst_header", why: "cgroup v2 is not mounted, so the RST's TTL was not seen".to_owned() },
+        Missing {
+            code: "rst_header",
+            why: "cgroup v2 is not mounted, so the RST's TTL was not seen".to_owned(),
+        },
         Missing { code: "hop_baseline", why: "the connection is older than the trace".to_owned() },
     ];
     verdict.reset = Some(Reset {
@@ -421,8 +476,8 @@ pub fn hostile() -> Verdict {
     verdict.summary = format!("sum {attack}");
     verdict.evidence[1].detail = format!("detail {attack}");
     if let Some(connection) = &mut verdict.connection {
-        connection.remote = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535".to_owned();
-        connection.local = "[2001:db8:1111:2222:3333:4444:5555:6666]:43210".to_owned();
+        connection.remote = String::from("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535");
+        connection.local = String::from("[2001:db8:1111:2222:3333:4444:5555:6666]:43210");
     }
     if let Some(log) = &mut verdict.log {
         log.file = format!("/var/log/{attack}");

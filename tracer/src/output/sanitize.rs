@@ -75,16 +75,17 @@ fn escape(text: &str, limit: usize) -> String {
 }
 
 fn push_visible(out: &mut String, character: char) {
-    match character {
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        other if !is_dangerous(other) => out.push(other),
-        other => match u32::from(other) {
-            code @ 0..=0xff => out.push_str(&format!("\\x{code:02x}")),
-            code => out.push_str(&format!("\\u{{{code:x}}}")),
-        },
+    if !is_dangerous(character) {
+        return out.push(character);
     }
+    let escape = match (character, u32::from(character)) {
+        ('\n', _) => "\\n".to_owned(),
+        ('\r', _) => "\\r".to_owned(),
+        ('\t', _) => "\\t".to_owned(),
+        (_, code @ 0..=0xff) => format!("\\x{code:02x}"),
+        (_, code) => format!("\\u{{{code:x}}}"),
+    };
+    out.push_str(&escape);
 }
 
 #[cfg(test)]

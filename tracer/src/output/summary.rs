@@ -4,23 +4,30 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::header::silent_hooks;
-use super::layout::{count, hang, span};
+use super::layout::{count, hang, length, span};
+use super::parts::party_of;
 use super::tally::{RankedAdvice, Row, Tally};
 use super::text::{TextOptions, clock};
 use super::{parts, sanitize, style};
 use crate::account::reconcile::{Agreement, Row as Counted};
-use crate::model::verdict::{Cause, Certainty, Impact, Party};
+use crate::model::verdict::{Cause, Certainty, Party};
 use crate::model::{HookState, Losses};
 
 /// Columns of the summary in a pipe, and the most it takes on a terminal.
 const WIDTH: usize = 100;
 /// Columns that the labels take.
 const LABEL_WIDTH: usize = 11;
+/// Narrower terminals get the incident table without party and times.
+const WIDTH_FOR_ALL: usize = 96;
+/// Columns between two columns of a table.
+const GAP: u16 = 2;
+/// Longer words of a table may be broken. The longest slug has 25 characters, an IPv4 address with port 21.
+const MAX_WORD: usize = 25;
 /// Rows of the table that are shown; the rest is in `--stats`.
 const MAX_ROWS: usize = 40;
 /// Pieces of advice that are shown.
@@ -125,13 +132,14 @@ impl Page<'_> {
 
     /// A table without borders; `numbers` are the columns aligned to the right.
     fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>, numbers: &[usize]) {
+        let lower: Vec<ColumnConstraint> =
+            (0..header.len()).map(|at| lower_boundary(header, &rows, at)).collect();
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(u16::try_from(self.width()).unwrap_or(u16::MAX));
-        table.set_header(header.iter().copied());
-        table.add_rows(rows);
+        table.set_header(header.iter().copied()).add_rows(rows).set_constraints(lower);
         for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+            column.set_padding((0, GAP));
         }
         for index in numbers {
             if let Some(column) = table.column_mut(*index) {
@@ -143,16 +151,26 @@ impl Page<'_> {
         }
     }
 
+    /// Paints the word a line begins with when it is a party or a cause.
     fn table_line(&mut self, line: &str, header: bool) {
         let palette = self.options.palette;
-        let painted = match line.split_once(' ').and_then(|(word, rest)| Some((Party::from_slug(word)?, rest))) {
+        let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
+        let party = Party::from_slug(word).or_else(|| Cause::from_slug(word).map(party_of));
+        let painted = match party {
             _ if header => palette.dim(line),
-            Some((party, rest)) => format!("{} {rest}", palette.paint(style::party(party), party.slug())),
+            Some(party) => format!("{}{rest}", palette.paint(style::party(party), word)),
             None => line.to_owned(),
         };
         self.out.push_str(&painted);
         self.out.push('\n');
     }
+}
+
+/// A column is at least as wide as its longest word, so that no slug and no IPv4 address is broken.
+fn lower_boundary(header: &[&str], rows: &[Vec<String>], column: usize) -> ColumnConstraint {
+    let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str).chain([header[column]]);
+    let longest = cells.flat_map(str::split_whitespace).map(length).max().unwrap_or(0).min(MAX_WORD);
+    ColumnConstraint::LowerBoundary(Width::Fixed(u16::try_from(longest).unwrap_or(u16::MAX) + GAP))
 }
 
 fn opening(closing: &Closing, options: &TextOptions) -> String {
@@ -168,34 +186,33 @@ fn opening(closing: &Closing, options: &TextOptions) -> String {
 }
 
 fn incidents(page: &mut Page<'_>, tally: &Tally) {
-    const HEADER: [&str; 8] = ["party", "cause", "where", "count", "certainty", "impact", "first", "last"];
+    const HEADER: [&str; 7] = ["party", "cause", "where", "count", "certainty", "impact", "when"];
     let rows = tally.rows();
     if rows.is_empty() {
         return;
     }
+    // The cause's name begins with the party's, and the times are the least of it.
+    let shown = if page.width() < WIDTH_FOR_ALL { 1..6 } else { 0..7 };
+    let cells = |row: &&Row| incident_row(row, page.options)[shown.clone()].to_vec();
+    let cells: Vec<Vec<String>> = rows.iter().take(MAX_ROWS).map(cells).collect();
     page.out.push('\n');
-    let cells = rows.iter().take(MAX_ROWS).map(|row| incident_row(row, page.options)).collect();
-    page.table(&HEADER, cells, &[3]);
+    page.table(&HEADER[shown.clone()], cells, &[3 - shown.start]);
     if rows.len() > MAX_ROWS {
         page.labelled("", &format!("{} more rows, see --stats", rows.len() - MAX_ROWS));
     }
     page.out.push('\n');
 }
 
-fn incident_row(row: &Row, options: &TextOptions) -> Vec<String> {
-    let last = if row.count == 1 { String::new() } else { seconds(&row.last, options) };
-    vec![
+fn incident_row(row: &Row, options: &TextOptions) -> [String; 7] {
+    let (first, last) = (seconds(&row.first, options), seconds(&row.last, options));
+    [
         row.party.slug().to_owned(),
         row.cause.slug().to_owned(),
         row.place.clone(),
         row.count.to_string(),
         spread(&row.certainty, Certainty::slug),
-        spread(&row.impact, |impact| match impact {
-            Impact::Unknown => "unknown",
-            known => parts::impact(known),
-        }),
-        seconds(&row.first, options),
-        last,
+        spread(&row.impact, parts::impact),
+        if first == last { first } else { format!("{first} {last}") },
     ]
 }
 
@@ -221,7 +238,7 @@ fn advice(page: &mut Page<'_>, tally: &Tally) {
     let advice = tally.advice();
     for ranked in advice.iter().take(MAX_ADVICE) {
         let incidents = count(ranked.incidents, "incident");
-        page.labelled("advice", &format!("for {incidents}: {}", parts::advice(&ranked.advice)));
+        page.labelled("advice", &format!("{incidents}: {}", parts::advice(&ranked.advice)));
     }
     if advice.len() > MAX_ADVICE {
         page.labelled("advice", &format!("{} more, see --stats", advice.len() - MAX_ADVICE));
@@ -229,8 +246,12 @@ fn advice(page: &mut Page<'_>, tally: &Tally) {
 }
 
 fn losses(page: &mut Page<'_>, losses: &Losses) {
-    let lost: Vec<String> =
-        losses.by_handover.iter().filter(|(_, lost)| **lost > 0).map(|(name, lost)| format!("{lost} {name}")).collect();
+    let lost: Vec<String> = losses
+        .by_handover
+        .iter()
+        .filter(|(_, lost)| **lost > 0)
+        .map(|(name, lost)| format!("{lost} {name}"))
+        .collect();
     if lost.is_empty() {
         page.labelled("lost", "nothing was lost");
         return;

@@ -186,7 +186,8 @@ mod tests {
         let mut verdict = samples::upstream_abort();
         let mut tally = Tally::default();
         for number in 0..5000 {
-            verdict.connection.as_mut().unwrap().remote = format!("10.0.{}.{}:80", number / 250, number % 250);
+            verdict.connection.as_mut().unwrap().remote =
+                format!("10.0.{}.{}:80", number / 250, number % 250);
             tally.add(&verdict);
         }
         assert_eq!(tally.rows().len(), MAX_PLACES + 1);

@@ -22,6 +22,12 @@ const LABEL_WIDTH: usize = 16;
 const INDENT: &str = "    ";
 /// Characters of one following line's text, before it is broken.
 const MAX_DETAIL: usize = 300;
+/// Characters of the last field of the first line.
+const MAX_TAIL: usize = 160;
+/// Characters of a request that are worth showing on the first line.
+const GLANCE: usize = 20;
+/// Idle times below this are not worth a word, milliseconds.
+const NOTABLE_IDLE_MS: u64 = 1000;
 
 /// How text is shown.
 #[derive(Debug, Clone)]
@@ -65,10 +71,10 @@ impl Output for Text {
 pub fn incident(verdict: &Verdict, options: &TextOptions) -> String {
     let mut out = String::new();
     if verdict.impact == Impact::Harmless {
-        head(&mut out, verdict, &harmless_tail(verdict), options);
+        head(&mut out, verdict, (&harmless_tail(verdict), MAX_DETAIL), options);
         return out;
     }
-    head(&mut out, verdict, &parts::impact_and_request(verdict), options);
+    head(&mut out, verdict, (&parts::impact_and_request(verdict), GLANCE), options);
     hang(&mut out, INDENT, INDENT.len(), &sanitize::line(&verdict.summary, MAX_DETAIL), options.width);
     connection(&mut out, verdict, options);
     for piece in strongest(&verdict.evidence) {
@@ -90,8 +96,9 @@ pub fn clock<'a>(time: &'a str, zone: &TimeZone) -> Cow<'a, str> {
     }
 }
 
-/// Time, party, certainty, cause, address, then `tail`; the tail moves to its own line when there is no room.
-fn head(out: &mut String, verdict: &Verdict, tail: &str, options: &TextOptions) {
+/// Time, party, certainty, cause, address, then the tail, which moves to its own line when there is no room
+/// for all of it nor for the number of characters given.
+fn head(out: &mut String, verdict: &Verdict, tail: (&str, usize), options: &TextOptions) {
     let party = verdict.party.slug().to_uppercase();
     let fields = [
         (clock(&verdict.time, &options.zone).into_owned(), Style::new()),
@@ -125,23 +132,21 @@ fn append(out: &mut String, taken: usize, text: &str, style: Style, options: &Te
     start + wanted
 }
 
-/// The last field may be shortened; it gets a line of its own when less than a glance would be left.
-fn append_tail(out: &mut String, taken: usize, tail: &str, options: &TextOptions) {
-    const GLANCE: usize = 30;
+/// The last field may be shortened to what is left of the line, if that is enough.
+fn append_tail(out: &mut String, taken: usize, (tail, enough): (&str, usize), options: &TextOptions) {
     if tail.is_empty() {
         return;
     }
-    let room = options.width.map_or(120, |width| width.saturating_sub(taken + 2));
-    let own_line = options.width.map_or(120, |width| width.saturating_sub(INDENT.len()));
-    let limit = if room >= GLANCE { room } else { own_line };
-    append(out, taken, &sanitize::line(tail, limit), Style::new(), options);
+    let room = options.width.map_or(MAX_TAIL, |width| width.saturating_sub(taken + 2));
+    let own_line = options.width.map_or(MAX_TAIL, |width| width.saturating_sub(INDENT.len()));
+    let whole = sanitize::line(tail, MAX_TAIL);
+    let limit = if length(&whole) <= room || room >= enough { room } else { own_line };
+    append(out, taken, &sanitize::line(tail, limit.min(MAX_TAIL)), Style::new(), options);
 }
 
 fn harmless_tail(verdict: &Verdict) -> String {
-    match &verdict.consequence_of {
-        Some(id) => format!("harmless, a consequence of {id}: {}", verdict.summary),
-        None => format!("harmless: {}", verdict.summary),
-    }
+    let what = if verdict.consequence_of.is_some() { "harmless consequence" } else { "harmless" };
+    format!("{what}: {}", verdict.summary)
 }
 
 fn labelled(out: &mut String, label: &str, style: Style, text: &str, options: &TextOptions) {
@@ -150,10 +155,13 @@ fn labelled(out: &mut String, label: &str, style: Style, text: &str, options: &T
     hang(out, &first, LABEL_WIDTH, &sanitize::line(text, MAX_DETAIL), options.width);
 }
 
-/// At most two pieces for the verdict, the weightiest first, and one against it.
+/// One decisive piece, or else two supporting ones; and one against it.
 fn strongest(evidence: &[Evidence]) -> Vec<&Evidence> {
     let of = |weight| evidence.iter().filter(move |piece| piece.weight == weight);
-    let mut shown: Vec<&Evidence> = of(Weight::Decisive).chain(of(Weight::Supporting)).take(2).collect();
+    let mut shown: Vec<&Evidence> = of(Weight::Decisive).take(1).collect();
+    if shown.is_empty() {
+        shown.extend(of(Weight::Supporting).take(2));
+    }
     shown.extend(of(Weight::Against).take(1));
     shown
 }
@@ -172,19 +180,16 @@ fn connection(out: &mut String, verdict: &Verdict, options: &TextOptions) {
     let Some(this) = &verdict.connection else {
         return;
     };
-    let mut text = ends(this);
-    if let Some(age) = this.age_ms {
-        text.push_str(&format!(", open {}", span(age)));
-    } else if this.preexisting {
-        text.push_str(", older than the trace");
-    }
-    if let Some(idle) = this.idle_ms {
-        text.push_str(&format!(", idle {}", span(idle)));
-    }
-    if let Some(other) = &verdict.peer_connection {
-        text.push_str(&format!("; {} {}", other.side, other.remote));
-    }
-    labelled(out, "connection", Style::new(), &text, options);
+    let age = match this.age_ms {
+        Some(age) => format!(", open {}", span(age)),
+        None if this.preexisting => ", older than the trace".to_owned(),
+        None => String::new(),
+    };
+    let idle = this.idle_ms.filter(|idle| *idle >= NOTABLE_IDLE_MS);
+    let idle = idle.map(|idle| format!(", idle {}", span(idle))).unwrap_or_default();
+    let other = verdict.peer_connection.as_ref().map(|other| format!("; {} {}", other.side, other.remote));
+    let text = format!("{}{age}{idle}{}", ends(this), other.unwrap_or_default());
+    hang(out, INDENT, INDENT.len(), &sanitize::line(&text, MAX_DETAIL), options.width);
 }
 
 fn ends(connection: &Connection) -> String {
