@@ -2,6 +2,7 @@
 //!
 //! A view shows; it never judges, and changes no field. Text from outside passes [`sanitize`] first.
 
+pub mod fanout;
 pub mod header;
 pub mod layout;
 pub mod ndjson;
@@ -13,6 +14,7 @@ pub mod sink;
 pub mod style;
 pub mod summary;
 pub mod tally;
+pub mod terminal;
 pub mod text;
 
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod snapshots;
 
 use std::io;
 
+pub use fanout::Fanout;
 pub use header::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
 pub use ndjson::Ndjson;
 pub use selection::Selection;
