@@ -1,7 +1,7 @@
 //! Sets what was seen against what the kernel counted, and explains every difference by rule.
 //!
 //! The kernel's counters cover a whole network namespace; what is seen covers Nginx's connections. So
-//! the kernel may count more, with a reason. It must not count less: that would be our error, and is said.
+//! the kernel may count more, with a reason. Where it must not count less, that is our error, and is said.
 //! Pure: takes numbers, gives rows.
 
 use serde::Serialize;
@@ -51,8 +51,10 @@ pub enum Agreement {
     Equal,
     /// The kernel counted more, and the rule for this counter says why it may.
     KernelMore,
-    /// The kernel counted less than was seen. That must not be; the counts of this session are suspect.
+    /// The kernel counted less, and the rule for this counter says why it may.
     KernelLess,
+    /// The kernel counted less than was seen, and no rule allows that: the counts are suspect.
+    Suspect,
     /// Nothing comparable was seen: no hook, or none that ran.
     NotComparable,
     /// The kernel's counter could not be had.
@@ -87,18 +89,19 @@ fn moved(row: &Row) -> bool {
 
 fn row(counter: Counter, difference: &Snapshot, observed: &Observed, lost: u64) -> Row {
     let (kernel, seen) = (difference.get(counter), observed.of(counter));
-    let agreement = compare(kernel, seen);
+    let agreement = compare(counter, kernel, seen);
     let explanation = explain(counter, agreement, kernel, seen, observed, lost);
     Row { counter, kernel, seen, agreement, explanation }
 }
 
-fn compare(kernel: Option<u64>, seen: Option<u64>) -> Agreement {
+fn compare(counter: Counter, kernel: Option<u64>, seen: Option<u64>) -> Agreement {
     match (kernel, seen) {
         (None, _) => Agreement::NoCounter,
         (Some(_), None) => Agreement::NotComparable,
         (Some(kernel), Some(seen)) if kernel == seen => Agreement::Equal,
         (Some(kernel), Some(seen)) if kernel > seen => Agreement::KernelMore,
-        (Some(_), Some(_)) => Agreement::KernelLess,
+        (Some(_), Some(_)) if uncounted(counter).is_some() => Agreement::KernelLess,
+        (Some(_), Some(_)) => Agreement::Suspect,
     }
 }
 
@@ -117,14 +120,10 @@ fn explain(
             "the kernel has no such counter, or the namespace changed during the session".to_owned()
         }
         Agreement::NotComparable => format!("for information: {}", meaning(counter)),
-        Agreement::KernelLess => format!(
-            "{gap} more seen than counted: {}",
-            if counter == Counter::OutRsts {
-                "RSTs of another namespace, or the counters were read before the last events"
-            } else {
-                "the events lie outside the namespaces or the time compared"
-            }
-        ),
+        Agreement::KernelLess => format!("{gap} more seen: {}", uncounted(counter).unwrap_or_default()),
+        Agreement::Suspect => {
+            format!("{gap} more seen than counted: events of another namespace, or outside the time compared")
+        }
         Agreement::KernelMore => surplus(counter, gap, observed, lost),
     }
 }
@@ -142,6 +141,16 @@ fn surplus(counter: Counter, gap: u64, observed: &Observed, lost: u64) -> String
         return format!("{} sent for connections that are not Nginx's{rest}", elsewhere.min(gap));
     }
     format!("{gap} {}{suspects}", beyond(counter))
+}
+
+/// What is seen and rightly not in the counter.
+fn uncounted(counter: Counter) -> Option<&'static str> {
+    match counter {
+        Counter::ChallengeAck => {
+            Some("RSTs outside the window are dropped without an answer, and challenge ACKs are rate-limited")
+        }
+        _ => None,
+    }
 }
 
 /// What the counter covers beyond Nginx's connections.
@@ -239,8 +248,17 @@ mod tests {
     fn more_seen_than_counted_is_our_error_and_said() {
         let seen = Observed { resets_sent: Some(4), ..Observed::default() };
         let (agreement, why) = only(&reconcile(&counted("OutRsts=1", ""), &seen, 0), Counter::OutRsts);
-        assert_eq!(agreement, Agreement::KernelLess);
+        assert_eq!(agreement, Agreement::Suspect);
         assert!(why.starts_with("3 more seen than counted"), "{why}");
+    }
+
+    #[test]
+    fn refused_resets_need_not_have_been_answered() {
+        let seen = Observed { resets_refused: Some(5), ..Observed::default() };
+        let (agreement, why) =
+            only(&reconcile(&counted("", "TCPChallengeACK=2"), &seen, 0), Counter::ChallengeAck);
+        assert_eq!(agreement, Agreement::KernelLess);
+        assert!(why.starts_with("3 more seen: RSTs outside the window"), "{why}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn impact_and_request(verdict: &Verdict) -> String {
         (Impact::Unknown, request) => request.unwrap_or_default().to_owned(),
         (impact, Some(request)) => format!("{}: {request}", self::impact(impact)),
         (Impact::RequestFailed, None) => "request failed".to_owned(),
-        (Impact::ResponseTruncated, None) => "response cut short".to_owned(),
+        (Impact::ResponseTruncated, None) => "response truncated".to_owned(),
         (Impact::RequestRetried, None) => "request retried".to_owned(),
         (impact, None) => self::impact(impact).to_owned(),
     }
@@ -58,7 +58,7 @@ pub fn impact_and_request(verdict: &Verdict) -> String {
 pub fn impact(impact: Impact) -> &'static str {
     match impact {
         Impact::RequestFailed => "failed",
-        Impact::ResponseTruncated => "cut short",
+        Impact::ResponseTruncated => "truncated",
         Impact::RequestRetried => "retried",
         Impact::ConnectionOnly => "no request",
         Impact::Harmless => "harmless",

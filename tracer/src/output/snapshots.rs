@@ -62,7 +62,7 @@ fn upstreams_on_a_terminal_of_100_columns() {
         supporting  all 812 bytes were acknowledged
         log         /var/log/nginx/error.log@18234 *57: upstream timed out (110)
 
-    14:03:22.118  UPSTREAM   strong  upstream_closed_early  10.0.1.10:8080  response cut short
+    14:03:22.118  UPSTREAM   strong  upstream_closed_early  10.0.1.10:8080  response truncated
         10.0.1.10:8080 closed after 1432 bytes of the response.
         nginx 10.0.0.5:43210 ↔ upstream 10.0.1.10:8080, open 3.2 s; client 198.51.100.7:51234
         supporting  a FIN came after 1432 bytes
@@ -85,7 +85,7 @@ fn upstreams_on_a_terminal_of_100_columns() {
 #[test]
 fn clients_and_nginx_on_a_terminal_of_100_columns() {
     insta::assert_snapshot!(of(&[Party::Client, Party::Nginx]), @r"
-    14:03:22.118  CLIENT     strong  client_abort  198.51.100.7:51234  response cut short
+    14:03:22.118  CLIENT     strong  client_abort  198.51.100.7:51234  response truncated
         Client 198.51.100.7 reset the connection after 48 KiB of the response.
         nginx 10.0.0.5:443 ↔ client 198.51.100.7:51234, open 3.2 s
         supporting  14480 bytes were sent and not acknowledged

@@ -273,7 +273,7 @@ fn counted_row(row: &Counted) -> Vec<String> {
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let explanation = match row.agreement {
         Agreement::Equal => "equal".to_owned(),
-        Agreement::KernelLess => format!("SUSPECT: {}", row.explanation),
+        Agreement::Suspect => format!("SUSPECT: {}", row.explanation),
         _ => row.explanation.clone(),
     };
     vec![row.counter.name(), number(row.kernel), number(row.seen), explanation]
