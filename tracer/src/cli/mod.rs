@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod exit;
 pub mod trace;
 pub mod value;
 
