@@ -187,24 +187,25 @@ mod closing_summary {
         insta::assert_snapshot!(text(&closing(), &options(Some(100), false)), @r"
         summary    16 incidents in 12 min 4 s, 14:03:20 to 14:15:24; 2 harmless
 
-        party      cause                    where                      count  certainty     impact     when
-        client     client_abort             clients                        1  strong        truncated  14:03:22
-        nginx      nginx_timeout_reset      clients                        1  proven        failed     14:03:22
-        nginx      nginx_listen_overflow    0.0.0.0:443                    1  proven        unknown    14:03:22
-        upstream   upstream_keepalive_race  10.0.1.10:8080                 2  strong        retried    14:03:22
-        upstream   upstream_abort           10.0.1.10:8080                 2  1 proven, 1   1 failed,  14:03:22
-                                                                              weak          1 retried  14:14:09
-        upstream   upstream_refused         10.0.1.10:8080                 1  strong        failed     14:03:22
-        upstream   upstream_abort           [2001:db8:aaaa:bbbb:cccc:      1  proven        failed     14:03:22
-                                            dddd:eeee:ffff]:65535
-        upstream   upstream_process_exit    10.0.1.10:8080                 1  proven        failed     14:03:22
-        upstream   upstream_closed_early    10.0.1.10:8080                 1  strong        truncated  14:03:22
-        upstream   upstream_slow            10.0.1.10:8080                 1  strong        failed     14:03:22
-        upstream   upstream_unavailable     backend                        1  undetermined  failed     14:03:22
-        middlebox  middlebox_forged_reset   10.0.1.10:8080                 1  proven        failed     14:03:22
-        middlebox  middlebox_idle_reset     10.0.1.10:8080                 1  weak          no         14:03:22
-                                                                                            request
-        unknown    insufficient_evidence    10.0.1.10:8080                 1  undetermined  unknown    14:03:22
+        party      cause                    where           count  certainty     impact       when
+        client     client_abort             clients             1  strong        truncated    14:03:22
+        nginx      nginx_timeout_reset      clients             1  proven        failed       14:03:22
+        nginx      nginx_listen_overflow    0.0.0.0:443         1  proven        unknown      14:03:22
+        upstream   upstream_keepalive_race  10.0.1.10:8080      2  strong        retried      14:03:22
+        upstream   upstream_abort           10.0.1.10:8080      2  1 proven, 1   1 failed, 1  14:03:22
+                                                                   weak          retried      14:14:09
+        upstream   upstream_refused         10.0.1.10:8080      1  strong        failed       14:03:22
+        upstream   upstream_abort           [2001:db8:aaaa      1  proven        failed       14:03:22
+                                            :bbbb:cccc:ddd
+                                            d:eeee:ffff]:6
+                                            5535
+        upstream   upstream_process_exit    10.0.1.10:8080      1  proven        failed       14:03:22
+        upstream   upstream_closed_early    10.0.1.10:8080      1  strong        truncated    14:03:22
+        upstream   upstream_slow            10.0.1.10:8080      1  strong        failed       14:03:22
+        upstream   upstream_unavailable     backend             1  undetermined  failed       14:03:22
+        middlebox  middlebox_forged_reset   10.0.1.10:8080      1  proven        failed       14:03:22
+        middlebox  middlebox_idle_reset     10.0.1.10:8080      1  weak          no request   14:03:22
+        unknown    insufficient_evidence    10.0.1.10:8080      1  undetermined  unknown      14:03:22
 
         harmless   1 client_abort, 1 client_late_reset
         advice     2 incidents: keepalive_timeout 4s; (upstream block): the upstream closes connections that
@@ -236,14 +237,14 @@ mod closing_summary {
         let text = text(&closing(), &options(Some(80), false));
         let table = text.lines().skip(3).take(8).collect::<Vec<_>>().join("\n");
         insta::assert_snapshot!(table, @r"
-        cause                    where                      count  certainty     impact
-        client_abort             clients                        1  strong        truncated
-        nginx_timeout_reset      clients                        1  proven        failed
-        nginx_listen_overflow    0.0.0.0:443                    1  proven        unknown
-        upstream_keepalive_race  10.0.1.10:8080                 2  strong        retried
-        upstream_abort           10.0.1.10:8080                 2  1 proven, 1   1 failed,
-                                                                   weak          1 retried
-        upstream_refused         10.0.1.10:8080                 1  strong        failed
+        cause                    where           count  certainty          impact
+        client_abort             clients             1  strong             truncated
+        nginx_timeout_reset      clients             1  proven             failed
+        nginx_listen_overflow    0.0.0.0:443         1  proven             unknown
+        upstream_keepalive_race  10.0.1.10:8080      2  strong             retried
+        upstream_abort           10.0.1.10:8080      2  1 proven, 1 weak   1 failed, 1
+                                                                           retried
+        upstream_refused         10.0.1.10:8080      1  strong             failed
         ");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }

@@ -167,9 +167,11 @@ impl Page<'_> {
 }
 
 /// A column is at least as wide as its longest word, so that no slug and no IPv4 address is broken.
+/// IPv6 addresses may be.
 fn lower_boundary(header: &[&str], rows: &[Vec<String>], column: usize) -> ColumnConstraint {
     let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str).chain([header[column]]);
-    let longest = cells.flat_map(str::split_whitespace).map(length).max().unwrap_or(0).min(MAX_WORD);
+    let words = cells.flat_map(str::split_whitespace).filter(|word| !word.starts_with('['));
+    let longest = words.map(length).max().unwrap_or(0).min(MAX_WORD);
     ColumnConstraint::LowerBoundary(Width::Fixed(u16::try_from(longest).unwrap_or(u16::MAX) + GAP))
 }
 
