@@ -22,6 +22,13 @@ pub enum Command {
     Trace(Box<trace::TraceArgs>),
 }
 
+/// Runs what the command line asks for.
+pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
+    match &cli.command {
+        Command::Trace(args) => trace::run(args),
+    }
+}
+
 /// Version of the tool and of the compiler that made the kernel programs.
 fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (kernel programs: ", env!("RSTSCOPE_EBPF_COMPILER"), ")")

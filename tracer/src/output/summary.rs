@@ -48,6 +48,10 @@ pub struct Closing {
     pub hooks: Vec<HookState>,
     /// Our counts against the kernel's.
     pub reconciliation: Vec<Counted>,
+    /// Records that the kernel programs put into the ring buffer.
+    pub ring_records: u64,
+    /// Connections of Nginx that were followed.
+    pub connections: u64,
 }
 
 /// The summary as data, for `--stats`.
@@ -75,6 +79,10 @@ pub struct Stats<'a> {
     pub hooks_not_running: Vec<&'a HookState>,
     /// Our counts against the kernel's.
     pub reconciliation: &'a [Counted],
+    /// Records that the kernel programs put into the ring buffer.
+    pub ring_records: u64,
+    /// Connections of Nginx that were followed.
+    pub connections: u64,
 }
 
 impl Closing {
@@ -92,6 +100,8 @@ impl Closing {
             losses: &self.losses.by_handover,
             hooks_not_running: self.hooks.iter().filter(|hook| !hook.running).collect(),
             reconciliation: &self.reconciliation,
+            ring_records: self.ring_records,
+            connections: self.connections,
         }
     }
 }

@@ -58,7 +58,12 @@ fn unit(cgroup: &str) -> Option<String> {
 }
 
 /// Everything lost so far, over all hand-overs of the session.
-pub fn losses(probe: &Probe, drain: &Drain, view: &Losses, abandoned_logs: u64) -> Result<Losses, ProbeError> {
+pub fn losses(
+    probe: &Probe,
+    drain: &Drain,
+    view: &Losses,
+    abandoned_logs: u64,
+) -> Result<Losses, ProbeError> {
     let counters = drain.counters();
     let mut own = Losses::default();
     let parts = [

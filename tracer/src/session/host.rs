@@ -54,7 +54,8 @@ pub fn header(
     shown: Vec<String>,
 ) -> SessionHeader {
     let instances = watch.instances();
-    let listen: BTreeSet<SocketAddr> = instances.iter().flat_map(|instance| listeners(instance, settings)).collect();
+    let listen: BTreeSet<SocketAddr> =
+        instances.iter().flat_map(|instance| listeners(instance, settings)).collect();
     let upstreams: BTreeSet<SocketAddr> =
         instances.iter().flat_map(|instance| instance.config.upstreams.iter().copied()).collect();
     let mut filters = settings.filters();
@@ -63,7 +64,10 @@ pub fn header(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: name(),
         kernel: environment.kernel.clone(),
-        lockdown: environment.lockdown.clone().unwrap_or_else(|| "unknown (securityfs is not mounted)".to_owned()),
+        lockdown: environment
+            .lockdown
+            .clone()
+            .unwrap_or_else(|| "unknown (securityfs is not mounted)".to_owned()),
         tier: HookTier::RawTracepoint,
         hooks: probe.hooks.clone(),
         nginx: instances.iter().map(nginx).collect(),
@@ -86,7 +90,11 @@ fn nginx(instance: &Instance) -> WatchedNginx {
 
 fn logs(instances: &[Instance], settings: &Settings) -> Vec<WatchedLog> {
     if !settings.error_logs.is_empty() {
-        let log = |path: &std::path::PathBuf| WatchedLog { path: path.display().to_string(), level: None, problem: None };
+        let log = |path: &std::path::PathBuf| WatchedLog {
+            path: path.display().to_string(),
+            level: None,
+            problem: None,
+        };
         return settings.error_logs.iter().map(log).collect();
     }
     let of = |instance: &Instance| {
@@ -106,7 +114,10 @@ fn notes(probe: &Probe, watch: &Watch) -> Vec<String> {
         notes.push(format!("this kernel has no {}; they read as zero", probe.missing_members.join(", ")));
     }
     if watch.seeds() > 0 {
-        notes.push(format!("{} connections are older than this session; how they began is not known", watch.seeds()));
+        notes.push(format!(
+            "{} connections are older than this session; how they began is not known",
+            watch.seeds()
+        ));
     }
     notes
 }

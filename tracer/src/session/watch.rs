@@ -95,7 +95,8 @@ impl Watch {
         };
         let here = || self.instances.iter().filter(move |instance| instance.netns == netns);
         let owners: HashMap<u32, u32> = here().flat_map(processes).flat_map(socket_inodes).collect();
-        let ports: BTreeSet<u16> = here().flat_map(|instance| instance.listeners.iter()).map(SocketAddr::port).collect();
+        let ports: BTreeSet<u16> =
+            here().flat_map(|instance| instance.listeners.iter()).map(SocketAddr::port).collect();
         let seed = |socket: &sock_diag::DiagSocket| {
             let owner_pid = *owners.get(&socket.inode)?;
             let side = if ports.contains(&socket.local.port()) { Side::Client } else { Side::Upstream };
@@ -141,7 +142,8 @@ fn port_wanted(settings: &Settings, port: u16) -> bool {
 }
 
 fn upstream_wanted(settings: &Settings, address: SocketAddr) -> bool {
-    let matches = |wanted: &SocketAddr| wanted.ip() == address.ip() && [0, address.port()].contains(&wanted.port());
+    let matches =
+        |wanted: &SocketAddr| wanted.ip() == address.ip() && [0, address.port()].contains(&wanted.port());
     settings.upstreams.is_empty() || settings.upstreams.iter().any(matches)
 }
 
