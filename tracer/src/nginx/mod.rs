@@ -5,5 +5,6 @@
 
 pub mod catalogue;
 pub mod line;
+pub mod tail;
 
 pub use line::parse;
