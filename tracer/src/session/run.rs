@@ -13,7 +13,7 @@ use super::closing::{self, Baseline};
 use super::feed::{self, Processes};
 use super::watch::Watch;
 use super::{SessionError, Settings, View, host};
-use crate::collect::{Decoder, Drain, clock};
+use crate::collect::{Decoder, Drain, Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::{Clock, Event, Input, Losses, Mono};
 use crate::nginx::tail::{Follower, TailedLine};
@@ -107,6 +107,7 @@ struct Session {
     lines: Receiver<TailedLine>,
     engine: Engine,
     processes: Processes,
+    overflows: Overflows,
     watch: Watch,
     baseline: Baseline,
     netns: u32,
@@ -139,6 +140,7 @@ impl Session {
             lines,
             engine: Engine::new(Limits::default()),
             processes: Processes::default(),
+            overflows: Overflows::default(),
             watch: Watch::default(),
             baseline: Baseline::default(),
             netns,
@@ -233,7 +235,8 @@ impl Session {
 
     fn take_events(&mut self) {
         let now = clock::now();
-        for event in self.event_batch.drain(..) {
+        for mut event in self.event_batch.drain(..) {
+            self.overflows.event(&mut event);
             self.processes.event(&mut self.engine, now, event);
         }
     }
@@ -252,6 +255,7 @@ impl Session {
         let now = clock::now();
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
+        self.note_overflows(now)?;
         if self.look_for_nginx(settings).await? {
             self.watching(settings)?;
         }
@@ -283,6 +287,14 @@ impl Session {
         Ok(())
     }
 
+    /// Drops after the last record of a listener stand only in the kernel's table.
+    fn note_overflows(&mut self, now: Mono) -> Result<(), ProbeError> {
+        for event in self.overflows.unreported(&self.probe.dropped()?) {
+            self.engine.handle(now, Input::Event(Box::new(event)));
+        }
+        Ok(())
+    }
+
     fn show(&mut self, view: &mut View) -> io::Result<()> {
         self.engine.advance(clock::now()).iter().try_for_each(|verdict| view.verdict(verdict))
     }
@@ -298,11 +310,9 @@ impl Session {
         while let Ok(line) = self.lines.try_recv() {
             self.line_batch.push(line);
         }
+        self.take_lines();
         let now = clock::now();
-        for line in self.line_batch.drain(..) {
-            let record = self.watch.record(&line);
-            self.engine.handle(now, Input::Log(Box::new(record)));
-        }
+        self.note_overflows(now)?;
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = verdicts.iter().try_for_each(|verdict| view.verdict(verdict));
