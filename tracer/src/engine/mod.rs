@@ -12,7 +12,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::join::{self, Line, Pair};
@@ -39,6 +39,8 @@ pub struct Engine {
     limits: Limits,
     timeline: Timeline,
     lines: Lines,
+    /// Lines whose patience ended before their incident settled, by the incident's number.
+    reserved: BTreeMap<u64, (Line, Pair)>,
     host: HostFacts,
     processes: Processes,
     losses: LossLog,
@@ -55,6 +57,7 @@ impl Engine {
             limits,
             timeline: Timeline::new(limits.bounds()),
             lines: Lines::new(limits.lines),
+            reserved: BTreeMap::new(),
             host: HostFacts::default(),
             processes: Processes::default(),
             losses: LossLog::default(),
@@ -173,12 +176,11 @@ impl Engine {
 
     /// Judges an incident that has settled, or has to go.
     fn close(&mut self, incident: Incident, at: Mono, evicted: bool) {
-        let joined = self.join(&incident);
-        if joined.is_none() && self.merge_into_client(&incident) {
+        let line = self.line_of(&incident);
+        if line.is_none() && self.merge_into_client(&incident) {
             self.remember(at, incident, false, false);
             return;
         }
-        let line = joined.and_then(|pair| Some((self.lines.take(pair.line)?, pair)));
         let verdict = self.judge(&incident, at, line.as_ref(), evicted);
         let (logged, told) = (line.is_some(), verdict.is_some());
         self.hand_out(verdict);
@@ -196,19 +198,42 @@ impl Engine {
         end.is_some_and(|end| self.timeline.set_other_half(client, end))
     }
 
-    /// The line that speaks of an incident, in competition with the incidents around it.
-    fn join(&self, incident: &Incident) -> Option<Pair> {
+    /// Takes the line that speaks of an incident.
+    fn line_of(&mut self, incident: &Incident) -> Option<(Line, Pair)> {
+        if let Some(reserved) = self.reserved.remove(&incident.number) {
+            return Some(reserved);
+        }
         let fitting: Vec<&Line> =
             self.lines.iter().filter(|line| join::fit(line, incident).is_some()).take(NEIGHBOURS).collect();
         if fitting.is_empty() {
             return None;
         }
-        let mut rivals: Vec<&Incident> = self.timeline.living().collect();
-        rivals.sort_by_key(|rival| (rival.first.distance(incident.first), rival.number));
-        rivals.truncate(NEIGHBOURS);
+        let mut rivals = self.rivals(incident.first);
         rivals.push(incident);
         let pairs = join::assign(&fitting, &rivals);
-        pairs.into_iter().find(|pair| pair.incident == incident.number)
+        let pair = pairs.into_iter().find(|pair| pair.incident == incident.number)?;
+        Some((self.lines.take(pair.line)?, pair))
+    }
+
+    /// Living incidents without a line, the nearest in time.
+    fn rivals(&self, around: Mono) -> Vec<&Incident> {
+        let free = |incident: &&Incident| !self.reserved.contains_key(&incident.number);
+        let mut rivals: Vec<&Incident> = self.timeline.living().filter(free).collect();
+        rivals.sort_by_key(|rival| (rival.first.distance(around), rival.number));
+        rivals.truncate(NEIGHBOURS);
+        rivals
+    }
+
+    /// Keeps a line for a living incident that takes longer to settle than a line waits.
+    fn reserve(&mut self, line: Line) -> Result<(), Line> {
+        let pair = join::assign(&[&line], &self.rivals(line.at)).into_iter().next();
+        match pair {
+            Some(pair) => {
+                self.reserved.insert(pair.incident, (line, pair));
+                Ok(())
+            }
+            None => Err(line),
+        }
     }
 
     fn judge(
@@ -247,6 +272,7 @@ impl Engine {
     /// A line has waited long enough.
     fn give_up_line(&mut self, at: Mono) {
         let Some(line) = self.lines.pop() else { return };
+        let Err(line) = self.reserve(line) else { return };
         if let Some(number) = self.judged_already(&line) {
             return self.late(line, number, at);
         }
@@ -328,7 +354,7 @@ fn one_connection(ours: Option<&Socket>, theirs: Option<&Socket>) -> bool {
 }
 
 /// Makes room for one more entry by dropping the lowest key.
-fn bounded<V>(table: &mut std::collections::BTreeMap<u32, V>, limit: usize) {
+fn bounded<V>(table: &mut BTreeMap<u32, V>, limit: usize) {
     while table.len() >= limit.max(1) {
         table.pop_first();
     }
