@@ -150,14 +150,14 @@ pub struct OverflowKey {
     pub queue: u32,
 }
 
-/// Aggregation of one listener's overflows between two records.
+/// Overflows of one listener.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct OverflowState {
     /// When the last record was made.
     pub last_record_ns: u64,
-    /// Packets dropped since.
-    pub pending: u64,
+    /// Packets dropped since the tracer started.
+    pub total: u64,
 }
 
 const _: () = assert!(size_of::<Conn>() == 160);

@@ -126,10 +126,10 @@ pub struct Record {
     pub new_state: u8,
     /// Reset or drop reason as the kernel numbers it; `MISSING` if it passes none.
     pub reason: u32,
-    /// Packets this record stands for (overflows).
-    pub count: u32,
     /// 0 accept queue, 1 SYN queue (overflows).
     pub queue: u32,
+    /// Packets that this listener has dropped so far (overflows).
+    pub dropped: u64,
     /// The task.
     pub task: Task,
     /// The socket.
@@ -143,7 +143,7 @@ pub struct Record {
 const _: () = assert!(size_of::<Header>() == 128);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(size_of::<Sock>() == 224);
-const _: () = assert!(size_of::<Record>() == 552);
+const _: () = assert!(size_of::<Record>() == 560);
 
 impl Record {
     /// Reads a record from the ring buffer's bytes; `None` if they are too few.

@@ -1,4 +1,5 @@
-//! Full listeners: one record per listener and tenth of a second, with the number of drops it stands for.
+//! Full listeners: one record per listener and tenth of a second. Each carries the number of drops so far,
+//! and the map has it too, so that drops after the last record are not lost.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use rstscope_ebpf::abi::{Counter, Hook, Kind, ListenPort, OverflowKey, OverflowState};
@@ -23,20 +24,20 @@ pub fn overflow(hook: Hook, listener: Kernel, id: &Identity, packet: Kernel) {
         return;
     }
     count(Counter::Overflows, 1);
-    let Some(drops) = drops_to_report(id) else { return };
+    let Some(dropped) = drops_to_report(id) else { return };
     emit::record(Kind::ListenOverflow, hook, |record| {
         snapshot(listener, id, side, None, &mut record.sock);
         record.queue = ACCEPT_QUEUE;
-        record.count = drops;
+        record.dropped = dropped;
         if !packet.is_null() {
             skb::copy(packet, &mut record.packet);
         }
     });
 }
 
-/// Drops since the last record if one is due, `None` if it is not; they are kept then.
+/// Counts one drop. The number so far if a record is due.
 #[inline(always)]
-fn drops_to_report(id: &Identity) -> Option<u32> {
+fn drops_to_report(id: &Identity) -> Option<u64> {
     let key = OverflowKey {
         port: ListenPort { netns: id.netns, port: id.local_port, pad: 0 },
         queue: ACCEPT_QUEUE,
@@ -44,17 +45,15 @@ fn drops_to_report(id: &Identity) -> Option<u32> {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some(state) = OVERFLOWS.get_ptr_mut(key) else {
-        let _lru_makes_room = OVERFLOWS.insert(key, OverflowState { last_record_ns: now, pending: 0 }, 0);
+        let _lru_makes_room = OVERFLOWS.insert(key, OverflowState { last_record_ns: now, total: 1 }, 0);
         return Some(1);
     };
-    // SAFETY: a map value; a race between CPUs can only merge or split counts by one record.
+    // SAFETY: a map value; a race between CPUs costs a count.
     let state = unsafe { &mut *state };
-    state.pending += 1;
+    state.total += 1;
     if now.wrapping_sub(state.last_record_ns) < RECORD_EVERY_NS {
         return None;
     }
-    let drops = state.pending;
     state.last_record_ns = now;
-    state.pending = 0;
-    Some(drops as u32)
+    Some(state.total)
 }

@@ -9,11 +9,15 @@ use rstscope_ebpf::abi::Hook;
 
 use crate::kernel::globals::{config, offset};
 use crate::kernel::listener;
+use crate::kernel::maps::netns_counts;
 use crate::kernel::read::{Kernel, read, read_bit};
-use crate::kernel::sock::identity;
+use crate::kernel::sock::{identity, netns};
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack(ctx: RawTracePointContext) -> i32 {
+    if let Some(counts) = netns_counts(netns(ctx.arg(0))) {
+        counts.retransmits += 1; // `TcpRetransSegs` counts them, too.
+    }
     if config!(drop_reason_tells_overflow) == 0 {
         repeated(ctx.arg(0), ctx.arg(1));
     }

@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod exit;
 pub mod trace;
 pub mod value;
 
@@ -19,6 +20,13 @@ pub struct Cli {
 pub enum Command {
     /// Watch resets, timeouts and full listen queues of a running Nginx, and name the culprit of each
     Trace(Box<trace::TraceArgs>),
+}
+
+/// Runs what the command line asks for.
+pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
+    match &cli.command {
+        Command::Trace(args) => trace::run(args),
+    }
 }
 
 /// Version of the tool and of the compiler that made the kernel programs.

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::model::verdict::Party;
+
 /// Longest session that can be asked for.
 const MOST_SECONDS: u64 = 366 * 24 * 3600;
 
@@ -25,6 +27,12 @@ pub fn upstream(text: &str) -> Result<SocketAddr, String> {
     address.map_err(|_| "an upstream is ADDR, ADDR:PORT or [ADDR6]:PORT; names are not resolved".to_owned())
 }
 
+/// A party by its slug.
+pub fn party(text: &str) -> Result<Party, String> {
+    let known = || Party::ALL.iter().map(|party| party.slug()).collect::<Vec<_>>().join(", ");
+    Party::from_slug(text).ok_or_else(|| format!("a party is one of {}", known()))
+}
+
 /// A process id.
 pub fn pid(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
@@ -35,14 +43,16 @@ pub fn pid(text: &str) -> Result<u32, String> {
 
 /// A span of time: a number of seconds, or a number with `s`, `m` or `h`.
 pub fn span(text: &str) -> Result<Duration, String> {
-    let wrong = || "a duration is a positive number of seconds, or a number with s, m or h (30s, 5m, 1h)".to_owned();
+    let wrong =
+        || "a duration is a positive number of seconds, or a number with s, m or h (30s, 5m, 1h)".to_owned();
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 's')) => (text.get(..at), 1),
         Some((at, 'm')) => (text.get(..at), 60),
         Some((at, 'h')) => (text.get(..at), 3600),
         _ => (Some(text), 1),
     };
-    let seconds = number.and_then(|number| number.parse::<u64>().ok()).and_then(|number| number.checked_mul(unit));
+    let seconds =
+        number.and_then(|number| number.parse::<u64>().ok()).and_then(|number| number.checked_mul(unit));
     match seconds {
         Some(seconds) if seconds > 0 && seconds <= MOST_SECONDS => Ok(Duration::from_secs(seconds)),
         _ => Err(wrong()),

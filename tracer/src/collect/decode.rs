@@ -82,7 +82,7 @@ fn overflow(record: &Record, side: Side, listener: SocketAddr, packet: Option<&P
         queue: record.sock.ack_backlog,
         limit: record.sock.max_ack_backlog,
         queue_kind: if record.queue == 0 { QueueKind::Accept } else { QueueKind::Syn },
-        dropped: record.count,
+        dropped: u32::try_from(record.dropped).unwrap_or(u32::MAX),
         client: packet.map(|packet| packet.source),
         side,
     }

@@ -5,7 +5,9 @@ pub mod decode;
 pub mod drain;
 pub mod headers;
 pub mod jiffies;
+pub mod overflow;
 pub mod sock_diag;
 
 pub use decode::Decoder;
 pub use drain::{Drain, DrainCounters};
+pub use overflow::Overflows;

@@ -1,1 +1,361 @@
-//! Ties timeline, join and judge together: inputs in, verdicts out. Pure.
+//! Inputs in, verdicts out: the pure heart. It has no clock of its own; `now` comes with every call, and what
+//! has settled by then is judged before the input is taken. The same inputs at the same moments give the same
+//! verdicts, byte for byte, however often `advance` is called in between.
+
+mod identity;
+mod limits;
+mod lines;
+mod losses;
+mod pairing;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::join::{self, Line, Pair};
+use crate::judge::{self, Case, Joined, OverflowNote, Processes};
+use crate::model::{
+    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, MessageKind, Mono, ProcessFacts,
+    Socket, Verdict,
+};
+use crate::timeline::{Incident, Judged, Subject, Timeline};
+
+pub use limits::{Counters, Limits};
+
+use lines::Lines;
+use losses::LossLog;
+
+/// An overflow may end in a reset as late as the last SYN-ACK is given up (63 s by default, doubled for safety).
+const OVERFLOW_MATTERS: Duration = Duration::from_secs(130);
+/// Incidents and lines around one incident that are compared to assign lines; the nearest are taken.
+const NEIGHBOURS: usize = 64;
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    limits: Limits,
+    timeline: Timeline,
+    lines: Lines,
+    /// Lines whose patience ended before their incident settled, by the incident's number.
+    reserved: BTreeMap<u64, (Line, Pair)>,
+    host: HostFacts,
+    processes: Processes,
+    losses: LossLog,
+    clock: Clock,
+    overflows: Vec<OverflowNote>,
+    ready: VecDeque<Verdict>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            timeline: Timeline::new(limits.bounds()),
+            lines: Lines::new(limits.lines),
+            reserved: BTreeMap::new(),
+            host: HostFacts::default(),
+            processes: Processes::default(),
+            losses: LossLog::default(),
+            clock: Clock::default(),
+            overflows: Vec::new(),
+            ready: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one input that arrived at `now`.
+    pub fn handle(&mut self, now: Mono, input: Input) {
+        self.settle(now);
+        match input {
+            Input::Event(event) => self.event(now, *event),
+            Input::Log(record) => self.line(now, record),
+            Input::Host(host) => self.host = *host,
+            Input::Process(facts) => self.process(facts),
+            Input::Losses(losses) => self.losses.report(now, losses),
+            Input::Clock(clock) => self.clock = clock,
+        }
+    }
+
+    /// Verdicts on everything that has settled by `now`.
+    pub fn advance(&mut self, now: Mono) -> Vec<Verdict> {
+        self.settle(now);
+        self.ready.drain(..).collect()
+    }
+
+    /// When the next incident or line will have settled.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        [self.timeline.next_deadline(), self.lines.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// The end of the session: judges everything that is pending, as it stands.
+    pub fn finish(&mut self, now: Mono) -> Vec<Verdict> {
+        self.settle(now);
+        while let Some(deadline) = self.next_deadline() {
+            self.settle(deadline);
+        }
+        self.ready.drain(..).collect()
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        let tally = self.timeline.tally();
+        Counters {
+            merged: tally.merged,
+            absorbed: tally.absorbed,
+            beyond: tally.beyond,
+            unrelated: tally.unrelated,
+            evicted: tally.evicted,
+            ..self.counters
+        }
+    }
+
+    fn settle(&mut self, now: Mono) {
+        while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= now) {
+            match self.timeline.settled(deadline) {
+                Some(incident) => self.close(incident, deadline, false),
+                None => self.give_up_line(deadline),
+            }
+        }
+        self.timeline.memory_mut().expire(now);
+    }
+
+    fn event(&mut self, now: Mono, event: Event) {
+        self.counters.events += 1;
+        self.note(&event);
+        let (clock, host) = (self.clock, self.host.host.clone());
+        let name = |number: u64, event: &Event| {
+            identity::id(number, event.time, clock, &host, &identity::about(event))
+        };
+        let evicted = self.timeline.observe(event, &self.host, &name, &judge::hold);
+        if let Some(incident) = evicted {
+            self.close(incident, now, true);
+        }
+    }
+
+    /// Facts that outlive the incident they came with.
+    fn note(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::OomVictim => {
+                bounded(&mut self.processes.oom, self.limits.processes);
+                self.processes.oom.insert(event.task.pid, event.time);
+            }
+            EventKind::ListenOverflow(overflow) => {
+                self.overflows.retain(|note| event.time.since(note.time) <= OVERFLOW_MATTERS);
+                if self.overflows.len() >= self.limits.overflows.max(1) {
+                    self.overflows.remove(0);
+                }
+                self.overflows.push(OverflowNote {
+                    listener: overflow.listener,
+                    side: overflow.side,
+                    time: event.time,
+                    client: overflow.client,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn process(&mut self, facts: ProcessFacts) {
+        bounded(&mut self.processes.facts, self.limits.processes);
+        self.processes.facts.insert(facts.pid, facts);
+    }
+
+    fn line(&mut self, now: Mono, record: Box<LogRecord>) {
+        self.counters.lines += 1;
+        let line = Line::new(self.counters.lines, record, now, self.clock);
+        if let Some(dropped) = self.lines.push(now, line) {
+            self.counters.lines_dropped += 1;
+            drop(dropped);
+        }
+    }
+
+    /// Judges an incident that has settled, or has to go.
+    fn close(&mut self, incident: Incident, at: Mono, evicted: bool) {
+        let line = self.line_of(&incident);
+        if line.is_none() && self.merge_into_client(&incident) {
+            self.remember(at, incident, false, false);
+            return;
+        }
+        let verdict = self.judge(&incident, at, line.as_ref(), evicted);
+        let (logged, told) = (line.is_some(), verdict.is_some());
+        self.hand_out(verdict);
+        self.remember(at, incident, logged, told);
+    }
+
+    fn remember(&mut self, at: Mono, incident: Incident, logged: bool, told: bool) {
+        self.timeline.memory_mut().remember(at, Judged { incident, logged, told });
+    }
+
+    /// The client's FIN and the drop of its upstream leg are one failure, told as the client's.
+    fn merge_into_client(&mut self, upstream: &Incident) -> bool {
+        let Some(client) = pairing::one_go(&self.timeline, upstream) else { return false };
+        let end = pairing::own_end(upstream).cloned();
+        end.is_some_and(|end| self.timeline.set_other_half(client, end))
+    }
+
+    /// Takes the line that speaks of an incident.
+    fn line_of(&mut self, incident: &Incident) -> Option<(Line, Pair)> {
+        if let Some(reserved) = self.reserved.remove(&incident.number) {
+            return Some(reserved);
+        }
+        let fitting: Vec<&Line> =
+            self.lines.iter().filter(|line| join::fit(line, incident).is_some()).take(NEIGHBOURS).collect();
+        if fitting.is_empty() {
+            return None;
+        }
+        let mut rivals = self.rivals(incident.first);
+        rivals.push(incident);
+        let pairs = join::assign(&fitting, &rivals);
+        let pair = pairs.into_iter().find(|pair| pair.incident == incident.number)?;
+        Some((self.lines.take(pair.line)?, pair))
+    }
+
+    /// Living incidents without a line, the nearest in time.
+    fn rivals(&self, around: Mono) -> Vec<&Incident> {
+        let free = |incident: &&Incident| !self.reserved.contains_key(&incident.number);
+        let mut rivals: Vec<&Incident> = self.timeline.living().filter(free).collect();
+        rivals.sort_by_key(|rival| (rival.first.distance(around), rival.number));
+        rivals.truncate(NEIGHBOURS);
+        rivals
+    }
+
+    /// Keeps a line for a living incident that takes longer to settle than a line waits.
+    fn reserve(&mut self, line: Line) -> Result<(), Line> {
+        let pair = join::assign(&[&line], &self.rivals(line.at)).into_iter().next();
+        match pair {
+            Some(pair) => {
+                self.reserved.insert(pair.incident, (line, pair));
+                Ok(())
+            }
+            None => Err(line),
+        }
+    }
+
+    fn judge(
+        &self,
+        incident: &Incident,
+        at: Mono,
+        line: Option<&(Line, Pair)>,
+        evicted: bool,
+    ) -> Option<Verdict> {
+        let joined = line.map(|(line, pair)| Joined { record: &line.record, pair: *pair });
+        let explained = joined.is_some_and(|joined| explains_close(joined.record));
+        let case = Case {
+            incident,
+            host: &self.host,
+            clock: self.clock,
+            processes: &self.processes,
+            line: joined,
+            caused_by: if explained { None } else { pairing::cause(&self.timeline, incident) },
+            effects: pairing::effects(&self.timeline, incident),
+            peer: self.other_end(incident),
+            overflows: &self.overflows,
+            losses: self.losses.during(incident.first, at),
+            evicted,
+        };
+        judge::judge(&case)
+    }
+
+    /// Events of the other end; where Nginx is both ends, those of the mirrored incident too.
+    fn other_end<'a>(&'a self, incident: &'a Incident) -> Vec<&'a Event> {
+        let mirrored = incident.tuple().and_then(|tuple| self.timeline.of(tuple.reversed()));
+        let mirrored = mirrored.map(|mirror| mirror.own.as_slice()).unwrap_or_default();
+        let plausible = |event: &&Event| one_connection(incident.socket(), event.socket.as_ref());
+        incident.peer.iter().chain(mirrored).filter(plausible).collect()
+    }
+
+    /// A line has waited long enough.
+    fn give_up_line(&mut self, at: Mono) {
+        let Some(line) = self.lines.pop() else { return };
+        let Err(line) = self.reserve(line) else { return };
+        if let Some(number) = self.judged_already(&line) {
+            return self.late(line, number, at);
+        }
+        if !lines::is_incident(&line.record) {
+            self.counters.lines_unmatched += 1;
+            return;
+        }
+        let number = self.timeline.number();
+        let about = format!("{} {}", line.record.file, line.record.offset);
+        let id = identity::id(number, line.at, self.clock, &self.host.host, about.as_bytes());
+        let incident = Incident::new(number, id, Subject::Line(line.record), line.at);
+        let verdict = self.judge(&incident, at, None, false);
+        self.hand_out(verdict);
+    }
+
+    fn judged_already(&self, line: &Line) -> Option<u64> {
+        let memory = self.timeline.memory();
+        let mut fitting =
+            memory.iter().filter(|judged| !judged.logged && join::fit(line, &judged.incident).is_some());
+        fitting.next().map(|judged| judged.incident.number)
+    }
+
+    /// The line of an incident that was judged without it. Mostly it adds nothing; but a reset of a pooled
+    /// connection becomes a failed request only when Nginx uses the connection again, which the line tells.
+    fn late(&mut self, line: Line, number: u64, at: Mono) {
+        self.counters.lines_late += 1;
+        let judged = self.timeline.memory().iter().find(|judged| judged.incident.number == number).cloned();
+        self.timeline.memory_mut().mark_logged(number);
+        let Some(judged) =
+            judged.filter(|judged| !judged.told || line.record.kind == MessageKind::CONNECT_FAILED)
+        else {
+            return;
+        };
+        let Some(fit) = join::fit(&line, &judged.incident) else { return };
+        let mut incident = judged.incident;
+        incident.number = self.timeline.number();
+        incident.id =
+            identity::id(incident.number, line.at, self.clock, &self.host.host, incident.id.as_bytes());
+        let pair = Pair { line: line.number, incident: incident.number, fit, candidates: 1 };
+        let verdict = self.judge(&incident, at, Some(&(line, pair)), false);
+        self.hand_out(verdict);
+    }
+
+    fn hand_out(&mut self, verdict: Option<Verdict>) {
+        let Some(verdict) = verdict else {
+            self.counters.unnoticed += 1;
+            return;
+        };
+        if self.ready.len() >= self.limits.verdicts.max(1) {
+            self.ready.pop_front();
+            self.counters.verdicts_dropped += 1;
+        }
+        self.counters.verdicts += 1;
+        self.ready.push_back(verdict);
+    }
+}
+
+/// Lines that say why Nginx itself closed an upstream connection.
+fn explains_close(record: &LogRecord) -> bool {
+    matches!(
+        record.class(),
+        MessageClass::TimedOut
+            | MessageClass::ConfigLimit
+            | MessageClass::InvalidResponse
+            | MessageClass::ClosedEarly
+    )
+}
+
+/// Whether two sockets can be the ends of one connection. In one namespace the addresses say it; across
+/// namespaces the same addresses may exist twice, so the sequence numbers have to agree too.
+fn one_connection(ours: Option<&Socket>, theirs: Option<&Socket>) -> bool {
+    const NEAR: u32 = 1 << 24;
+    let (Some(ours), Some(theirs)) = (ours, theirs) else { return true };
+    if ours.netns == theirs.netns {
+        return true;
+    }
+    let near = |one: u32, other: u32| one.wrapping_sub(other).min(other.wrapping_sub(one)) <= NEAR;
+    near(theirs.snd_nxt, ours.rcv_nxt) || near(theirs.rcv_nxt, ours.snd_nxt)
+}
+
+/// Makes room for one more entry by dropping the lowest key.
+fn bounded<V>(table: &mut BTreeMap<u32, V>, limit: usize) {
+    while table.len() >= limit.max(1) {
+        table.pop_first();
+    }
+}

@@ -1,1 +1,190 @@
-//! Which log line belongs to which incident. Pure.
+//! Which line of error.log speaks of which incident. Pure: pairs in, pairs out.
+//!
+//! error.log has no local port and second resolution, but it has the worker's pid, the peer's address, the
+//! errno and, live, the moment the line appeared; a worker writes its lines in the order of its failures.
+//! What cannot be told apart is counted in `candidates`, never guessed silently.
+
+mod fact;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::model::verdict::MatchMethod;
+use crate::model::{Clock, Event, LogRecord, LogSide, MessageKind, Mono, Side};
+use crate::timeline::Incident;
+
+pub use fact::{Fact, fact};
+
+/// A line may appear this much before the event's time stamp (clock calibration, order of hooks).
+pub const EARLY: Duration = Duration::from_millis(50);
+/// A line appears at most this much after the event, unless the connection was idle.
+pub const LATE: Duration = Duration::from_secs(1);
+/// Incidents whose distance to the line differs by less than this cannot be told apart by time:
+/// a worker may handle that many events in one turn of its loop before it writes.
+const LOOP_LAG: Duration = Duration::from_millis(100);
+/// Resolution of the printed time, used when the arrival is not known.
+const PRINTED: Duration = Duration::from_secs(1);
+
+/// A line waiting for its incident.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Number in the order of arrival.
+    pub number: u64,
+    /// The line.
+    pub record: Box<LogRecord>,
+    /// When it appeared; from the printed second when the arrival is not known.
+    pub at: Mono,
+    /// `at` is only good to a second.
+    pub coarse: bool,
+}
+
+impl Line {
+    /// A line received at `now`.
+    pub fn new(number: u64, record: Box<LogRecord>, now: Mono, clock: Clock) -> Self {
+        let printed = record.time.map(|time| clock.mono(time));
+        let at = record.arrival.or(printed).unwrap_or(now);
+        Self { number, coarse: record.arrival.is_none(), record, at }
+    }
+}
+
+/// How well a line fits an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fit {
+    /// By what they were joined.
+    pub method: MatchMethod,
+    /// Line minus event, nanoseconds.
+    pub gap_ns: i64,
+}
+
+/// A line and the incident it speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// The line's number.
+    pub line: u64,
+    /// The incident's number.
+    pub incident: u64,
+    /// By what.
+    pub fit: Fit,
+    /// Incidents the line could have belonged to.
+    pub candidates: u32,
+}
+
+/// Whether and how a line fits one incident.
+pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
+    incident.tuple()?;
+    let record = &line.record;
+    if record.kind == MessageKind::PROCESS_EXITED {
+        return worker_exit(line, incident);
+    }
+    let limits = record.side == LogSide::None && fact::speaks_of_limits(record.kind);
+    if !limits && !fact::side_fits(record.side, incident.side()) {
+        return None;
+    }
+    if !fact::fits(fact(incident), record.class(), record.errno) {
+        return None;
+    }
+    let worker = same(record.pid, incident.worker())?;
+    let address = same_address(record, incident)?;
+    let method = if worker && address { MatchMethod::Address } else { MatchMethod::Window };
+    let gap_ns = gap(line, incident)?;
+    (worker || address).then_some(Fit { method, gap_ns })
+}
+
+/// The master's note that a worker ended, for a connection that this worker held.
+fn worker_exit(line: &Line, incident: &Incident) -> Option<Fit> {
+    let exiting = |event: &&Event| event.task.is_nginx && event.task.exiting.is_some();
+    let pid = incident.own.iter().find(exiting)?.task.pid.to_string();
+    let named = line.record.message.split(|c: char| !c.is_ascii_digit()).any(|number| number == pid);
+    let gap_ns = gap(line, incident)?;
+    named.then_some(Fit { method: MatchMethod::Window, gap_ns })
+}
+
+/// `None`: both are known and differ. `Some(false)`: one is not known.
+fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
+    match (one, other) {
+        (Some(one), Some(other)) => (one == other).then_some(true),
+        _ => Some(false),
+    }
+}
+
+fn same_address(record: &LogRecord, incident: &Incident) -> Option<bool> {
+    let remote = incident.tuple()?.remote;
+    match incident.side()? {
+        Side::Upstream | Side::UpstreamPeer => match (record.upstream_addr(), &record.upstream) {
+            (Some(address), _) => (crate::timeline::canonical(address) == remote).then_some(true),
+            // A unix socket is another connection; a group's name leaves the address open.
+            (None, Some(name)) => (!name.starts_with("unix:")).then_some(false),
+            (None, None) => Some(false),
+        },
+        // With `real_ip` or PROXY protocol the printed client is not the end of the connection.
+        Side::Client | Side::ClientPeer => {
+            let printed = record.client.as_deref().and_then(|client| client.parse::<IpAddr>().ok());
+            Some(printed.is_some_and(|client| client.to_canonical() == remote.ip()))
+        }
+    }
+}
+
+/// Distance from the nearest event of the incident that the line may follow, if it is inside the window.
+fn gap(line: &Line, incident: &Incident) -> Option<i64> {
+    let (early, late) = window(line, incident);
+    let fits = |event: &Mono| event.before(early) <= line.at && line.at <= event.after(late);
+    let events = incident.own.iter().chain(&incident.peer).map(|event| event.time);
+    events.filter(fits).map(|event| difference(line.at, event)).min_by_key(|gap| gap.unsigned_abs())
+}
+
+fn window(line: &Line, incident: &Incident) -> (Duration, Duration) {
+    let (early, late) = if line.coarse { (PRINTED, PRINTED * 2) } else { (EARLY, LATE) };
+    // A pooled connection keeps its error until Nginx takes it out of the pool again.
+    let pooled = line.record.kind == MessageKind::CONNECT_FAILED && line.record.errno == Some(104);
+    let idle = incident.socket().is_some_and(|socket| !socket.awaits_answer());
+    if pooled && idle { (early, late.max(Duration::from_secs(60))) } else { (early, late) }
+}
+
+fn difference(line: Mono, event: Mono) -> i64 {
+    let distance = i64::try_from(line.distance(event).as_nanos()).unwrap_or(i64::MAX);
+    if line >= event { distance } else { -distance }
+}
+
+/// Assigns lines to incidents: in the order of the lines, each takes the best incident that is still free;
+/// among equals the earliest.
+pub fn assign(lines: &[&Line], incidents: &[&Incident]) -> Vec<Pair> {
+    let mut taken = vec![false; incidents.len()];
+    let mut pairs = Vec::new();
+    for line in lines {
+        let fits: Vec<(usize, Fit)> = incidents
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !taken[*index])
+            .filter_map(|(index, incident)| Some((index, fit(line, incident)?)))
+            .collect();
+        let Some((index, fit, candidates)) = choose(&fits, incidents) else { continue };
+        taken[index] = true;
+        pairs.push(Pair { line: line.number, incident: incidents[index].number, fit, candidates });
+    }
+    pairs
+}
+
+fn choose(fits: &[(usize, Fit)], incidents: &[&Incident]) -> Option<(usize, Fit, u32)> {
+    let strength = fits.iter().map(|(_, fit)| method_rank(fit.method)).max()?;
+    let equal: Vec<&(usize, Fit)> =
+        fits.iter().filter(|(_, fit)| method_rank(fit.method) == strength).collect();
+    let nearest = equal.iter().map(|(_, fit)| fit.gap_ns.unsigned_abs()).min()?;
+    let limit = nearest.saturating_add(u64::try_from(LOOP_LAG.as_nanos()).unwrap_or(u64::MAX));
+    let close: Vec<&(usize, Fit)> =
+        equal.into_iter().filter(|(_, fit)| fit.gap_ns.unsigned_abs() <= limit).collect();
+    let count = u32::try_from(close.len()).unwrap_or(u32::MAX);
+    let (index, fit) =
+        close.into_iter().min_by_key(|(index, _)| (incidents[*index].first, incidents[*index].number))?;
+    Some((*index, *fit, count))
+}
+
+fn method_rank(method: MatchMethod) -> u8 {
+    match method {
+        MatchMethod::Syscall => 2,
+        MatchMethod::Address => 1,
+        MatchMethod::Window => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,134 @@
-//! Evidence to verdict. Pure and table-driven.
+//! The judge: one incident and what stands around it in, one verdict out. Pure.
+//!
+//! Detectors turn facts into findings, a table of rules turns findings into party and cause, and the certainty
+//! follows from the evidence list alone (`certainty`). `docs/verdicts.md` describes all three.
+
+mod advice;
+mod alternative;
+mod case;
+mod certainty;
+mod detect;
+mod finding;
+mod hold;
+mod missing;
+mod phase;
+mod record;
+mod rules;
+mod summary;
+
+use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
+use crate::timeline::Subject;
+
+pub use case::{Case, CausedBy, Joined, OverflowNote, Processes};
+pub use certainty::{earned, lowered};
+pub use finding::{CODES, Class, class_of};
+pub use hold::hold;
+
+use finding::Finding;
+use rules::{Look, Ruling};
+
+/// Judges a case. `None` when nobody at Nginx noticed anything: only the other end was seen, and no line
+/// says that it mattered.
+pub fn judge(case: &Case) -> Option<Verdict> {
+    if unnoticed(case) {
+        return None;
+    }
+    let findings = detect::all(case);
+    let look = Look { case, findings: &findings };
+    let ruling = rules::rule(&look);
+    Some(write(&look, ruling))
+}
+
+fn unnoticed(case: &Case) -> bool {
+    let connection = matches!(case.incident.subject, Subject::Connection(_));
+    connection && case.incident.own.is_empty() && case.line.is_none()
+}
+
+fn write(look: &Look, ruling: Ruling) -> Verdict {
+    let case = look.case;
+    let kind = phase::kind(case);
+    let evidence = weigh(look.findings, ruling);
+    let gaps = missing::gaps(case, ruling, kind, leans_on_log(&evidence, ruling));
+    let steps = gaps.iter().filter(|gap| gap.lowers).count();
+    let certainty = lowered(earned(&evidence, ruling.party), steps);
+    let mut missing: Vec<Missing> = gaps.into_iter().map(|gap| gap.missing).collect();
+    if ruling.party == crate::model::verdict::Party::Unknown {
+        missing.insert(0, missing::undecided(case));
+    }
+    let phase = phase::phase(case);
+    Verdict {
+        schema: SCHEMA,
+        id: case.incident.id.clone(),
+        host: case.host.host.clone(),
+        time: time(case),
+        kind,
+        party: ruling.party,
+        segment: rules::segment(ruling.party, ruling.cause, case.side()),
+        cause: ruling.cause,
+        certainty,
+        impact: phase::impact(case, ruling.cause, phase),
+        phase,
+        stage: phase::stage(case),
+        consequence_of: consequence(case, ruling),
+        summary: summary::summary(case, ruling.cause, certainty),
+        evidence,
+        missing,
+        alternatives: alternative::alternatives(ruling.cause, look),
+        connection: record::connection(case),
+        peer_connection: other_half(case),
+        reset: reset(case, kind),
+        log: log(case),
+        matched: case.line.map(record::matched),
+        listener: record::listener(case),
+        advice: advice::advice(case, ruling.cause),
+        packets: Vec::new(),
+    }
+}
+
+fn weigh(findings: &[Finding], ruling: Ruling) -> Vec<Evidence> {
+    findings.iter().filter_map(|finding| finding.weigh(ruling.origins)).collect()
+}
+
+/// Without its line the verdict would be another, or less certain.
+fn leans_on_log(evidence: &[Evidence], ruling: Ruling) -> bool {
+    let logged =
+        |piece: &&Evidence| class_of(piece.code) == Some(Class::Log) && piece.weight != Weight::Against;
+    let without: Vec<Evidence> = evidence.iter().filter(|piece| !logged(piece)).cloned().collect();
+    earned(&without, ruling.party) != earned(evidence, ruling.party)
+}
+
+fn consequence(case: &Case, ruling: Ruling) -> Option<String> {
+    let caused = ruling.cause == crate::model::verdict::Cause::ClientAbort && !case.is_client();
+    case.caused_by.as_ref().filter(|_| caused).map(|cause| cause.id.clone())
+}
+
+fn other_half(case: &Case) -> Option<crate::model::verdict::Connection> {
+    let effect = case.effects.first().and_then(|event| event.socket.as_ref());
+    let cause = case.caused_by.as_ref().and_then(|cause| cause.socket.as_ref());
+    let socket = if case.is_client() { effect } else { cause }?;
+    Some(record::of_socket(socket, socket.state, case.time(), case.clock))
+}
+
+fn reset(case: &Case, kind: Kind) -> Option<crate::model::verdict::Reset> {
+    match kind {
+        Kind::ClosedEarly => record::reset(case).or_else(|| record::closing_process(case)),
+        _ => record::reset(case),
+    }
+}
+
+fn log(case: &Case) -> Option<crate::model::verdict::LogLine> {
+    match &case.incident.subject {
+        Subject::Line(record) => Some(record::log_line(record)),
+        _ => case.line.map(|line| record::log_line(line.record)),
+    }
+}
+
+fn time(case: &Case) -> String {
+    match &case.incident.subject {
+        Subject::Line(record) if record.arrival.is_none() => {
+            record.time.unwrap_or_else(|| case.clock.utc(case.incident.first)).rfc3339()
+        }
+        Subject::Listener(..) | Subject::Line(_) => case.clock.utc(case.incident.first).rfc3339(),
+        Subject::Connection(_) => case.clock.utc(case.time()).rfc3339(),
+    }
+}

@@ -23,15 +23,15 @@ pub struct Seed {
     pub comm: String,
 }
 
-/// Overflows that the kernel counted and did not yet report.
+/// What a listener has dropped so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PendingOverflow {
+pub struct Dropped {
     /// Network namespace.
     pub netns: u32,
     /// Listen port.
     pub port: u16,
-    /// Packets dropped since the last record.
-    pub dropped: u64,
+    /// Packets.
+    pub total: u64,
 }
 
 impl Probe {
@@ -108,14 +108,15 @@ impl Probe {
         Ok(())
     }
 
-    /// Overflows that were counted but not reported, because the last record of their listener was too recent.
-    pub fn pending_overflows(&mut self) -> Result<Vec<PendingOverflow>, ProbeError> {
+    /// What every listener that ever overflowed has dropped so far.
+    pub fn dropped(&mut self) -> Result<Vec<Dropped>, ProbeError> {
         let map = self.hash::<OverflowKey, OverflowState>("OVERFLOWS")?;
-        let pending = |(key, state): (OverflowKey, OverflowState)| {
-            let of = PendingOverflow { netns: key.port.netns, port: key.port.port, dropped: state.pending };
-            (state.pending > 0).then_some(of)
+        let dropped = |(key, state): (OverflowKey, OverflowState)| Dropped {
+            netns: key.port.netns,
+            port: key.port.port,
+            total: state.total,
         };
-        Ok(map.iter().filter_map(Result::ok).filter_map(pending).collect())
+        Ok(map.iter().filter_map(Result::ok).map(dropped).collect())
     }
 
     fn hash<K: aya::Pod, V: aya::Pod>(

@@ -1,18 +1,16 @@
-//! Where verdicts go: standard output in the form asked for, and a file of JSON lines beside it.
+//! What is shown: which verdicts, where, and what they add up to.
 
 use std::io;
-use std::path::Path;
 
 use crate::model::{Losses, Verdict};
-use crate::output::{Closing, Ndjson, OpenError, Output, Selection, Sink, Tally, Text, TextOptions};
+use crate::output::{Closing, Fanout, Selection, Tally};
 
-/// What is shown where.
+/// Selection, outputs and totals of a session.
+#[derive(Default)]
 pub struct View {
     selection: Selection,
-    live: Box<dyn Output>,
-    file: Option<Ndjson>,
+    outputs: Fanout,
     tally: Tally,
-    is_text: bool,
 }
 
 impl std::fmt::Debug for View {
@@ -22,28 +20,16 @@ impl std::fmt::Debug for View {
 }
 
 impl View {
-    /// A view on standard output, as lines for people with `text`, as JSON lines without, and on `file`.
-    pub fn open(selection: Selection, text: Option<TextOptions>, file: Option<&Path>) -> Result<Self, OpenError> {
-        let is_text = text.is_some();
-        let live: Box<dyn Output> = match text {
-            Some(options) => Box::new(Text::new(Sink::stdout(), options)),
-            None => Box::new(Ndjson::new(Sink::stdout())),
-        };
-        let file = file.map(Sink::create).transpose()?.map(Ndjson::new);
-        Ok(Self { selection, live, file, tally: Tally::default(), is_text })
+    /// A view of the selected verdicts on `outputs`.
+    pub fn new(selection: Selection, outputs: Fanout) -> Self {
+        Self { selection, outputs, tally: Tally::default() }
     }
 
-    /// Shows one verdict, unless it was not asked for; it is counted in any case.
+    /// Counts one verdict, and shows it unless it was not asked for.
     /// The only error is a reader that went away.
     pub fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         self.tally.add(verdict);
-        if !self.selection.shows(verdict) {
-            return Ok(());
-        }
-        if let Some(file) = &mut self.file {
-            file.verdict(verdict)?;
-        }
-        self.live.verdict(verdict)
+        if self.selection.shows(verdict) { self.outputs.verdict(verdict) } else { Ok(()) }
     }
 
     /// The verdicts so far, added up.
@@ -52,27 +38,21 @@ impl View {
     }
 
     /// Records that could not be written.
-    pub fn lost(&self) -> Losses {
+    pub fn losses(&self) -> Losses {
         let mut losses = Losses::default();
-        let file = self.file.as_ref().map_or(0, |file| file.sink().lost());
-        for (name, lost) in [("standard output", self.live.sink().lost()), ("output file", file)] {
-            if lost > 0 {
-                losses.by_handover.insert(name.to_owned(), lost);
-            }
+        if self.outputs.lost() > 0 {
+            losses.by_handover.insert("output".to_owned(), self.outputs.lost());
         }
         losses
     }
 
-    /// Ends the outputs; lines for people end with the summary.
-    pub fn finish(&mut self, closing: &Closing) -> io::Result<()> {
-        if let Some(file) = &mut self.file {
-            file.finish(closing)?;
-        }
-        self.live.finish(closing)
+    /// What went wrong with the outputs, naming each place once.
+    pub fn problems(&self) -> Vec<String> {
+        self.outputs.problems().map(str::to_owned).collect()
     }
 
-    /// The summary has been shown by `finish`.
-    pub fn shows_summary(&self) -> bool {
-        self.is_text
+    /// Ends the outputs; lines for people end with the summary.
+    pub fn finish(&mut self, closing: &Closing) -> io::Result<()> {
+        self.outputs.finish(closing)
     }
 }

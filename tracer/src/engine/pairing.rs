@@ -1,0 +1,88 @@
+//! The two halves of a proxied request: which client incident made Nginx drop an upstream connection.
+//! Works from worker, thread and time; the halves share no address.
+
+use std::time::Duration;
+
+use crate::judge::CausedBy;
+use crate::model::{Event, EventKind, Mono, Side, TcpState};
+use crate::timeline::{Incident, Timeline};
+
+/// A worker drops the upstream leg in the turn of its loop in which it learns that the client is gone.
+const CONSEQUENCE: Duration = Duration::from_millis(50);
+/// Upstream and client socket of one request are closed in one go.
+const ONE_GO: Duration = Duration::from_millis(1);
+
+/// Nginx's own end of a connection: a close, or a reset the worker sent.
+pub fn own_end(incident: &Incident) -> Option<&Event> {
+    if incident.side() != Some(Side::Upstream) || incident.reset_received().is_some() {
+        return None;
+    }
+    incident.own.iter().find(|event| match event.kind {
+        EventKind::Closed { .. } => true,
+        EventKind::ResetSent { .. } => event.task.is_actor && event.task.is_nginx,
+        _ => false,
+    })
+}
+
+/// When and on which worker a client ended a connection that had carried data.
+fn client_end(incident: &Incident) -> Option<(Mono, u32)> {
+    let reset = incident.reset_received()?;
+    let carried = incident.socket().is_some_and(|socket| socket.bytes_received > 0);
+    let client = incident.side() == Some(Side::Client) && carried;
+    client.then_some((reset.time, incident.worker()?))
+}
+
+/// The client incident behind the end of an upstream connection: the nearest before it on the same worker.
+pub fn cause(timeline: &Timeline, upstream: &Incident) -> Option<CausedBy> {
+    let end = own_end(upstream)?;
+    let mut near: Vec<(Duration, &Incident)> = everything(timeline)
+        .filter_map(|incident| Some((client_end(incident)?, incident)))
+        .filter(|((time, worker), _)| *worker == end.task.pid && *time <= end.time)
+        .map(|((time, _), incident)| (end.time.since(time), incident))
+        .filter(|(gap, _)| *gap <= CONSEQUENCE)
+        .collect();
+    near.sort_by_key(|(gap, incident)| (*gap, incident.number));
+    let (gap, incident) = near.first()?;
+    Some(CausedBy {
+        id: incident.id.clone(),
+        socket: incident.socket().cloned(),
+        after_us: u64::try_from(gap.as_micros()).unwrap_or(u64::MAX),
+        candidates: u32::try_from(near.len()).unwrap_or(u32::MAX),
+    })
+}
+
+/// Upstream ends that the reset of this client caused, earliest first.
+pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Event> {
+    let mut effects: Vec<&Event> = client.other_half.iter().map(|event| &**event).collect();
+    let Some((time, worker)) = client_end(client) else { return effects };
+    let logged = timeline.memory().iter().filter(|judged| judged.logged).map(|judged| judged.incident.number);
+    let logged: Vec<u64> = logged.collect();
+    effects.extend(
+        everything(timeline)
+            .filter(|incident| !logged.contains(&incident.number))
+            .filter_map(own_end)
+            .filter(|end| end.task.pid == worker && time <= end.time && end.time.since(time) <= CONSEQUENCE),
+    );
+    effects.sort_by_key(|event| event.time);
+    effects
+}
+
+/// The living incident of a client that had sent FIN and whose socket the same thread closed right after this
+/// upstream connection: one failure, told once, as the client's.
+pub fn one_go(timeline: &Timeline, upstream: &Incident) -> Option<u64> {
+    let end = own_end(upstream)?;
+    let closed = |incident: &&Incident| {
+        incident.side() == Some(Side::Client)
+            && incident.own.iter().any(|event| {
+                matches!(event.kind, EventKind::Closed { old: TcpState::CloseWait, .. })
+                    && event.task.tid == end.task.tid
+                    && event.time >= end.time
+                    && event.time.since(end.time) <= ONE_GO
+            })
+    };
+    timeline.living().find(closed).map(|incident| incident.number)
+}
+
+fn everything(timeline: &Timeline) -> impl Iterator<Item = &Incident> {
+    timeline.memory().iter().map(|judged| &judged.incident).chain(timeline.living())
+}

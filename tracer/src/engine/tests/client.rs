@@ -1,0 +1,110 @@
+//! The client ended the connection: in mid-request, idle, late, before a request; and what Nginx does then.
+
+use crate::engine::testing::*;
+use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
+use crate::model::{Socket, TcpState};
+
+fn reset_of(socket: Socket) -> Vec<(u64, crate::model::Input)> {
+    let reset = active_reset(&socket);
+    vec![received(100, socket, Some(reset))]
+}
+
+#[test]
+fn a_reset_with_the_response_under_way_is_an_abort() {
+    let socket = Socket {
+        bytes_sent: 90_000,
+        unacked: 30_000,
+        unsent: 5_000,
+        last_sent_ms: Some(2),
+        last_received_ms: Some(40),
+        ..client()
+    };
+    let verdict =
+        check(reset_of(socket), Kind::ResetReceived, Party::Client, Cause::ClientAbort, Certainty::Strong);
+    with_impact(verdict, Impact::ResponseTruncated);
+}
+
+#[test]
+fn a_bare_reset_while_a_request_waits_is_an_abort() {
+    let socket = client();
+    let reset = stateless_reset(&socket);
+    let verdict = check(
+        vec![received(100, socket, Some(reset))],
+        Kind::ResetReceived,
+        Party::Client,
+        Cause::ClientAbort,
+        Certainty::Strong,
+    );
+    with_impact(verdict, Impact::RequestFailed);
+}
+
+#[test]
+fn harmless_classes_are_told_apart() {
+    let answered = Socket { bytes_sent: 500, last_sent_ms: Some(20), last_received_ms: Some(30), ..client() };
+    let idle = Socket { last_sent_ms: Some(5_000), last_received_ms: Some(5_010), ..answered.clone() };
+    let after_our_close = Socket { state: TcpState::FinWait2, ..answered.clone() };
+    let after_fin = Socket { state: TcpState::CloseWait, ..answered.clone() };
+    let scan = Socket { bytes_received: 0, data_segments_in: 0, last_received_ms: None, ..client() };
+    let cases = [
+        (answered, Cause::ClientLateReset, Impact::Harmless),
+        (idle, Cause::ClientIdleReset, Impact::Harmless),
+        (after_our_close, Cause::ClientLateReset, Impact::Harmless),
+        (after_fin, Cause::ClientLateReset, Impact::Harmless),
+        (scan, Cause::ClientHandshakeReset, Impact::ConnectionOnly),
+    ];
+    for (socket, cause, impact) in cases {
+        let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, Certainty::Strong);
+        with_impact(verdict, impact);
+    }
+}
+
+#[test]
+fn the_upstream_leg_dropped_after_a_client_reset_is_its_consequence() {
+    let waiting = Socket { unread: 400, bytes_received: 400, ..upstream() };
+    let mut inputs = reset_of(client());
+    inputs.push(sent(103, waiting, "TCP_ABORT_ON_CLOSE", worker()));
+    let verdicts = play(inputs);
+    assert_eq!(verdicts.len(), 2, "{verdicts:#?}");
+    let upstream = verdicts.iter().find(|verdict| verdict.kind == Kind::ResetSent).unwrap();
+    let client = verdicts.iter().find(|verdict| verdict.kind == Kind::ResetReceived).unwrap();
+    assert_eq!((client.party, client.cause), (Party::Client, Cause::ClientAbort));
+    assert_eq!(client.peer_connection.as_ref().unwrap().remote, "10.0.0.2:8080");
+    assert_eq!(upstream.consequence_of.as_deref(), Some(client.id.as_str()));
+    assert_eq!((upstream.party, upstream.cause), (Party::Client, Cause::ClientAbort));
+    assert_eq!(upstream.impact, Impact::Harmless);
+    assert_eq!(upstream.peer_connection.as_ref().unwrap().remote, "10.0.1.9:50000");
+}
+
+#[test]
+fn a_client_that_left_with_fin_and_its_upstream_leg_are_one_incident() {
+    let leaving = Socket { state: TcpState::CloseWait, ..client() };
+    let verdict = check(
+        vec![closed(100, upstream(), worker()), closed(100, leaving, worker())],
+        Kind::ClosedEarly,
+        Party::Client,
+        Cause::ClientAbort,
+        Certainty::Strong,
+    );
+    assert_eq!(verdict.connection.unwrap().remote, "10.0.1.9:50000");
+    assert_eq!(verdict.peer_connection.unwrap().remote, "10.0.0.2:8080");
+}
+
+#[test]
+fn a_client_that_never_acknowledges_has_vanished() {
+    let socket = Socket {
+        error: 110,
+        unacked: 1448,
+        retransmits_pending: 9,
+        bytes_sent: 1448,
+        last_sent_ms: Some(100),
+        last_received_ms: Some(9000),
+        ..client()
+    };
+    check(
+        vec![closed(100, socket, nobody())],
+        Kind::Timeout,
+        Party::Client,
+        Cause::ClientVanished,
+        Certainty::Strong,
+    );
+}

@@ -1,0 +1,53 @@
+//! Listeners without room.
+
+use crate::engine::testing::*;
+use crate::model::verdict::{Cause, Certainty, Kind, Party};
+use crate::model::{EventKind, Input, Overflow, QueueKind, Side, Socket, TcpState};
+
+fn overflow(milliseconds: u64, side: Side, listener: &str) -> (u64, Input) {
+    let overflow = Overflow {
+        listener: address(listener),
+        netns: 1,
+        queue: 129,
+        limit: 128,
+        queue_kind: QueueKind::Accept,
+        dropped: 2,
+        client: Some(address("10.0.0.1:40000")),
+        side,
+    };
+    bare(milliseconds, EventKind::ListenOverflow(overflow), nobody())
+}
+
+#[test]
+fn overflows_close_together_are_one_proven_incident_with_their_numbers() {
+    let inputs = (0..3).map(|index| overflow(100 + index * 400, Side::Client, "0.0.0.0:80")).collect();
+    let verdict =
+        check(inputs, Kind::ListenOverflow, Party::Nginx, Cause::NginxListenOverflow, Certainty::Proven);
+    let listener = verdict.listener.unwrap();
+    assert_eq!((listener.queue, listener.limit, listener.dropped), (129, 128, 6));
+    assert!(verdict.advice[0].change.contains("backlog=512"), "{:?}", verdict.advice);
+    assert!(verdict.connection.is_none());
+}
+
+#[test]
+fn an_overflow_that_goes_on_is_told_every_five_seconds() {
+    let inputs = (0..10).map(|index| overflow(100 + index * 900, Side::Client, "0.0.0.0:80")).collect();
+    assert_eq!(play(inputs).len(), 2);
+}
+
+#[test]
+fn a_syn_that_met_the_upstreams_full_listener_on_this_host_is_proven() {
+    let mut host = host();
+    host.local_addresses.push(address("10.0.0.2:0").ip());
+    let socket =
+        Socket { state: TcpState::SynSent, retransmits: 2, bytes_sent: 0, last_sent_ms: None, ..upstream() };
+    let verdicts = play_on(
+        host,
+        vec![overflow(100, Side::UpstreamPeer, "10.0.0.2:8080"), closed(900, socket, worker())],
+    );
+    assert_eq!(verdicts.len(), 2, "{verdicts:#?}");
+    for verdict in verdicts {
+        assert_eq!((verdict.party, verdict.cause), (Party::Upstream, Cause::UpstreamListenOverflow));
+        assert_eq!(verdict.certainty, Certainty::Proven);
+    }
+}

@@ -1,0 +1,9 @@
+//! Scenarios: what the kernel and the log say, and the verdict that has to come out.
+
+mod client;
+mod engine;
+mod listener;
+mod middlebox;
+mod nginx;
+mod silence;
+mod upstream;

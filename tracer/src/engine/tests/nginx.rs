@@ -1,0 +1,138 @@
+//! Nginx, its worker or this host ended the connection.
+
+use crate::engine::testing::*;
+use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
+use crate::model::{MessageKind, Packet, Socket, Task, TcpFlags, TcpState};
+
+#[test]
+fn a_linger_zero_reset_is_on_purpose() {
+    let socket = Socket { state: TcpState::Close, linger_zero: true, ..client() };
+    check(
+        vec![sent(100, socket, "TCP_STATE", worker())],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxTimeoutReset,
+        Certainty::Proven,
+    );
+}
+
+#[test]
+fn closing_with_unread_data_names_the_bytes_and_the_line() {
+    let socket = Socket { state: TcpState::Close, unread: 70_000, ..client() };
+    let mut too_large = line(99, MessageKind::CLIENT_BODY_TOO_LARGE, None, "");
+    too_large.side = crate::model::LogSide::Client;
+    too_large.upstream = None;
+    let verdict = check(
+        vec![logged(too_large), sent(100, socket, "TCP_ABORT_ON_CLOSE", worker())],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxClosedUnread,
+        Certainty::Proven,
+    );
+    assert!(verdict.summary.contains("70000 bytes unread"), "{}", verdict.summary);
+    assert!(verdict.log.is_some());
+}
+
+#[test]
+fn a_kernel_without_reasons_is_read_by_the_socket() {
+    let unread = Socket { state: TcpState::Close, unread: 10, ..client() };
+    let verdict = check(
+        vec![sent(100, unread, "NOT_SPECIFIED", worker())],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxClosedUnread,
+        Certainty::Proven,
+    );
+    assert_eq!(verdict.reset.unwrap().reason.as_deref(), Some("NOT_SPECIFIED"));
+}
+
+#[test]
+fn a_killed_worker_is_proven_and_takes_the_masters_line() {
+    let exiting = Task { exiting: Some(KILLED), ..worker() };
+    let mut exited = line(105, MessageKind::PROCESS_EXITED, None, "");
+    exited.message = format!("worker process {WORKER} exited on signal 9");
+    exited.pid = Some(1);
+    exited.side = crate::model::LogSide::None;
+    let socket = Socket { unread: 10, ..client() };
+    let verdict = check(
+        vec![sent(100, socket, "TCP_ABORT_ON_CLOSE", exiting), logged(exited)],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxWorkerExit,
+        Certainty::Proven,
+    );
+    assert_eq!(verdict.reset.unwrap().sender.unwrap().exit.as_deref(), Some("killed by signal 9 (SIGKILL)"));
+    assert!(verdict.log.is_some());
+}
+
+#[test]
+fn a_limit_in_the_line_makes_an_upstream_reset_a_matter_of_configuration() {
+    let socket = Socket { state: TcpState::Close, unread: 9_000, bytes_received: 9_000, ..upstream() };
+    check(
+        vec![
+            sent(100, socket, "TCP_ABORT_ON_CLOSE", worker()),
+            logged(line(
+                100,
+                MessageKind::UPSTREAM_HEADER_TOO_BIG,
+                None,
+                "reading response header from upstream",
+            )),
+        ],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxConfig,
+        Certainty::Proven,
+    );
+}
+
+#[test]
+fn another_process_that_destroys_the_socket_is_named_but_nobody_is_blamed() {
+    let killer = Task { pid: 900, tid: 900, comm: "ss".to_owned(), is_nginx: false, ..worker() };
+    let verdict = check(
+        vec![sent(100, client(), "TCP_STATE", killer)],
+        Kind::ResetSent,
+        Party::Unknown,
+        Cause::InsufficientEvidence,
+        Certainty::Undetermined,
+    );
+    assert!(verdict.evidence.iter().any(|piece| piece.detail.contains("900 (ss)")));
+}
+
+#[test]
+fn a_syn_to_a_port_without_listener_met_no_nginx() {
+    let syn = Packet { flags: TcpFlags(TcpFlags::SYN), ..stateless_reset(&client()) };
+    let verdict = check(
+        vec![answered(100, "NO_SOCKET", syn, None)],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxNotListening,
+        Certainty::Proven,
+    );
+    assert_eq!(verdict.connection.unwrap().remote, "10.0.1.9:50000");
+}
+
+#[test]
+fn data_after_nginxs_close_is_not_a_received_reset() {
+    let orphan = Socket { state: TcpState::FinWait2, receive_shutdown: true, orphan: true, ..client() };
+    let request = data_from_peer(&orphan, 300);
+    let mut inputs = vec![received(100, orphan.clone(), None)];
+    let (when, input) = sent(100, orphan, "TCP_ABORT_ON_DATA", nobody());
+    let crate::model::Input::Event(mut event) = input else { unreachable!() };
+    event.packet = Some(request);
+    inputs.push((when, crate::model::Input::Event(event)));
+    let verdict = check(inputs, Kind::ResetSent, Party::Nginx, Cause::NginxClosedUnread, Certainty::Proven);
+    assert!(verdict.evidence.iter().any(|piece| piece.code == "data_after_close"));
+}
+
+#[test]
+fn a_tls_alert_after_nginxs_close_is_harmless() {
+    let alert = data_from_peer(&client(), 31);
+    let verdict = check(
+        vec![answered(100, "TCP_TIMEWAIT_SOCKET", alert, None)],
+        Kind::ResetSent,
+        Party::Client,
+        Cause::ClientLateReset,
+        Certainty::Proven,
+    );
+    with_impact(verdict, Impact::Harmless);
+}

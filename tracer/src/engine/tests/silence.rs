@@ -1,0 +1,132 @@
+//! Failures without a reset: slow upstreams, vanished packets, rejected connections.
+
+use crate::engine::testing::*;
+use crate::model::verdict::{Cause, Certainty, Kind, Party};
+use crate::model::{MessageKind, PeerHistory, Socket, TcpState};
+
+fn timed_out(milliseconds: u64, action: &str) -> (u64, crate::model::Input) {
+    logged(line(milliseconds, MessageKind::UPSTREAM_TIMED_OUT, Some(110), action))
+}
+
+#[test]
+fn acknowledged_and_unanswered_with_the_line_is_a_slow_upstream() {
+    let socket = Socket { last_sent_ms: Some(2_000), ..upstream() };
+    check(
+        vec![closed(100, socket, worker()), timed_out(100, "reading response header from upstream")],
+        Kind::Timeout,
+        Party::Upstream,
+        Cause::UpstreamSlow,
+        Certainty::Strong,
+    );
+}
+
+#[test]
+fn without_a_line_and_a_timer_nobody_is_blamed() {
+    let socket = Socket { last_sent_ms: Some(20), ..upstream() };
+    check(
+        vec![closed(100, socket, worker())],
+        Kind::Timeout,
+        Party::Unknown,
+        Cause::InsufficientEvidence,
+        Certainty::Undetermined,
+    );
+}
+
+#[test]
+fn a_wait_as_long_as_the_default_timer_tells_without_the_line() {
+    let socket = Socket { last_sent_ms: Some(60_003), ..upstream() };
+    check(
+        vec![closed(100, socket, worker())],
+        Kind::Timeout,
+        Party::Upstream,
+        Cause::UpstreamSlow,
+        Certainty::Strong,
+    );
+}
+
+fn unanswered() -> Socket {
+    Socket {
+        state: TcpState::SynSent,
+        retransmits: 2,
+        bytes_sent: 0,
+        last_sent_ms: None,
+        last_ack_ms: None,
+        opened: Some(at(100)),
+        ..upstream()
+    }
+}
+
+#[test]
+fn an_unanswered_syn_is_weak_and_the_host_may_be_down() {
+    let verdict = check(
+        vec![closed(3100, unanswered(), worker()), timed_out(3100, "connecting to upstream")],
+        Kind::Timeout,
+        Party::Middlebox,
+        Cause::MiddleboxDrop,
+        Certainty::Weak,
+    );
+    assert!(verdict.alternatives.iter().any(|other| other.why_not.contains("may be down")));
+}
+
+#[test]
+fn it_is_strong_when_the_peer_answered_another_connection_meanwhile() {
+    let history = PeerHistory { ttl: 63, handshakes: 9, min_handshake_us: 300, last_syn_ack: at(2000) };
+    let socket = Socket { peer_history: Some(history), ..unanswered() };
+    check(
+        vec![closed(3100, socket, worker())],
+        Kind::Timeout,
+        Party::Middlebox,
+        Cause::MiddleboxDrop,
+        Certainty::Strong,
+    );
+}
+
+#[test]
+fn data_that_is_never_acknowledged_vanishes_on_the_way() {
+    let socket = Socket {
+        unacked: 120,
+        retransmits: 4,
+        retransmits_pending: 4,
+        last_sent_ms: Some(900),
+        ..upstream()
+    };
+    check(
+        vec![closed(100, socket, worker()), timed_out(100, "reading response header from upstream")],
+        Kind::Timeout,
+        Party::Middlebox,
+        Cause::MiddleboxDrop,
+        Certainty::Weak,
+    );
+}
+
+#[test]
+fn after_a_long_silence_a_device_forgot_the_connection() {
+    let socket = Socket {
+        unacked: 120,
+        retransmits_pending: 5,
+        bytes_received: 800,
+        last_sent_ms: Some(900),
+        last_received_ms: Some(700_000),
+        ..upstream()
+    };
+    check(
+        vec![closed(100, socket, worker())],
+        Kind::Timeout,
+        Party::Middlebox,
+        Cause::MiddleboxIdleDrop,
+        Certainty::Weak,
+    );
+}
+
+#[test]
+fn an_icmp_error_is_a_rejection_with_its_errno() {
+    let socket = Socket { error: 113, retransmits: 0, ..unanswered() };
+    let failed = line(100, MessageKind::CONNECT_FAILED, Some(113), "connecting to upstream");
+    check(
+        vec![closed(100, socket, nobody()), logged(failed)],
+        Kind::Refused,
+        Party::Middlebox,
+        Cause::MiddleboxReject,
+        Certainty::Weak,
+    );
+}

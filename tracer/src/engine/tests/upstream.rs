@@ -1,0 +1,279 @@
+//! The upstream ended the connection: abort, refusal, dead process, keep-alive race.
+
+use crate::engine::testing::*;
+use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Phase};
+use crate::model::{
+    Baseline, BaselineSource, EventKind, MessageKind, PeerHistory, Socket, TcpFlags, TcpState,
+};
+
+fn recv_failed(milliseconds: u64) -> (u64, crate::model::Input) {
+    logged(line(milliseconds, MessageKind::RECV_FAILED, Some(104), "reading response header from upstream"))
+}
+
+#[test]
+fn an_abort_in_mid_request_is_the_upstreams_and_strong() {
+    let socket = upstream();
+    let reset = active_reset(&socket);
+    let verdict = check(
+        vec![received(100, socket, Some(reset)), recv_failed(101)],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamAbort,
+        Certainty::Strong,
+    );
+    let verdict = with_impact(verdict, Impact::RequestFailed);
+    assert_eq!(verdict.phase, Phase::Waiting);
+    assert_eq!(verdict.matched.unwrap().gap_ms, 1);
+    assert_eq!(verdict.reset.unwrap().seq_offset, Some(0));
+}
+
+#[test]
+fn without_the_packet_it_is_weak_and_the_packet_is_missing() {
+    let verdict = check(
+        vec![received(100, upstream(), None), recv_failed(101)],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamAbort,
+        Certainty::Weak,
+    );
+    assert!(verdict.missing.iter().any(|missing| missing.code == "reset_packet"));
+}
+
+#[test]
+fn a_killed_process_on_this_host_is_proven_with_its_exit() {
+    let socket = upstream();
+    let reset = active_reset(&socket);
+    let verdict = check(
+        vec![
+            // On loopback the peer's event comes first.
+            received(100, socket, Some(reset)),
+            sent(100, upstream_peer(), "TCP_ABORT_ON_CLOSE", app(Some(KILLED))),
+            recv_failed(101),
+        ],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamProcessExit,
+        Certainty::Proven,
+    );
+    let sender = verdict.reset.unwrap().sender.unwrap();
+    assert_eq!((sender.pid, sender.comm.as_str()), (500, "app"));
+    assert_eq!(sender.exit.as_deref(), Some("killed by signal 9 (SIGKILL)"));
+}
+
+#[test]
+fn a_killed_process_that_had_read_the_request_ends_with_fin() {
+    let verdict = check(
+        vec![
+            closed(100, upstream_peer(), app(Some(KILLED))),
+            logged(line(
+                101,
+                MessageKind::UPSTREAM_CLOSED_EARLY,
+                None,
+                "reading response header from upstream",
+            )),
+        ],
+        Kind::ClosedEarly,
+        Party::Upstream,
+        Cause::UpstreamProcessExit,
+        Certainty::Proven,
+    );
+    let connection = verdict.connection.unwrap();
+    assert_eq!((connection.local.as_str(), connection.remote.as_str()), ("10.0.0.1:40000", "10.0.0.2:8080"));
+    assert_eq!(verdict.reset.unwrap().sender.unwrap().pid, 500);
+}
+
+#[test]
+fn a_process_killed_with_idle_connections_only_makes_no_verdict() {
+    assert!(play(vec![closed(100, upstream_peer(), app(Some(KILLED)))]).is_empty());
+}
+
+#[test]
+fn the_oom_killer_is_named() {
+    let socket = upstream();
+    let reset = active_reset(&socket);
+    check(
+        vec![
+            bare(90, EventKind::OomVictim, app(None)),
+            received(100, socket, Some(reset)),
+            sent(100, upstream_peer(), "TCP_ABORT_ON_CLOSE", app(Some(KILLED))),
+        ],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamOomKill,
+        Certainty::Proven,
+    );
+}
+
+fn connecting() -> Socket {
+    Socket {
+        state: TcpState::SynSent,
+        bytes_sent: 0,
+        last_sent_ms: None,
+        last_ack_ms: None,
+        srtt_us: 0,
+        baseline: None,
+        ts_recent: None,
+        opened: Some(at(99)),
+        ..upstream()
+    }
+}
+
+fn refused_line(milliseconds: u64) -> (u64, crate::model::Input) {
+    logged(line(milliseconds, MessageKind::CONNECT_FAILED, Some(111), "connecting to upstream"))
+}
+
+#[test]
+fn a_refused_remote_connection_without_history_is_weak() {
+    let socket = connecting();
+    let reset = refusal(&socket);
+    check(
+        vec![received(100, socket, Some(reset)), refused_line(100)],
+        Kind::Refused,
+        Party::Upstream,
+        Cause::UpstreamRefused,
+        Certainty::Weak,
+    );
+}
+
+#[test]
+fn with_the_peers_usual_distance_it_is_strong() {
+    let history = PeerHistory { ttl: 63, handshakes: 9, min_handshake_us: 300, last_syn_ack: at(0) };
+    let socket = Socket {
+        baseline: Some(Baseline { ttl: 63, source: BaselineSource::PeerHistory }),
+        peer_history: Some(history),
+        ..connecting()
+    };
+    let reset = refusal(&socket);
+    check(
+        vec![received(100, socket, Some(reset)), refused_line(100)],
+        Kind::Refused,
+        Party::Upstream,
+        Cause::UpstreamRefused,
+        Certainty::Strong,
+    );
+}
+
+#[test]
+fn a_refusal_by_this_host_is_proven_and_the_reply_comes_before_its_effect() {
+    let socket = connecting();
+    let reset = refusal(&socket);
+    let syn = crate::model::Packet {
+        source: socket.local,
+        destination: socket.remote,
+        flags: TcpFlags(TcpFlags::SYN),
+        ..stateless_reset(&socket)
+    };
+    check(
+        vec![answered(100, "NO_SOCKET", syn, None), received(100, socket, Some(reset)), refused_line(100)],
+        Kind::Refused,
+        Party::Upstream,
+        Cause::UpstreamRefused,
+        Certainty::Proven,
+    );
+}
+
+/// Reused after four seconds of silence, a millisecond ago.
+fn reused() -> Socket {
+    Socket { bytes_received: 800, last_sent_ms: Some(1), last_received_ms: Some(4001), ..upstream() }
+}
+
+#[test]
+fn a_reset_right_after_reuse_is_the_keepalive_race_with_its_idle_time() {
+    let socket = reused();
+    let reset = stateless_reset(&socket);
+    let verdict = check(
+        vec![received(100, socket, Some(reset)), recv_failed(100)],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamKeepaliveRace,
+        Certainty::Strong,
+    );
+    let verdict = with_impact(verdict, Impact::RequestRetried);
+    let race = verdict.evidence.iter().find(|piece| piece.code == "keepalive_race").unwrap();
+    assert_eq!(race.value.as_deref(), Some("4000"));
+    assert!(verdict.advice[0].change.contains("keepalive_timeout 3s"), "{:?}", verdict.advice);
+}
+
+#[test]
+fn a_fin_pending_at_reuse_is_the_race_too() {
+    let socket = Socket {
+        state: TcpState::CloseWait,
+        last_sent_ms: Some(0),
+        last_received_ms: Some(4000),
+        ..reused()
+    };
+    let reset = stateless_reset(&socket);
+    let closed_early =
+        line(100, MessageKind::UPSTREAM_CLOSED_EARLY, None, "reading response header from upstream");
+    check(
+        vec![received(100, socket, Some(reset)), logged(closed_early)],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamKeepaliveRace,
+        Certainty::Strong,
+    );
+}
+
+#[test]
+fn a_line_long_after_an_idle_reset_tells_that_the_connection_was_used_again() {
+    let socket =
+        Socket { bytes_received: 800, last_sent_ms: Some(4010), last_received_ms: Some(4000), ..upstream() };
+    let reset = active_reset(&socket);
+    let failed = line(2400, MessageKind::CONNECT_FAILED, Some(104), "connecting to upstream");
+    check(
+        vec![received(100, socket, Some(reset)), logged(failed)],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamKeepaliveRace,
+        Certainty::Strong,
+    );
+}
+
+#[test]
+fn an_idle_pooled_connection_reset_without_a_line_is_harmless() {
+    let socket =
+        Socket { bytes_received: 800, last_sent_ms: Some(4010), last_received_ms: Some(4000), ..upstream() };
+    let reset = active_reset(&socket);
+    let verdict = check(
+        vec![received(100, socket, Some(reset))],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamAbort,
+        Certainty::Strong,
+    );
+    let verdict = with_impact(verdict, Impact::Harmless);
+    assert_eq!(verdict.phase, Phase::Idle);
+}
+
+#[test]
+fn a_fin_before_the_answer_is_closed_early() {
+    let socket = Socket { state: TcpState::CloseWait, last_sent_ms: Some(300), ..upstream() };
+    check(
+        vec![
+            closed(100, socket, worker()),
+            logged(line(
+                100,
+                MessageKind::UPSTREAM_CLOSED_EARLY,
+                None,
+                "reading response header from upstream",
+            )),
+        ],
+        Kind::ClosedEarly,
+        Party::Upstream,
+        Cause::UpstreamClosedEarly,
+        Certainty::Strong,
+    );
+}
+
+#[test]
+fn a_bare_reset_to_a_first_request_is_a_host_that_forgot_and_only_weak() {
+    let socket = upstream();
+    let reset = stateless_reset(&socket);
+    check(
+        vec![received(100, socket, Some(reset)), recv_failed(100)],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamRestarted,
+        Certainty::Weak,
+    );
+}

@@ -1,0 +1,1 @@
+//! Pairs of lines and incidents that must and must not join.

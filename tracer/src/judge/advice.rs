@@ -1,0 +1,159 @@
+//! What to change, in which directive or sysctl, from the values actually seen. One piece of advice per cause;
+//! none where nothing on this side helps.
+
+use crate::model::QueueKind;
+use crate::model::verdict::{Advice, Cause};
+
+use super::case::Case;
+
+/// The advice for a cause.
+pub fn advice(case: &Case, cause: Cause) -> Vec<Advice> {
+    match cause {
+        Cause::UpstreamKeepaliveRace => keepalive_race(case),
+        Cause::MiddleboxIdleReset | Cause::MiddleboxIdleDrop => idle_device(case),
+        Cause::NginxListenOverflow | Cause::UpstreamListenOverflow => overflow(case),
+        Cause::NginxTimeoutReset => one(
+            "Nginx resets timed-out connections because reset_timedout_connection is on; the client sees a RST instead of an orderly end",
+            "nginx: reset_timedout_connection, send_timeout",
+            "leave it if memory matters more; else `reset_timedout_connection off;` or a longer send_timeout",
+        ),
+        Cause::NginxClosedUnread => closed_unread(case),
+        Cause::NginxWorkerExit => one(
+            "The worker ended while it held this connection; look at why it did (signal, core dump, memory limit)",
+            "nginx: error_log of the master, worker_shutdown_timeout; systemd or container memory limit",
+            "stop with `nginx -s quit`, and raise the memory limit if the OOM killer was at work",
+        ),
+        Cause::UpstreamRefused => refused(case),
+        Cause::UpstreamSlow => slow(case),
+        Cause::UpstreamProcessExit | Cause::UpstreamOomKill => one(
+            "The upstream's process ended in the middle of a request; its own log and the kernel's tell why",
+            "upstream: service log, memory limit",
+            "let the service finish its requests before it stops, or raise its memory limit",
+        ),
+        Cause::LocalFirewall => one(
+            "A rule of this host's packet filter rejects Nginx's own packets with a reset",
+            "netfilter: OUTPUT chain (nft list ruleset)",
+            "remove or narrow the rule with `reject with tcp reset` that matches this address",
+        ),
+        Cause::NginxResourceLimit => one(
+            "A limit of this host or of Nginx was reached",
+            "nginx: worker_connections, worker_rlimit_nofile; sysctl net.ipv4.ip_local_port_range",
+            "raise the limit the line or the errno names",
+        ),
+        Cause::MiddleboxForgedReset => one(
+            "Ask those who run the devices between Nginx and this address for a rule that resets; give them the time, the tuple and the TTL",
+            "network: firewalls, load balancers, intrusion prevention on the path",
+            "compare captures on both sides of the device: the RST leaves it without having entered it",
+        ),
+        _ => Vec::new(),
+    }
+}
+
+fn one(text: &str, place: &str, change: &str) -> Vec<Advice> {
+    vec![Advice { text: text.to_owned(), place: place.to_owned(), change: change.to_owned() }]
+}
+
+fn keepalive_race(case: &Case) -> Vec<Advice> {
+    let Some(idle) = case.idle_before_ms() else { return Vec::new() };
+    let configured = case.host.nginx.upstream_keepalive_timeouts_ms.iter().min();
+    let now = configured.map_or("60 s, the default".to_owned(), |timeout| format!("{} s", seconds(*timeout)));
+    let below = (idle / 1_000).saturating_sub(1).max(1);
+    let text = format!(
+        "The upstream closes connections idle for about {}; Nginx keeps them for {now}, so it sometimes uses one at that moment",
+        human(idle)
+    );
+    vec![Advice {
+        text,
+        place: "nginx: keepalive_timeout in the upstream block".to_owned(),
+        change: format!(
+            "keepalive_timeout {below}s; (or let the upstream keep idle connections longer than Nginx does)"
+        ),
+    }]
+}
+
+fn idle_device(case: &Case) -> Vec<Advice> {
+    let Some(idle) = case.idle_before_ms() else { return Vec::new() };
+    let text = format!("A device on the path forgot the connection within {} of silence", human(idle));
+    let below = (idle / 2_000).max(1);
+    vec![Advice {
+        text,
+        place: "nginx: keepalive_timeout in the upstream block, proxy_socket_keepalive; sysctl net.ipv4.tcp_keepalive_time".to_owned(),
+        change: format!("keepalive_timeout {below}s; or proxy_socket_keepalive on; with a tcp_keepalive_time below {below}"),
+    }]
+}
+
+fn overflow(case: &Case) -> Vec<Advice> {
+    let Some(sum) = &case.incident.overflow else { return Vec::new() };
+    let overflow = &sum.latest;
+    let wanted = overflow.queue.max(overflow.limit).max(1).saturating_mul(2).next_power_of_two();
+    let text = format!(
+        "{} had {} connections waiting with room for {}; {} packet(s) were dropped",
+        overflow.listener, overflow.queue, overflow.limit, sum.dropped
+    );
+    let place = match (overflow.side.is_nginx(), overflow.queue_kind) {
+        (true, QueueKind::Accept) => "nginx: listen … backlog=; sysctl net.core.somaxconn",
+        (true, QueueKind::Syn) => {
+            "sysctl net.ipv4.tcp_max_syn_backlog, net.core.somaxconn; nginx: listen … backlog="
+        }
+        (false, _) => "upstream: backlog of its listen(); sysctl net.core.somaxconn",
+    };
+    let change = match overflow.side.is_nginx() {
+        true => format!("net.core.somaxconn={wanted} and listen … backlog={wanted};"),
+        false => format!("net.core.somaxconn={wanted} and the upstream's listen backlog {wanted}"),
+    };
+    vec![Advice { text, place: place.to_owned(), change }]
+}
+
+fn closed_unread(case: &Case) -> Vec<Advice> {
+    if !case.is_client() {
+        return Vec::new();
+    }
+    let unread = case.socket().map_or(0, |socket| socket.unread);
+    let text = match case.host.nginx.lingering_close_off {
+        true => format!(
+            "lingering_close is off, so Nginx closes at once; {unread} bytes were unread and the kernel resets"
+        ),
+        false => format!(
+            "The client went on sending ({unread} bytes unread) when Nginx closed; the response may be lost to it"
+        ),
+    };
+    vec![Advice {
+        text,
+        place: "nginx: lingering_close, lingering_time, lingering_timeout, client_max_body_size".to_owned(),
+        change: "lingering_close on; (or always) with a lingering_time as long as clients need to stop"
+            .to_owned(),
+    }]
+}
+
+fn refused(case: &Case) -> Vec<Advice> {
+    let Some(tuple) = case.tuple() else { return Vec::new() };
+    vec![Advice {
+        text: format!("Nothing accepts connections at {}", tuple.remote),
+        place: "upstream: the service's listen address and port; nginx: server in the upstream block"
+            .to_owned(),
+        change: format!("start the service, or point Nginx elsewhere than {}", tuple.remote),
+    }]
+}
+
+fn slow(case: &Case) -> Vec<Advice> {
+    let waited = case.socket().and_then(|socket| socket.last_sent_ms);
+    let Some(waited) = waited else { return Vec::new() };
+    vec![Advice {
+        text: format!("The upstream took the request and was silent for {}", human(u64::from(waited))),
+        place: "upstream: the slow request; nginx: proxy_read_timeout".to_owned(),
+        change: format!("make the request faster, or proxy_read_timeout above {}s", waited / 1_000 + 1),
+    }]
+}
+
+fn seconds(milliseconds: u64) -> u64 {
+    milliseconds.div_ceil(1_000)
+}
+
+/// Milliseconds as people say them.
+pub fn human(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1_000 => format!("{milliseconds} ms"),
+        1_000..120_000 => format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100),
+        _ => format!("{} min", milliseconds / 60_000),
+    }
+}

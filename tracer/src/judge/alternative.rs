@@ -1,0 +1,183 @@
+//! What else could have happened, and what speaks against it: a table from the cause found to the causes it is
+//! easily mistaken for. An alternative that cannot be ruled out says so.
+
+use crate::model::verdict::{Alternative, Cause, Party};
+
+use super::rules::Look;
+
+/// Another explanation and the words against it.
+type Other = (Party, Cause, fn(&Look) -> String);
+
+/// The alternatives of a cause.
+pub fn alternatives(cause: Cause, look: &Look) -> Vec<Alternative> {
+    others(cause)
+        .iter()
+        .map(|(party, cause, why_not)| Alternative { party: *party, cause: *cause, why_not: why_not(look) })
+        .collect()
+}
+
+fn others(cause: Cause) -> &'static [Other] {
+    use Cause as C;
+    use Party as P;
+    match cause {
+        C::UpstreamAbort => &[
+            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+            (P::Upstream, C::UpstreamProcessExit, not_an_exit),
+            (P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
+        ],
+        C::UpstreamKeepaliveRace => &[
+            (P::Middlebox, C::MiddleboxIdleReset, not_a_device),
+            (P::Upstream, C::UpstreamAbort, |_| {
+                "The connection ended within a round trip of being used again after a silence, not while the request was worked on".to_owned()
+            }),
+        ],
+        C::UpstreamRefused => &[
+            (P::Middlebox, C::MiddleboxReject, not_a_device),
+            (P::Upstream, C::UpstreamListenOverflow, |_| {
+                "A full listener answers with a RST only if tcp_abort_on_overflow is set there, and then after the handshake".to_owned()
+            }),
+        ],
+        C::UpstreamProcessExit | C::UpstreamOomKill => &[
+            (P::Upstream, C::UpstreamAbort, |_| {
+                "The process was seen ending; it did not close the connection itself".to_owned()
+            }),
+            (P::Middlebox, C::MiddleboxForgedReset, |_| "The other end was seen on this host".to_owned()),
+        ],
+        C::UpstreamRestarted => &[
+            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+            (P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
+        ],
+        C::UpstreamClosedEarly => &[
+            (P::Upstream, C::UpstreamProcessExit, not_an_exit),
+            (P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
+            (P::Middlebox, C::MiddleboxForgedReset, |_| {
+                "The connection ended with an acknowledged FIN in sequence, not with a RST".to_owned()
+            }),
+        ],
+        C::UpstreamSlow => &[
+            (P::Middlebox, C::MiddleboxDrop, |_| "Every byte of the request was acknowledged".to_owned()),
+            (P::Client, C::ClientAbort, |_| {
+                "No client connection of the same worker ended just before".to_owned()
+            }),
+        ],
+        C::MiddleboxForgedReset | C::MiddleboxIdleReset | C::MiddleboxBothEndsReset => &[
+            (P::Upstream, C::UpstreamAbort, not_the_peer),
+            (P::Upstream, C::UpstreamRestarted, not_the_peer),
+        ],
+        C::MiddleboxReject => &[(P::Upstream, C::UpstreamRefused, |look| {
+            if look.case.incident.reset_received().is_some() {
+                not_the_peer(look)
+            } else {
+                "No RST came; the kernel took an ICMP error for the answer".to_owned()
+            }
+        })],
+        C::MiddleboxDrop | C::MiddleboxIdleDrop | C::MiddleboxMtuBlackhole => &[
+            (P::Upstream, C::UpstreamRestarted, host_down),
+            (P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
+            (P::Middlebox, C::MiddleboxMtuBlackhole, not_the_mtu),
+        ],
+        C::ClientAbort => &[
+            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+            (P::Client, C::ClientLateReset, |_| "The exchange was not complete".to_owned()),
+        ],
+        C::ClientLateReset | C::ClientIdleReset | C::ClientHandshakeReset => &[
+            (P::Client, C::ClientAbort, |_| {
+                "Nothing that the client had asked for was outstanding".to_owned()
+            }),
+            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+        ],
+        C::ClientVanished => &[(P::Middlebox, C::MiddleboxDrop, |_| {
+            "Not ruled out: from here a client that is gone and a path that drops look alike".to_owned()
+        })],
+        C::NginxClosedUnread => &[
+            (P::Nginx, C::NginxTimeoutReset, |_| {
+                "SO_LINGER was not set to zero, so the reset was not asked for".to_owned()
+            }),
+            (P::Client, C::ClientAbort, |_| "No RST of the client came before".to_owned()),
+        ],
+        C::NginxTimeoutReset => &[(P::Nginx, C::NginxClosedUnread, |_| {
+            "SO_LINGER was set to zero: Nginx asked for the reset".to_owned()
+        })],
+        C::NginxWorkerExit => &[(P::Nginx, C::NginxClosedUnread, |_| {
+            "The worker was already ending; the kernel closed its sockets".to_owned()
+        })],
+        C::NginxListenOverflow => &[(P::Middlebox, C::MiddleboxDrop, |_| {
+            "The packets arrived and this host's kernel dropped them".to_owned()
+        })],
+        C::InsufficientEvidence => &[
+            (P::Upstream, C::UpstreamAbort, |_| "Not ruled out".to_owned()),
+            (P::Client, C::ClientAbort, |_| "Not ruled out".to_owned()),
+            (P::Middlebox, C::MiddleboxForgedReset, |_| "Not ruled out".to_owned()),
+        ],
+        _ => &[],
+    }
+}
+
+fn not_a_device(look: &Look) -> String {
+    let tell =
+        |code: &str| look.findings.iter().find(|finding| finding.code == code).map(|f| f.detail.clone());
+    if look.has("peer_process_reset") || look.has("peer_no_socket") || look.has("peer_process_exit") {
+        return "The other end was seen on this host".to_owned();
+    }
+    if let Some(detail) = tell("hop_differs") {
+        return format!("Not ruled out: {detail}");
+    }
+    tell("hop_equal")
+        .or_else(|| tell("timestamps_continue"))
+        .or_else(|| tell("fin_before"))
+        .unwrap_or_else(|| "Not ruled out: neither TTL nor form of the packet could be compared".to_owned())
+}
+
+fn not_an_exit(look: &Look) -> String {
+    match look.case.peer_is_local() {
+        true => "No process on this host that held the other end was seen ending".to_owned(),
+        false => "Not ruled out: the upstream's processes are on another host".to_owned(),
+    }
+}
+
+fn not_a_race(look: &Look) -> String {
+    match look.case.socket().and_then(crate::model::Socket::idle_before_last_send_ms) {
+        Some(idle) => {
+            format!("The request was sent {idle} ms after the last byte and the end did not follow at once")
+        }
+        None => "The connection had not served a request before".to_owned(),
+    }
+}
+
+fn not_an_overflow(look: &Look) -> String {
+    match look.case.peer_is_local() {
+        true => "No listener on this host overflowed at that time".to_owned(),
+        false => "Not ruled out: the upstream's listener cannot be seen from here".to_owned(),
+    }
+}
+
+fn not_the_peer(look: &Look) -> String {
+    const PROOF: [&str; 6] = [
+        "both_ends_reset",
+        "peer_alive",
+        "answered_too_soon",
+        "hop_differs",
+        "resets_refused",
+        "stateless_form",
+    ];
+    let proof = PROOF.iter().find_map(|code| look.findings.iter().find(|finding| finding.code == *code));
+    proof.map_or_else(|| "Not ruled out".to_owned(), |finding| finding.detail.clone())
+}
+
+fn host_down(look: &Look) -> String {
+    match look.has("peer_answers_others") {
+        true => "The same address answered another connection in the meantime".to_owned(),
+        false => "Not ruled out: the host itself may be down".to_owned(),
+    }
+}
+
+fn not_the_mtu(look: &Look) -> String {
+    let full = look
+        .case
+        .socket()
+        .is_some_and(|socket| !look.case.connecting() && socket.unacked >= socket.mss.max(1));
+    match full {
+        true => "Not ruled out: at least one full-sized segment is among what was lost".to_owned(),
+        false => "What was lost is smaller than a full-sized segment".to_owned(),
+    }
+}

@@ -1,0 +1,193 @@
+//! Everything the judge may look at for one incident. Built by the engine, changed by nobody.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::join::Pair;
+use crate::model::{
+    Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, Mono, Packet, ProcessFacts, Side, Socket,
+    TcpState,
+};
+use crate::timeline::{Incident, Tuple};
+
+/// What is known of processes, by pid.
+#[derive(Debug, Clone, Default)]
+pub struct Processes {
+    /// Facts read from `/proc`.
+    pub facts: BTreeMap<u32, ProcessFacts>,
+    /// Processes the OOM killer chose.
+    pub oom: BTreeMap<u32, Mono>,
+}
+
+/// An overflow seen lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverflowNote {
+    /// Listen address.
+    pub listener: SocketAddr,
+    /// Whose listener.
+    pub side: Side,
+    /// When.
+    pub time: Mono,
+    /// The client whose packet was dropped.
+    pub client: Option<SocketAddr>,
+}
+
+/// The line of the log that speaks of the incident.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined<'a> {
+    /// The line.
+    pub record: &'a LogRecord,
+    /// How it was joined.
+    pub pair: Pair,
+}
+
+/// The client incident that made Nginx end this connection.
+#[derive(Debug, Clone)]
+pub struct CausedBy {
+    /// Its id.
+    pub id: String,
+    /// The client connection.
+    pub socket: Option<Socket>,
+    /// From the client's event to this one, microseconds.
+    pub after_us: u64,
+    /// Client incidents it could have been.
+    pub candidates: u32,
+}
+
+/// One incident and what stands around it.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    /// The incident.
+    pub incident: &'a Incident,
+    /// The host and Nginx's configuration.
+    pub host: &'a HostFacts,
+    /// From kernel time to UTC.
+    pub clock: Clock,
+    /// Processes.
+    pub processes: &'a Processes,
+    /// The joined line.
+    pub line: Option<Joined<'a>>,
+    /// The client incident behind it.
+    pub caused_by: Option<CausedBy>,
+    /// Closes on upstream sockets that this incident caused.
+    pub effects: Vec<&'a Event>,
+    /// Events of the other end, on this host.
+    pub peer: Vec<&'a Event>,
+    /// Overflows of the last minutes.
+    pub overflows: &'a [OverflowNote],
+    /// Events lost inside the incident's window, in words.
+    pub losses: Option<String>,
+    /// It was judged before it had settled, because a table was full.
+    pub evicted: bool,
+}
+
+impl<'a> Case<'a> {
+    /// Nginx's socket.
+    pub fn socket(&self) -> Option<&'a Socket> {
+        self.incident.socket()
+    }
+
+    /// Which half of the request.
+    pub fn side(&self) -> Option<Side> {
+        self.incident.side()
+    }
+
+    /// On the client side.
+    pub fn is_client(&self) -> bool {
+        self.side() == Some(Side::Client)
+    }
+
+    /// State of Nginx's socket before.
+    pub fn state(&self) -> TcpState {
+        self.incident.state()
+    }
+
+    /// The connection was being opened.
+    pub fn connecting(&self) -> bool {
+        matches!(self.state(), TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv)
+    }
+
+    /// The tuple.
+    pub fn tuple(&self) -> Option<Tuple> {
+        self.incident.tuple()
+    }
+
+    /// The RST that arrived, as seen on the wire.
+    pub fn reset_packet(&self) -> Option<&'a Packet> {
+        self.incident.reset_received().and_then(|event| event.packet.as_ref())
+    }
+
+    /// The event that is the failure, Nginx's own if there is one.
+    pub fn principal(&self) -> Option<&'a Event> {
+        self.incident.principal().or_else(|| self.peer.first().copied())
+    }
+
+    /// When the failure happened.
+    pub fn time(&self) -> Mono {
+        self.principal().map_or(self.incident.first, |event| event.time)
+    }
+
+    /// Reason of the reset Nginx's side sent; kernels without the name are read by the discriminators of
+    /// `__tcp_close` (unread data, `SO_LINGER`) and by whether the reset answered a segment.
+    pub fn sent_reason(&self) -> Option<&'a str> {
+        let event = self.incident.reset_sent()?;
+        let EventKind::ResetSent { reason, .. } = &event.kind else { return None };
+        match reason.as_deref() {
+            Some("NOT_SPECIFIED") | None => guessed_reason(event),
+            named => named,
+        }
+    }
+
+    /// Class of the joined line.
+    pub fn line_class(&self) -> Option<MessageClass> {
+        self.line.map(|line| line.record.class())
+    }
+
+    /// Milliseconds of silence before the last send, where that is the idle time of a reused connection.
+    pub fn idle_before_ms(&self) -> Option<u64> {
+        let socket = self.socket()?;
+        let idle = if socket.awaits_answer() { socket.idle_before_last_send_ms() } else { socket.idle_ms() };
+        idle.map(u64::from)
+    }
+
+    /// The other end's process, as an event of it shows.
+    pub fn peer_exit(&self) -> Option<&'a Event> {
+        self.peer.iter().copied().find(|event| event.task.exiting.is_some())
+    }
+
+    /// The reset the other end sent.
+    pub fn peer_reset(&self) -> Option<&'a Event> {
+        self.peer.iter().copied().find(|event| matches!(event.kind, EventKind::ResetSent { .. }))
+    }
+
+    /// An exiting worker closed the connection.
+    pub fn worker_exit(&self) -> Option<&'a Event> {
+        self.incident.own.iter().find(|event| event.task.exiting.is_some() && event.task.is_nginx)
+    }
+
+    /// The peer's host is this host, or its address is a loopback address.
+    pub fn peer_is_local(&self) -> bool {
+        self.tuple().is_some_and(|tuple| self.is_local(tuple.remote))
+    }
+
+    /// An address of this host.
+    pub fn is_local(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        ip.is_loopback() || self.host.local_addresses.iter().any(|local| local.to_canonical() == ip)
+    }
+
+    /// Bytes of ours that the peer has not acknowledged or that wait to be sent.
+    pub fn outstanding(&self) -> u64 {
+        self.socket().map_or(0, |socket| u64::from(socket.unacked) + u64::from(socket.unsent))
+    }
+}
+
+fn guessed_reason(event: &Event) -> Option<&'static str> {
+    let socket = event.socket.as_ref()?;
+    match (event.packet.is_some(), socket.linger_zero, socket.unread > 0) {
+        (true, ..) => Some("TCP_ABORT_ON_DATA"),
+        (false, true, _) => Some("TCP_STATE"),
+        (false, false, true) => Some("TCP_ABORT_ON_CLOSE"),
+        (false, false, false) => None,
+    }
+}

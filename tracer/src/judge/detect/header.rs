@@ -1,0 +1,89 @@
+//! How the RST is built. Linux has two shapes that never mix: an active reset by a socket (`RST|ACK`, real
+//! window, timestamps that go on) and a stateless reply (`RST`, window 0, no options). netfilter's REJECT
+//! looks exactly like the stateless reply, so that shape alone names nobody. A header can be forged whole.
+
+use crate::judge::case::Case;
+use crate::judge::finding::{Finding, Origins};
+use crate::model::{Packet, Socket, TcpFlags, TcpState};
+
+/// Adds the header findings.
+pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
+    let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return };
+    if case.connecting() {
+        return;
+    }
+    findings.extend(active(packet, socket));
+    findings.extend(stateless(case, packet, socket));
+    findings.extend(incomplete(packet, socket));
+    findings.extend(ip_id(packet, socket));
+}
+
+fn active(packet: &Packet, socket: &Socket) -> Option<Finding> {
+    if !packet.flags.has(TcpFlags::RST | TcpFlags::ACK) {
+        return None;
+    }
+    let origins = Origins::APPLICATION.and(Origins::EXIT);
+    if let Some((value, recent)) = continued_timestamps(packet, socket) {
+        let detail = format!(
+            "RST|ACK with window {} carries the peer's own running clock: TSval {value} follows {recent}",
+            packet.window
+        );
+        return Some(Finding::supporting("timestamps_continue", origins, detail).compared(value, recent));
+    }
+    let unexpected = socket.ts_recent.is_some() && packet.timestamps.is_none();
+    (packet.window > 0 && !unexpected).then(|| {
+        let detail =
+            format!("RST|ACK with window {} is the shape of a reset by a living socket", packet.window);
+        Finding::supporting("active_form", origins, detail).valued(packet.flags.names())
+    })
+}
+
+/// `TSval` not before the last one and not further on than a 1 kHz clock runs in twice the silence.
+fn continued_timestamps(packet: &Packet, socket: &Socket) -> Option<(u32, u32)> {
+    let (value, recent) = (packet.timestamps?.value, socket.ts_recent?);
+    let silent = [socket.last_received_ms, socket.last_ack_ms].into_iter().flatten().min().unwrap_or(0);
+    let most = silent.saturating_mul(2).saturating_add(2_000);
+    (value.wrapping_sub(recent) <= most).then_some((value, recent))
+}
+
+fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
+    let established = case.state() == TcpState::Established;
+    if !packet.is_stateless_reset() || !established {
+        return None;
+    }
+    let detail = format!(
+        "A bare RST (no ACK, window 0, no options) although the peer had sent no FIN and the connection was ESTABLISHED with {} bytes received: no socket of the peer sent it",
+        socket.bytes_received
+    );
+    let origins = Origins::DEVICE.and(Origins::PEER_LISTENER);
+    Some(Finding::supporting("stateless_form", origins, detail).valued(packet.flags.names()))
+}
+
+/// A Linux peer with timestamps puts them, and its window, into every active reset.
+fn incomplete(packet: &Packet, socket: &Socket) -> Option<Finding> {
+    let bare = packet.flags.has(TcpFlags::RST | TcpFlags::ACK)
+        && packet.window == 0
+        && packet.timestamps.is_none()
+        && socket.ts_recent.is_some();
+    (bare && looks_like_linux(socket)).then(|| {
+        let detail = "RST|ACK without timestamps and with window 0: neither of the two resets a Linux peer sends on a connection with timestamps";
+        Finding::supporting("header_incomplete", Origins::DEVICE, detail.to_owned())
+    })
+}
+
+/// Linux sends stateless resets with identification zero (`ip_send_unicast_reply`).
+fn ip_id(packet: &Packet, socket: &Socket) -> Option<Finding> {
+    let id = packet.ip_id.filter(|id| *id != 0)?;
+    (packet.is_stateless_reset() && looks_like_linux(socket)).then(|| {
+        let detail =
+            format!("A stateless RST with IP identification {id}; the peer's Linux would have sent 0");
+        Finding::supporting("ip_id_not_zero", Origins::DEVICE, detail).compared(id, 0)
+    })
+}
+
+/// Linux answers a SYN with identification 0, DF and timestamps.
+fn looks_like_linux(socket: &Socket) -> bool {
+    socket.syn_ack.as_ref().is_some_and(|packet| {
+        packet.ip_id == Some(0) && packet.dont_fragment == Some(true) && packet.timestamps.is_some()
+    })
+}

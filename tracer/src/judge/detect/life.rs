@@ -1,0 +1,98 @@
+//! Whether the peer lives on after "its" reset. A host that aborted a connection has nothing more to say on
+//! it (Weaver, Sommer, Paxson 2009: RST_SEQ_DATA). Our own kernel tells: it answers the peer's next segment
+//! with a reset for a connection it no longer has, and that segment is the witness.
+
+use std::time::Duration;
+
+use crate::judge::case::Case;
+use crate::judge::finding::{Finding, Origins};
+use crate::model::{Event, EventKind, Packet, Socket, TcpFlags};
+
+use super::hop;
+
+/// A stateless reset quotes our own acknowledgment, so data the peer had sent before it may lie beyond its
+/// number and overtake nothing; what comes this much later was not merely reordered.
+const REORDERING: Duration = Duration::from_millis(5);
+
+/// Adds the findings about the peer's life after the reset.
+pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
+    findings.extend(peer_alive(case));
+    findings.extend(both_ends(case));
+}
+
+fn peer_alive(case: &Case) -> Option<Finding> {
+    let reset = case.incident.reset_received()?;
+    let socket = case.socket()?;
+    if case.connecting() {
+        return None;
+    }
+    let sequence = reset.packet.as_ref().map_or(socket.rcv_nxt, |packet| packet.seq);
+    let unbroken = case.incident.aftermath.iter().take_while(|event| !has(event, TcpFlags::SYN));
+    let reordering = if reset.packet.as_ref().is_none_or(Packet::is_stateless_reset) {
+        REORDERING
+    } else {
+        Duration::ZERO
+    };
+    let witness =
+        unbroken.filter_map(|event| Some((event, event.packet.as_ref()?))).find(|(event, packet)| {
+            let after = event.time.since(reset.time);
+            after >= reordering
+                && same_distance(packet, socket)
+                && contradicts(packet, sequence, after, socket)
+        });
+    let (event, packet) = witness?;
+    let detail = format!(
+        "{} ms after the RST the peer went on: a segment {} with sequence {} and {} bytes, beyond the RST's sequence {sequence}",
+        event.time.since(reset.time).as_millis(),
+        packet.flags.names(),
+        packet.seq,
+        packet.payload_len
+    );
+    Some(Finding::decisive("peer_alive", Origins::DEVICE, detail).compared(end_of(packet), sequence))
+}
+
+fn has(event: &Event, flag: u8) -> bool {
+    event.packet.as_ref().is_some_and(|packet| packet.flags.has(flag))
+}
+
+fn same_distance(packet: &Packet, socket: &Socket) -> bool {
+    packet.ttl == 0 || socket.baseline.is_none_or(|baseline| hop::difference(packet.ttl, baseline.ttl) == 0)
+}
+
+/// New sequence space beyond the RST, or data repeated later than any reordering explains.
+fn contradicts(packet: &Packet, sequence: u32, after: Duration, socket: &Socket) -> bool {
+    if packet.flags.has(TcpFlags::RST) {
+        return false;
+    }
+    let patience = Duration::from_millis(200).max(Duration::from_micros(u64::from(socket.srtt_us) * 3));
+    let beyond = after_in_sequence(end_of(packet), sequence);
+    beyond || (packet.payload_len > 0 && after > patience)
+}
+
+/// Sequence number behind the segment; SYN and FIN count one each (RFC 9293, section 3.4).
+fn end_of(packet: &Packet) -> u32 {
+    packet.seq.wrapping_add(packet.payload_len).wrapping_add(u32::from(packet.flags.has(TcpFlags::FIN)))
+}
+
+fn after_in_sequence(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other).cast_signed() > 0
+}
+
+/// Both ends are on this host, both received a reset, neither sent one.
+fn both_ends(case: &Case) -> Option<Finding> {
+    const SAME_MOMENT: Duration = Duration::from_secs(1);
+    let ours = case.incident.reset_received()?;
+    let theirs = case
+        .peer
+        .iter()
+        .find(|event| matches!(event.kind, EventKind::ResetReceived) && event.packet.is_some())?;
+    let sent = |event: &&Event| matches!(event.kind, EventKind::ResetSent { .. });
+    let silent = case.peer_reset().is_none()
+        && !case.incident.own.iter().any(|event| sent(&event))
+        && case.incident.aftermath.is_empty();
+    (silent && ours.time.distance(theirs.time) <= SAME_MOMENT).then(|| {
+        let detail =
+            "Both ends of the connection are on this host, both received a RST, and neither kernel sent one";
+        Finding::decisive("both_ends_reset", Origins::DEVICE, detail.to_owned())
+    })
+}

@@ -1,0 +1,171 @@
+//! What this host did itself, in the kernel's own words: resets Nginx's sockets sent and why, a full
+//! listener, netfilter. Softirq resets say nothing about the running task, so only active ones name one.
+
+use crate::judge::case::Case;
+use crate::judge::finding::{Finding, Origins};
+use crate::model::{Event, EventKind, Socket, TcpState};
+
+use super::state;
+
+/// Adds the findings about this host's own doing.
+pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
+    findings.extend(reset_on_loopback(case));
+    findings.extend(worker_exiting(case));
+    findings.extend(own_reset(case));
+    findings.extend(listener_full(case));
+    findings.extend(kernel_error(case));
+    if case.incident.reset_received().is_none() {
+        findings.extend(state::answers_others(case));
+    }
+}
+
+/// netfilter's REJECT in OUTPUT answers on `lo` in the peer's name (measured; `nf_send_reset`).
+fn reset_on_loopback(case: &Case) -> Option<Finding> {
+    let packet = case.reset_packet()?;
+    let known = !case.host.local_addresses.is_empty();
+    (packet.on_loopback && known && !case.is_local(packet.source)).then(|| {
+        let detail = format!(
+            "The RST in the name of {} came in on the loopback interface, although that address is not one of this host's: netfilter here made it",
+            packet.source
+        );
+        Finding::decisive("reset_on_loopback", Origins::FILTER, detail)
+    })
+}
+
+fn worker_exiting(case: &Case) -> Option<Finding> {
+    let event = case.worker_exit()?;
+    let exit = crate::judge::record::exit_text(event.task.exiting?);
+    let oom = case.processes.oom.contains_key(&event.task.pid);
+    let by = if oom { ", chosen by the OOM killer" } else { "" };
+    let detail = format!(
+        "Worker {} ({}) was ending ({exit}{by}) and the kernel closed its sockets",
+        event.task.pid, event.task.comm
+    );
+    Some(Finding::decisive("worker_exiting", Origins::NGINX, detail).valued(exit))
+}
+
+fn own_reset(case: &Case) -> Option<Finding> {
+    let event = case.incident.reset_sent()?;
+    if case.incident.reset_received().is_some() || case.worker_exit().is_some() {
+        return None;
+    }
+    let reason = case.sent_reason();
+    match reason {
+        Some("TCP_ABORT_ON_MEMORY") => {
+            Some(named("memory_pressure", reason, "too many orphaned sockets or too little TCP memory"))
+        }
+        Some("TCP_KEEPALIVE_TIMEOUT") => Some(Finding::supporting(
+            "keepalive_unanswered",
+            Origins::LOSS,
+            "The kernel gave up after the peer left its TCP keepalive probes unanswered".to_owned(),
+        )),
+        Some("NO_SOCKET") if event.socket.is_none() => {
+            Some(named("no_listener", reason, "the SYN met no listener on this port"))
+        }
+        Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET" | "NO_SOCKET") => Some(after_close(event, reason)),
+        Some("TCP_ABORT_ON_CLOSE" | "TCP_STATE" | "TCP_DISCONNECT_WITH_DATA" | "TCP_ABORT_ON_LINGER") => {
+            active(event, event.socket.as_ref()?, reason)
+        }
+        _ => None,
+    }
+}
+
+fn named(code: &'static str, reason: Option<&str>, why: &str) -> Finding {
+    let detail = format!("The kernel sent the RST itself and names the reason: {why}");
+    Finding::decisive(code, Origins::NGINX, detail).valued(reason.unwrap_or("none"))
+}
+
+fn after_close(event: &Event, reason: Option<&str>) -> Finding {
+    let bytes = event.packet.as_ref().map_or(0, |packet| packet.payload_len);
+    let detail = format!(
+        "A segment with {bytes} bytes came after Nginx had closed the connection, so the kernel answered with a RST"
+    );
+    Finding::decisive("data_after_close", Origins::NGINX, detail).valued(reason.unwrap_or("none"))
+}
+
+fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Finding> {
+    let task = &event.task;
+    if task.is_actor && !task.is_nginx {
+        let detail = format!(
+            "Process {} ({}) on this host destroyed the socket; it is not Nginx",
+            task.pid, task.comm
+        );
+        return Some(Finding::decisive("local_kill", Origins::OTHER_PROCESS, detail).valued(&task.comm));
+    }
+    let by =
+        if task.is_actor { format!("worker {} ({})", task.pid, task.comm) } else { "the kernel".to_owned() };
+    if socket.linger_zero {
+        let detail = format!("{by} closed the socket with SO_LINGER set to zero: a reset on purpose");
+        return Some(
+            Finding::decisive("linger_zero_reset", Origins::NGINX, detail).valued(reason.unwrap_or("none")),
+        );
+    }
+    if reason == Some("TCP_ABORT_ON_CLOSE") {
+        let detail = format!("{by} closed the socket with {} bytes received and not read", socket.unread);
+        return Some(Finding::decisive("closed_with_unread", Origins::NGINX, detail).valued(socket.unread));
+    }
+    socket.owner.is_none().then(|| {
+        let detail = format!("The listener was closed by {by} before the connection had been accepted");
+        Finding::decisive("listener_closed", Origins::NGINX, detail)
+    })
+}
+
+/// The listener's own numbers, or an overflow seen shortly before this connection's reset.
+fn listener_full(case: &Case) -> Option<Finding> {
+    if let Some(sum) = &case.incident.overflow {
+        let overflow = &sum.latest;
+        let detail = format!(
+            "The listener {} had {} connections in its {} queue with a limit of {}; {} packet(s) dropped",
+            overflow.listener,
+            overflow.queue,
+            crate::judge::record::queue_name(overflow.queue_kind),
+            overflow.limit,
+            sum.dropped
+        );
+        let origins = Origins::NGINX.and(Origins::PEER_LISTENER);
+        return Some(
+            Finding::decisive("listener_full", origins, detail).compared(overflow.queue, overflow.limit),
+        );
+    }
+    let event = case.incident.reset_sent()?;
+    let EventKind::ResetSent { local, .. } = &event.kind else { return None };
+    let reason = matches!(case.sent_reason(), Some("INVALID_SYN" | "TCP_FLAGS"));
+    let note = case
+        .overflows
+        .iter()
+        .rev()
+        .find(|note| note.side.is_nginx() && crate::timeline::listens_on(note.listener, *local))?;
+    reason.then(|| {
+        let ago = case.time().since(note.time).as_millis();
+        let detail = format!(
+            "The listener {} had overflowed {ago} ms before and its kernel reset this handshake",
+            note.listener
+        );
+        Finding::supporting("listener_full", Origins::NGINX, detail)
+    })
+}
+
+/// The kernel ended the connection with an error and without a RST: ICMP, or its own limit.
+fn kernel_error(case: &Case) -> Option<Finding> {
+    let socket = case.socket()?;
+    let closed = case.incident.closed()?;
+    if socket.error == 0 || case.incident.reset_received().is_some() {
+        return None;
+    }
+    let name = crate::judge::record::errno_name(socket.error);
+    if socket.error == 103 {
+        let detail = format!(
+            "The socket was aborted on this host (errno 103); the running task was {} ({})",
+            closed.task.pid, closed.task.comm
+        );
+        return Some(Finding::decisive("local_kill", Origins::OTHER_PROCESS, detail));
+    }
+    let origins = match socket.error {
+        110 => Origins::LOSS,
+        99 | 98 | 11 | 12 | 105 => Origins::NGINX,
+        _ => Origins::DEVICE,
+    };
+    let place = if case.state() == TcpState::SynSent { "to the SYN" } else { "to the connection" };
+    let detail = format!("The kernel gave {place} the error {name} ({}) without any RST", socket.error);
+    Some(Finding::supporting("kernel_error", origins, detail).valued(socket.error))
+}

@@ -1,0 +1,80 @@
+//! The other end of the connection on this very host: the process or the kernel that sent the reset, seen
+//! doing it. The strongest evidence there is, and only to be had where upstream or client run here.
+
+use crate::judge::case::{Case, OverflowNote};
+use crate::judge::finding::{Finding, Origins};
+use crate::judge::record::exit_text;
+use crate::model::{Event, EventKind, Side};
+use crate::timeline::listens_on;
+
+/// Adds the findings about the other end.
+pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
+    findings.extend(exit(case));
+    findings.extend(reset(case));
+    findings.extend(listener(case));
+}
+
+fn exit(case: &Case) -> Option<Finding> {
+    let event = case.peer_exit()?;
+    let exit = exit_text(event.task.exiting?);
+    let detail = format!(
+        "Process {} ({}) on this host held the other end and was ending: {exit}",
+        event.task.pid, event.task.comm
+    );
+    Some(Finding::decisive("peer_process_exit", Origins::EXIT, detail).valued(exit))
+}
+
+fn reset(case: &Case) -> Option<Finding> {
+    let event = case.peer_reset()?;
+    let EventKind::ResetSent { reason, .. } = &event.kind else { return None };
+    let reason = reason.as_deref().unwrap_or("not named by this kernel");
+    if event.packet.is_none() && event.task.is_actor && event.task.exiting.is_none() {
+        let unread = event.socket.as_ref().map_or(0, |socket| socket.unread);
+        let detail = format!(
+            "Process {} ({}) on this host held the other end and reset it ({reason}, {unread} bytes unread)",
+            event.task.pid, event.task.comm
+        );
+        return Some(Finding::decisive("peer_process_reset", Origins::APPLICATION, detail).valued(reason));
+    }
+    if reason == "INVALID_SYN" {
+        let detail =
+            "The upstream's listener on this host was full and answered with a RST (tcp_abort_on_overflow)";
+        return Some(Finding::decisive("peer_listener_full", Origins::PEER_LISTENER, detail.to_owned()));
+    }
+    let passive = event.packet.is_some() && event.task.exiting.is_none();
+    passive.then(|| answered(event, reason))
+}
+
+fn answered(event: &Event, reason: &str) -> Finding {
+    let held = event.socket.is_some() || reason == "TCP_TIMEWAIT_SOCKET";
+    let why = if held { "the other end had closed before" } else { "no socket of it knew the segment" };
+    let detail =
+        format!("The other end is on this host, and its kernel sent the RST itself ({reason}): {why}");
+    let origins = Origins::NO_SOCKET.and(Origins::APPLICATION);
+    Finding::decisive("peer_no_socket", origins, detail).valued(reason)
+}
+
+/// The upstream's listener is on this host and dropped this very connection, or one at that time.
+fn listener(case: &Case) -> Option<Finding> {
+    let tuple = case.tuple()?;
+    let connecting = case.connecting() || case.socket().is_some_and(|socket| socket.bytes_received == 0);
+    let ours = |note: &&OverflowNote| {
+        note.side == Side::UpstreamPeer
+            && listens_on(note.listener, tuple.remote)
+            && case.is_local(tuple.remote)
+    };
+    let notes = || case.overflows.iter().filter(ours);
+    if !connecting || case.is_client() {
+        return None;
+    }
+    let exact = notes().find(|note| note.client == Some(tuple.local));
+    let note = exact.or_else(|| notes().next_back())?;
+    let detail = format!(
+        "The upstream's listener {} on this host was full and dropped connections at that time",
+        note.listener
+    );
+    Some(match exact {
+        Some(_) => Finding::decisive("peer_listener_full", Origins::PEER_LISTENER, detail),
+        None => Finding::supporting("peer_listener_full", Origins::PEER_LISTENER, detail),
+    })
+}

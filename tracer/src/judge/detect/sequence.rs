@@ -1,0 +1,57 @@
+//! Sequence numbers: a refused SYN, a FIN before the RST, and resets that guessed.
+//! That an accepted RST carries the exact next number proves nothing: the kernel takes no other.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::judge::case::Case;
+use crate::judge::finding::{Finding, Origins};
+use crate::model::TcpState;
+
+/// Weaver's RST_SEQ_CHANGE: resets with different numbers this close together.
+const BURST: Duration = Duration::from_secs(2);
+
+/// Adds the sequence findings.
+pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
+    findings.extend(syn_refused(case));
+    findings.extend(fin_before(case));
+    findings.extend(resets_refused(case));
+}
+
+/// RFC 9293, section 3.10.7.3: a reset in SYN_SENT is acceptable if it acknowledges the SYN.
+fn syn_refused(case: &Case) -> Option<Finding> {
+    let event = case.incident.reset_received()?;
+    if case.state() != TcpState::SynSent {
+        return None;
+    }
+    let ack = event.packet.as_ref().map(|packet| packet.ack);
+    let detail = match ack {
+        Some(ack) => format!("The SYN was answered by a RST that acknowledges exactly this SYN (ack {ack})"),
+        None => "The SYN was answered by a RST that the kernel took for an answer to this SYN".to_owned(),
+    };
+    Some(Finding::supporting("syn_refused", Origins::NO_SOCKET, detail))
+}
+
+fn fin_before(case: &Case) -> Option<Finding> {
+    case.incident.reset_received()?;
+    let state = case.state();
+    state.peer_closed().then(|| {
+        let detail = format!("The peer's FIN had come before the RST (state {})", state.name());
+        Finding::supporting("fin_before", Origins::PEER, detail).valued(state.name())
+    })
+}
+
+fn resets_refused(case: &Case) -> Option<Finding> {
+    let accepted = case.reset_packet()?;
+    let close = case.incident.refused.iter().filter(|event| event.time.distance(case.time()) <= BURST);
+    let mut numbers: BTreeSet<u32> =
+        close.filter_map(|event| event.packet.as_ref()).map(|packet| packet.seq).collect();
+    numbers.insert(accepted.seq);
+    (numbers.len() >= 2).then(|| {
+        let detail = format!(
+            "{} resets with different sequence numbers came within 2 s and the kernel refused all but one: a sender that guesses",
+            numbers.len()
+        );
+        Finding::supporting("resets_refused", Origins::DEVICE, detail).valued(numbers.len())
+    })
+}

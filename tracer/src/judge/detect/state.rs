@@ -1,0 +1,159 @@
+//! Counters and state of Nginx's socket at the failure: what was asked, what was answered, what was still
+//! under way. They say what the reset did to the request; they do not say who sent it.
+
+use std::time::Duration;
+
+use crate::judge::case::Case;
+use crate::judge::finding::{Finding, Origins};
+use crate::model::{Event, EventKind, Socket, TcpState};
+
+/// A client connection silent for this long was between two requests.
+pub const CLIENT_IDLE_MS: u32 = 1_000;
+/// Smallest retransmission timeout of Linux (`TCP_RTO_MIN`).
+const RTO_MIN: Duration = Duration::from_millis(200);
+
+/// Adds the findings about the socket's state.
+pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
+    let Some(socket) = case.socket() else { return };
+    let reset = case.incident.reset_received().is_some();
+    if reset && case.is_client() {
+        findings.extend(client(case, socket));
+    }
+    if reset && case.reset_packet().is_none() {
+        findings.push(accepted(case, socket));
+    }
+    if !reset {
+        findings.extend(fin_received(case, socket));
+        findings.extend(silence(case, socket));
+    }
+    findings.extend(upstream_leg(case));
+    findings.extend(client_first(case));
+}
+
+/// The only trace of a RST whose packet no hook saw.
+fn accepted(case: &Case, socket: &Socket) -> Finding {
+    let detail = format!(
+        "The kernel accepted a RST in the name of {} (state {}); the packet itself was not seen",
+        socket.remote,
+        case.state().name()
+    );
+    Finding::supporting("reset_accepted", Origins::PEER, detail)
+}
+
+fn client(case: &Case, socket: &Socket) -> Option<Finding> {
+    let (code, detail) = if socket.bytes_received == 0 {
+        ("no_request", "The client had sent no byte before the RST".to_owned())
+    } else if case.outstanding() > 0 {
+        let detail = format!(
+            "{} bytes of the response were sent and not acknowledged, {} not yet sent",
+            socket.unacked, socket.unsent
+        );
+        ("response_in_flight", detail)
+    } else if !socket.awaits_answer() {
+        let detail = format!(
+            "The client's last {} bytes in all had not been answered; they came {} ms before the RST",
+            socket.bytes_received,
+            socket.last_received_ms.unwrap_or(0)
+        );
+        ("request_unanswered", detail)
+    } else if socket.idle_ms().is_some_and(|idle| idle >= CLIENT_IDLE_MS) {
+        let idle = socket.idle_ms().unwrap_or(0);
+        ("connection_idle", format!("Everything sent was acknowledged and nothing had moved for {idle} ms"))
+    } else {
+        let detail = format!("All {} bytes sent to the client were acknowledged", socket.bytes_sent);
+        ("nothing_outstanding", detail)
+    };
+    Some(Finding::supporting(code, Origins::PEER, detail))
+}
+
+fn fin_received(case: &Case, socket: &Socket) -> Option<Finding> {
+    if case.state() != TcpState::CloseWait {
+        return None;
+    }
+    let detail = format!(
+        "The peer had closed (FIN, state CLOSE_WAIT) with {} bytes received in all and the last exchange unanswered",
+        socket.bytes_received
+    );
+    let origins = if case.is_client() { Origins::PEER.and(Origins::CLIENT_FIRST) } else { Origins::PEER };
+    Some(Finding::supporting("fin_received", origins, detail))
+}
+
+/// Nginx closed, or the kernel gave up, without a RST having come.
+fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
+    if case.incident.closed().is_none() && case.incident.reset_sent().is_none() {
+        return None;
+    }
+    if case.connecting() {
+        let detail = format!("The SYN was sent {} time(s) and never answered", socket.retransmits + 1);
+        return Some(Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(socket.retransmits));
+    }
+    if socket.unacked > 0 && (socket.retransmits_pending > 0 || socket.error == 110) {
+        let detail = format!(
+            "{} bytes were never acknowledged although the oldest segment was sent again {} time(s)",
+            socket.unacked, socket.retransmits_pending
+        );
+        let lost = Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::SLOW);
+        return Some(lost.valued(socket.retransmits_pending));
+    }
+    let waiting = !case.is_client() && socket.awaits_answer() && socket.unacked == 0 && socket.unsent == 0;
+    waiting.then(|| {
+        let detail = format!(
+            "The peer's TCP acknowledged all {} bytes of the request and sent nothing for {} ms",
+            socket.bytes_sent,
+            socket.last_sent_ms.unwrap_or(0)
+        );
+        Finding::supporting("request_acknowledged", Origins::SLOW, detail).against(Origins::LOSS)
+    })
+}
+
+/// For a client's incident: Nginx dropped the upstream leg because of it.
+fn upstream_leg(case: &Case) -> Option<Finding> {
+    let effect = case.effects.first()?;
+    let socket = effect.socket.as_ref()?;
+    let gap = effect.time.distance(case.time()).as_micros();
+    let detail = format!(
+        "Worker {} closed its connection to {} with the answer outstanding within {gap} us: a request was in progress",
+        effect.task.pid, socket.remote
+    );
+    Some(Finding::supporting("upstream_leg_closed", Origins::PEER.and(Origins::CLIENT_FIRST), detail))
+}
+
+/// For an upstream incident: the client went away first, and Nginx itself ended this connection.
+fn client_first(case: &Case) -> Vec<Finding> {
+    let (Some(cause), Some(event)) = (&case.caused_by, own_end(case)) else { return Vec::new() };
+    let client = cause.socket.as_ref().map_or_else(|| "the client".to_owned(), |s| s.remote.to_string());
+    let first = format!("{client} ended its connection {} us before, on the same worker", cause.after_us);
+    let by_us = format!("Nginx (pid {}) ended this connection, not the upstream", event.task.pid);
+    vec![
+        Finding::supporting("client_went_first", Origins::CLIENT_FIRST, first).valued(cause.after_us),
+        Finding::supporting("closed_by_worker", Origins::CLIENT_FIRST, by_us),
+    ]
+}
+
+fn own_end<'a>(case: &Case<'a>) -> Option<&'a Event> {
+    case.incident.own.iter().find(|event| match event.kind {
+        EventKind::Closed { .. } => true,
+        EventKind::ResetSent { .. } => event.task.is_actor,
+        _ => false,
+    })
+}
+
+/// The peer completed a handshake with another connection while this one's segments went unanswered:
+/// a lower bound for how long that has been is the sum of the retransmission timeouts so far.
+pub fn answers_others(case: &Case) -> Option<Finding> {
+    let socket = case.socket()?;
+    let history = socket.peer_history?;
+    let unanswered_since = if case.connecting() {
+        socket.opened?
+    } else {
+        case.time().before(RTO_MIN * ((1 << socket.retransmits_pending.min(8)) - 1))
+    };
+    let silent = case.connecting() || socket.retransmits_pending > 0;
+    (silent && history.last_syn_ack > unanswered_since && history.last_syn_ack <= case.time()).then(|| {
+        let ago = case.time().since(history.last_syn_ack).as_millis();
+        let detail = format!(
+            "The same address completed a handshake with another connection {ago} ms before the end, while this one's segments went unanswered: the host is alive"
+        );
+        Finding::supporting("peer_answers_others", Origins::LOSS, detail).valued(ago)
+    })
+}

@@ -1,0 +1,120 @@
+//! Moments: an answer that came too soon for the peer, a reset or FIN that met a reused connection, and a
+//! wait as long as a configured timer. One clock, this host's; does not need the peer's.
+
+use std::time::Duration;
+
+use crate::judge::case::Case;
+use crate::judge::finding::{Finding, Origins};
+use crate::model::{EventKind, Socket, TcpFlags, TcpState};
+use crate::timeline::Subject;
+
+/// Below this silence a connection was in use, not idle in Nginx's pool.
+const REUSE_AFTER_MS: u32 = 500;
+/// Round trips shorter than this are too near the resolution of the clocks for timing evidence.
+const SHORTEST_RTT_US: u32 = 1_000;
+/// Handshakes of the peer needed before its fastest one counts.
+const HANDSHAKES: u32 = 5;
+/// `lsndtime` counts jiffies; 100 Hz is the coarsest kernel in use.
+const JIFFY_US: u64 = 10_000;
+/// `proxy_read_timeout` when nothing is configured, milliseconds.
+const DEFAULT_READ_TIMEOUT_MS: u64 = 60_000;
+
+/// Adds the findings about time.
+pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
+    findings.extend(syn_answered_too_soon(case));
+    findings.extend(data_answered_too_soon(case));
+    findings.extend(race(case));
+    findings.extend(waited_timeout(case));
+}
+
+/// T-syn: the RST came in less than half the fastest handshake this address ever did.
+fn syn_answered_too_soon(case: &Case) -> Option<Finding> {
+    let reset = case.incident.reset_received()?;
+    let socket = case.socket()?;
+    let history = socket.peer_history?;
+    let fastest = history.min_handshake_us;
+    if case.state() != TcpState::SynSent || history.handshakes < HANDSHAKES || fastest < SHORTEST_RTT_US {
+        return None;
+    }
+    let delay = reset.time.since(socket.opened?);
+    // A repeated SYN may have been the one answered.
+    let soon = socket.retransmits == 0 && delay < Duration::from_micros(u64::from(fastest / 2));
+    soon.then(|| too_soon(delay, fastest))
+}
+
+/// T-ack: the RST acknowledges data that left less than half a round trip ago.
+fn data_answered_too_soon(case: &Case) -> Option<Finding> {
+    let packet = case.reset_packet()?;
+    let socket = case.socket()?;
+    let fastest = socket.min_rtt_us;
+    let newest = packet.flags.has(TcpFlags::ACK) && packet.ack == socket.snd_nxt && socket.unacked > 0;
+    if case.connecting() || !newest || fastest < SHORTEST_RTT_US || socket.retransmits_pending > 0 {
+        return None;
+    }
+    let age_us = u64::from(socket.last_sent_ms?) * 1_000;
+    let soon = age_us + JIFFY_US < u64::from(fastest / 2);
+    soon.then(|| too_soon(Duration::from_micros(age_us), fastest))
+}
+
+fn too_soon(delay: Duration, fastest_us: u32) -> Finding {
+    let detail = format!(
+        "The RST answered {} us after the segment it acknowledges was sent; the peer has never been nearer than {fastest_us} us there and back",
+        delay.as_micros()
+    );
+    Finding::decisive("answered_too_soon", Origins::DEVICE, detail).compared(delay.as_micros(), fastest_us)
+}
+
+fn race(case: &Case) -> Option<Finding> {
+    let (idle, after) = keepalive_race(case)?;
+    let detail = format!(
+        "The connection had been idle for {idle} ms; the peer's end of it came {after} ms after Nginx used it again"
+    );
+    Some(Finding::supporting("keepalive_race", Origins::PEER, detail).valued(idle))
+}
+
+/// Idle time and delay in milliseconds, when a pooled upstream connection was ended by the peer within a
+/// round trip of being used again (`nginx.md` section 4).
+fn keepalive_race(case: &Case) -> Option<(u32, u32)> {
+    let socket = case.socket()?;
+    if case.is_client() || case.connecting() || socket.bytes_received == 0 || !ended_by_peer(case) {
+        return None;
+    }
+    if socket.awaits_answer() {
+        let (idle, after) = (socket.idle_before_last_send_ms()?, socket.last_sent_ms?);
+        return (idle >= REUSE_AFTER_MS && after <= race_window_ms(socket)).then_some((idle, after));
+    }
+    // The RST came while the connection was idle; only the line shows that Nginx used it again.
+    let reused = case.line.is_some_and(|line| line.record.kind == crate::model::MessageKind::CONNECT_FAILED);
+    let idle = socket.idle_ms()?;
+    (reused && idle >= REUSE_AFTER_MS).then_some((idle, 0))
+}
+
+fn ended_by_peer(case: &Case) -> bool {
+    let closed_after_fin = matches!(
+        case.principal().map(|event| &event.kind),
+        Some(EventKind::Closed { old: TcpState::CloseWait, .. })
+    );
+    case.incident.reset_received().is_some() || closed_after_fin
+}
+
+fn race_window_ms(socket: &Socket) -> u32 {
+    (socket.srtt_us / 500 + 50).max(100)
+}
+
+/// Nginx closed after just as long as one of its read timers.
+fn waited_timeout(case: &Case) -> Option<Finding> {
+    let socket = case.socket()?;
+    let closed =
+        case.incident.reset_received().is_none() && matches!(case.incident.subject, Subject::Connection(_));
+    if case.is_client() || case.connecting() || !closed || !socket.awaits_answer() {
+        return None;
+    }
+    let waited = u64::from(socket.last_sent_ms?);
+    let configured = &case.host.nginx.read_timeouts_ms;
+    let default = [DEFAULT_READ_TIMEOUT_MS];
+    let timers = if configured.is_empty() { &default[..] } else { configured };
+    let timer = timers.iter().find(|timer| waited.abs_diff(**timer) <= (**timer / 50).max(50))?;
+    let detail =
+        format!("Nginx closed {waited} ms after the request, as long as its read timeout of {timer} ms");
+    Some(Finding::supporting("waited_timeout", Origins::SLOW, detail).compared(waited, timer))
+}

@@ -1,0 +1,52 @@
+//! How long an incident waits after its first event before it is judged: long enough for the line of the log,
+//! the other half and the contradiction that could still come, never longer, and never prolonged by traffic.
+
+use std::time::Duration;
+
+use crate::model::{EventKind, Packet, Side, Socket, TcpState};
+use crate::timeline::Incident;
+
+use super::detect::hop_difference;
+
+/// Nothing that may still come can change the verdict, or the line follows within milliseconds.
+pub const SHORT: Duration = Duration::from_millis(300);
+/// A line or the other half may still come.
+pub const NORMAL: Duration = Duration::from_secs(1);
+/// The peer may still speak again and prove that the reset was not its own.
+pub const LONG: Duration = Duration::from_secs(3);
+
+/// The time to wait, from what is known so far.
+pub fn hold(incident: &Incident) -> Duration {
+    if incident.reset_received().is_some() {
+        return received(incident);
+    }
+    let decisive = incident
+        .own
+        .iter()
+        .any(|event| matches!(event.kind, EventKind::ResetSent { .. }) || event.task.exiting.is_some());
+    if decisive { SHORT } else { NORMAL }
+}
+
+fn received(incident: &Incident) -> Duration {
+    let Some(socket) = incident.socket() else { return NORMAL };
+    let packet = incident.reset_received().and_then(|event| event.packet.as_ref());
+    let sender_seen = incident
+        .peer
+        .iter()
+        .any(|event| matches!(event.kind, EventKind::ResetSent { .. }) || event.task.exiting.is_some());
+    if sender_seen {
+        return SHORT;
+    }
+    let open = incident.state() != TcpState::SynSent;
+    let remote = !socket.remote.ip().is_loopback();
+    if open && remote && packet.is_some_and(|packet| doubtful(packet, socket)) {
+        return LONG;
+    }
+    // The line of a pooled connection comes only when Nginx takes it out of the pool.
+    if socket.side == Side::Upstream && open && !socket.awaits_answer() { LONG } else { NORMAL }
+}
+
+fn doubtful(packet: &Packet, socket: &Socket) -> bool {
+    packet.is_stateless_reset()
+        || socket.baseline.is_some_and(|baseline| hop_difference(packet.ttl, baseline.ttl) > 0)
+}

@@ -1,0 +1,151 @@
+//! What was looked for and could not be had, and what of it lowers the certainty by one step.
+
+use crate::model::verdict::{Kind, Missing};
+use crate::model::{EventKind, Side};
+use crate::timeline::Subject;
+
+use super::case::Case;
+use super::rules::Ruling;
+
+/// One thing that is missing.
+pub struct Gap {
+    /// For the record.
+    pub missing: Missing,
+    /// It lowers the certainty by one step.
+    pub lowers: bool,
+}
+
+/// Everything missing.
+pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    gaps.extend(case.losses.as_ref().map(|losses| lowering("events_lost", losses.clone())));
+    if case.evicted {
+        gaps.push(lowering(
+            "table_full",
+            "The incident was judged before it had settled: too many at once".to_owned(),
+        ));
+    }
+    gaps.extend(preexisting(case));
+    gaps.extend(ambiguous_line(case, leans_on_log));
+    gaps.extend(ambiguous_client(case));
+    gaps.extend(wire(case));
+    gaps.extend(other_end(case, kind));
+    gaps.extend(log(case, kind, ruling));
+    if !matches!(case.incident.subject, Subject::Line(_)) {
+        gaps.extend(hooks(case));
+    }
+    gaps
+}
+
+fn lowering(code: &'static str, why: String) -> Gap {
+    Gap { missing: Missing { code, why }, lowers: true }
+}
+
+fn noted(code: &'static str, why: String) -> Gap {
+    Gap { missing: Missing { code, why }, lowers: false }
+}
+
+/// Counters of an old connection are the kernel's own and right; its handshake was not seen.
+/// Where the kernel names its own act, age does not matter.
+fn preexisting(case: &Case) -> Option<Gap> {
+    let old = case.socket().is_some_and(|socket| socket.preexisting);
+    let matters = case.incident.reset_received().is_some() && case.peer_reset().is_none();
+    (old && matters).then(|| {
+        lowering(
+            "preexisting",
+            "The connection is older than the tracer; its handshake was not seen".to_owned(),
+        )
+    })
+}
+
+fn ambiguous_line(case: &Case, leans_on_log: bool) -> Option<Gap> {
+    let candidates = case.line?.pair.candidates;
+    let why = format!("The line could belong to any of {candidates} incidents of that worker at that moment");
+    match (candidates > 1, leans_on_log) {
+        (true, true) => Some(lowering("one_line", why)),
+        (true, false) => Some(noted("one_line", why)),
+        (false, _) => None,
+    }
+}
+
+fn ambiguous_client(case: &Case) -> Option<Gap> {
+    let candidates = case.caused_by.as_ref()?.candidates;
+    (candidates > 1).then(|| {
+        lowering(
+            "one_client",
+            format!("{candidates} clients of that worker went away at that moment; the nearest was taken"),
+        )
+    })
+}
+
+fn wire(case: &Case) -> Vec<Gap> {
+    let Some(event) = case.incident.reset_received() else { return Vec::new() };
+    if event.packet.is_none() {
+        return vec![noted(
+            "reset_packet",
+            "No hook saw the packet of the RST, so its TTL and form are not known".to_owned(),
+        )];
+    }
+    let baseline = event.socket.as_ref().and_then(|socket| socket.baseline);
+    let local = case.peer_is_local();
+    if baseline.is_some() || local {
+        return Vec::new();
+    }
+    vec![noted("hop_baseline", "No TTL of this peer is known to compare the RST with".to_owned())]
+}
+
+fn other_end(case: &Case, kind: Kind) -> Option<Gap> {
+    let concerns = !matches!(kind, Kind::ListenOverflow | Kind::LogOnly | Kind::ResetSent);
+    let tuple = case.tuple()?;
+    (concerns && case.peer.is_empty()).then(|| {
+        let why = if case.is_local(tuple.remote) {
+            format!("{} is on this host, but no event of its end of the connection came", tuple.remote)
+        } else {
+            format!(
+                "{} is another host; only a tracer there could see its end of the connection",
+                tuple.remote
+            )
+        };
+        noted("other_end", why)
+    })
+}
+
+fn log(case: &Case, kind: Kind, ruling: Ruling) -> Option<Gap> {
+    let upstream = case.side() == Some(Side::Upstream);
+    let expected =
+        upstream && !matches!(kind, Kind::ListenOverflow | Kind::LogOnly) && case.caused_by.is_none();
+    let idle = ruling.cause == crate::model::verdict::Cause::UpstreamAbort
+        && case.socket().is_some_and(|socket| !socket.awaits_answer());
+    (expected && !idle && case.line.is_none()).then(|| {
+        noted(
+            "log_line",
+            "No line of error.log matched; Nginx logs upstream failures at level error".to_owned(),
+        )
+    })
+}
+
+fn hooks(case: &Case) -> Vec<Gap> {
+    let idle = case.host.hooks.iter().filter(|hook| !hook.running);
+    idle.map(|hook| {
+        let problem = hook.problem.as_deref().map(|problem| format!(" ({problem})")).unwrap_or_default();
+        noted("hook", format!("{} is not running{problem}: {}", hook.name, hook.lost_evidence))
+    })
+    .collect()
+}
+
+/// Words for an unknown party: what would have decided it.
+pub fn undecided(case: &Case) -> Missing {
+    let why = match case.incident.principal().map(|event| &event.kind) {
+        Some(EventKind::Closed { .. }) => {
+            "Nginx closed while it waited; a line of error.log or the client's own close would tell why"
+        }
+        Some(EventKind::ResetReceived) => {
+            "The RST's packet with a TTL to compare, or a tracer on the other host, would tell who sent it"
+        }
+        Some(EventKind::ResetSent { .. }) => {
+            "The kernel names no reason that tells why this host sent the RST"
+        }
+        _ => "Only the log speaks of it; an event of the kernel would tell who ended the connection",
+    };
+    Missing { code: "deciding_evidence", why: why.to_owned() }
+}

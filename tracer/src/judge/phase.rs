@@ -1,0 +1,181 @@
+//! Where the connection was when it failed: in Nginx's terms, and in the stages of Cloudflare Radar
+//! (radar glossary, "TCP resets and timeouts"). What the failure did to the request.
+
+use crate::model::verdict::{Cause, Impact, Kind, Phase, Stage};
+use crate::model::{EventKind, MessageClass, MessageKind, Side, Socket, TcpState};
+use crate::timeline::Subject;
+
+use super::case::Case;
+
+/// Silence after which an upstream connection counts as pooled, milliseconds.
+const POOLED_MS: u32 = 500;
+/// Silence after which a client connection counts as between requests, milliseconds.
+const BETWEEN_REQUESTS_MS: u32 = 1_000;
+
+/// What happened.
+pub fn kind(case: &Case) -> Kind {
+    match &case.incident.subject {
+        Subject::Line(_) => return Kind::LogOnly,
+        Subject::Listener(..) => return Kind::ListenOverflow,
+        Subject::Connection(_) => {}
+    }
+    let connecting = case.state() == TcpState::SynSent;
+    match case.incident.principal().map(|event| &event.kind) {
+        Some(EventKind::ResetReceived) if case.incident.reset_received().is_some() && connecting => {
+            Kind::Refused
+        }
+        Some(EventKind::ResetReceived) if case.incident.reset_received().is_some() => Kind::ResetReceived,
+        Some(EventKind::ResetReceived | EventKind::ResetSent { .. }) => Kind::ResetSent,
+        Some(EventKind::Closed { .. }) => closed(case),
+        _ => other_end(case),
+    }
+}
+
+fn closed(case: &Case) -> Kind {
+    let error = case.socket().map_or(0, |socket| socket.error);
+    let refused = case.state() == TcpState::SynSent && !matches!(error, 0 | 110);
+    match () {
+        () if refused => Kind::Refused,
+        () if case.state() == TcpState::CloseWait || !case.peer.is_empty() => Kind::ClosedEarly,
+        () if case.worker_exit().is_some() => Kind::ClosedEarly,
+        () => Kind::Timeout,
+    }
+}
+
+fn other_end(case: &Case) -> Kind {
+    match case.line.and_then(|line| line.record.errno) {
+        Some(111) => Kind::Refused,
+        Some(104 | 32) => Kind::ResetReceived,
+        _ => Kind::ClosedEarly,
+    }
+}
+
+/// Where the connection was.
+pub fn phase(case: &Case) -> Phase {
+    let action = case.line.and_then(|line| line.record.action.as_deref()).unwrap_or("");
+    match case.state() {
+        TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv => return Phase::Connecting,
+        TcpState::TimeWait => return Phase::Closed,
+        state if state.we_closed() => return Phase::Closing,
+        _ => {}
+    }
+    if action.contains("SSL handshaking") {
+        return Phase::TlsHandshake;
+    }
+    match (case.socket(), case.side()) {
+        (Some(socket), Some(Side::Client)) => client_phase(case, socket),
+        (Some(socket), _) => upstream_phase(socket),
+        (None, _) => phase_of_action(case, action),
+    }
+}
+
+fn client_phase(case: &Case, socket: &Socket) -> Phase {
+    match () {
+        () if socket.bytes_received == 0 => Phase::Request,
+        () if !socket.awaits_answer() => Phase::Waiting,
+        () if case.outstanding() > 0 => Phase::Response,
+        () if !case.effects.is_empty() => Phase::Response,
+        () if case.state().peer_closed() => Phase::Closing,
+        () if socket.idle_ms().is_some_and(|idle| idle >= BETWEEN_REQUESTS_MS) => Phase::Idle,
+        () => Phase::Response,
+    }
+}
+
+fn upstream_phase(socket: &Socket) -> Phase {
+    match () {
+        () if socket.bytes_sent == 0 && socket.bytes_received == 0 => Phase::Request,
+        () if socket.awaits_answer() && (socket.unsent > 0 || socket.unacked > 0) => Phase::Request,
+        () if socket.awaits_answer() => Phase::Waiting,
+        () if socket.idle_ms().is_some_and(|idle| idle >= POOLED_MS) => Phase::Idle,
+        () => Phase::Response,
+    }
+}
+
+fn phase_of_action(case: &Case, action: &str) -> Phase {
+    let action = match &case.incident.subject {
+        Subject::Line(record) => record.action.as_deref().unwrap_or(""),
+        _ => action,
+    };
+    match () {
+        () if matches!(case.incident.subject, Subject::Listener(..)) => Phase::Connecting,
+        () if action.contains("SSL handshaking") => Phase::TlsHandshake,
+        () if action.contains("connecting") => Phase::Connecting,
+        () if action.contains("sending request") => Phase::Request,
+        () if action.contains("response header") => Phase::Waiting,
+        () if action.contains("reading upstream") || action.contains("sending to client") => Phase::Response,
+        () if case.incident.aftermath.is_empty() && !case.incident.own.is_empty() => Phase::Connecting,
+        () => Phase::Request,
+    }
+}
+
+/// The stage by what this host received, as Radar counts it.
+pub fn stage(case: &Case) -> Stage {
+    let Some(socket) = case.socket() else { return Stage::None };
+    match (case.connecting(), socket.data_segments_in) {
+        (true, _) => Stage::PostSyn,
+        (false, 0) => Stage::PostAck,
+        (false, 1) => Stage::PostPsh,
+        (false, _) => Stage::Later,
+    }
+}
+
+/// What it did to the request.
+pub fn impact(case: &Case, cause: Cause, phase: Phase) -> Impact {
+    if case.caused_by.is_some() && cause == Cause::ClientAbort && !case.is_client() {
+        return Impact::Harmless;
+    }
+    match cause {
+        Cause::ClientIdleReset | Cause::ClientLateReset => Impact::Harmless,
+        Cause::ClientHandshakeReset | Cause::NginxListenOverflow | Cause::NginxNotListening => {
+            Impact::ConnectionOnly
+        }
+        Cause::UpstreamKeepaliveRace => race(case),
+        _ if case.is_client() => client(phase, cause),
+        _ => upstream(case, phase),
+    }
+}
+
+/// A failed pooled connection costs no try; only a request that may not be repeated fails
+/// (`ngx_http_upstream_next`, since 1.9.13).
+fn race(case: &Case) -> Impact {
+    let Some(line) = case.line else { return Impact::Unknown };
+    let request = line.record.request.as_deref().unwrap_or("");
+    let repeats = !["POST ", "LOCK ", "PATCH "].iter().any(|method| request.starts_with(method));
+    // `connect() failed (104)`: nothing of the request had been sent yet, so any method is repeated.
+    let untouched = line.record.kind == MessageKind::CONNECT_FAILED;
+    match (request.is_empty(), repeats || untouched) {
+        (true, _) => Impact::Unknown,
+        (false, true) => Impact::RequestRetried,
+        (false, false) => Impact::RequestFailed,
+    }
+}
+
+fn client(phase: Phase, cause: Cause) -> Impact {
+    match (phase, cause) {
+        (Phase::Idle, _) => Impact::Harmless,
+        (Phase::Response, _) => Impact::ResponseTruncated,
+        (Phase::Waiting, _) => Impact::RequestFailed,
+        (Phase::Request, Cause::NginxClosedUnread | Cause::NginxWorkerExit) => Impact::RequestFailed,
+        (Phase::Request | Phase::Connecting, _) => Impact::ConnectionOnly,
+        _ => Impact::Unknown,
+    }
+}
+
+fn upstream(case: &Case, phase: Phase) -> Impact {
+    let noticed = case.line.is_some() || matches!(case.incident.subject, Subject::Line(_));
+    let waited = case.socket().is_some_and(Socket::awaits_answer);
+    match phase {
+        Phase::Idle | Phase::Closing | Phase::Closed if !noticed && !waited => Impact::Harmless,
+        Phase::Response if noticed => Impact::ResponseTruncated,
+        _ if noticed && speaks_of_no_request(case) => Impact::Unknown,
+        _ if noticed => Impact::RequestFailed,
+        _ => Impact::Unknown,
+    }
+}
+
+fn speaks_of_no_request(case: &Case) -> bool {
+    match &case.incident.subject {
+        Subject::Line(record) => record.class() == MessageClass::WorkerExit || record.request.is_none(),
+        _ => false,
+    }
+}

@@ -1,0 +1,87 @@
+//! A RST arrived on a client connection.
+
+use crate::judge::finding::Origins;
+use crate::model::MessageClass;
+use crate::model::verdict::{Cause, Party};
+
+use super::{Look, Rule};
+
+/// The rules, from the top.
+pub const RULES: &[Rule] = &[
+    Rule {
+        when: |look| look.has("reset_on_loopback"),
+        party: Party::Middlebox,
+        cause: Cause::LocalFirewall,
+        origins: Origins::FILTER,
+    },
+    Rule {
+        when: |look| look.has("both_ends_reset"),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxBothEndsReset,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: |look| elsewhere(look) && look.long_idle(),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxIdleReset,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: elsewhere,
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxForgedReset,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: |look| look.has("no_request"),
+        party: Party::Client,
+        cause: Cause::ClientHandshakeReset,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: nginx_had_closed,
+        party: Party::Client,
+        cause: Cause::ClientLateReset,
+        origins: Origins::PEER,
+    },
+    Rule { when: cut_short, party: Party::Client, cause: Cause::ClientAbort, origins: Origins::PEER },
+    Rule {
+        when: |look| look.case.state().peer_closed(),
+        party: Party::Client,
+        cause: Cause::ClientLateReset,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: |look| look.has("request_unanswered"),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: |look| look.has("connection_idle"),
+        party: Party::Client,
+        cause: Cause::ClientIdleReset,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: |look| look.has("nothing_outstanding"),
+        party: Party::Client,
+        cause: Cause::ClientLateReset,
+        origins: Origins::PEER,
+    },
+];
+
+fn elsewhere(look: &Look) -> bool {
+    look.decided(Origins::DEVICE) || look.sent_from_elsewhere()
+}
+
+fn nginx_had_closed(look: &Look) -> bool {
+    look.case.state().we_closed()
+}
+
+/// A response under way, an upstream leg dropped for it, or Nginx's own words.
+fn cut_short(look: &Look) -> bool {
+    look.has("response_in_flight")
+        || look.has("upstream_leg_closed")
+        || look.case.line_class() == Some(MessageClass::ClientAborted)
+}

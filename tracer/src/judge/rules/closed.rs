@@ -1,0 +1,142 @@
+//! A connection ended without a RST from the peer: Nginx gave up, the peer sent FIN, or the kernel gave up.
+
+use crate::judge::finding::Origins;
+use crate::model::verdict::{Cause, Party};
+use crate::model::{MessageClass, TcpState};
+
+use super::{DEVICE_TIMER_MS, Look, Rule};
+
+/// The rules, from the top.
+pub const RULES: &[Rule] = &[
+    Rule {
+        when: |look| look.has("peer_process_exit") && upstream(look) && oom(look),
+        party: Party::Upstream,
+        cause: Cause::UpstreamOomKill,
+        origins: Origins::EXIT,
+    },
+    Rule {
+        when: |look| look.has("peer_process_exit") && upstream(look),
+        party: Party::Upstream,
+        cause: Cause::UpstreamProcessExit,
+        origins: Origins::EXIT,
+    },
+    Rule {
+        when: |look| look.has("local_kill"),
+        party: Party::Unknown,
+        cause: Cause::InsufficientEvidence,
+        origins: Origins::OTHER_PROCESS,
+    },
+    Rule {
+        when: |look| !upstream(look) && look.has("upstream_leg_closed"),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
+        when: |look| !upstream(look) && (error(look) != 0 || look.has("unacknowledged")),
+        party: Party::Client,
+        cause: Cause::ClientVanished,
+        origins: Origins::LOSS.and(Origins::DEVICE),
+    },
+    Rule {
+        when: |look| !upstream(look) && look.has("fin_received"),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
+        when: |look| matches!(error(look), 99 | 98 | 11 | 12 | 105),
+        party: Party::Nginx,
+        cause: Cause::NginxResourceLimit,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| look.has("peer_listener_full"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamListenOverflow,
+        origins: Origins::PEER_LISTENER,
+    },
+    Rule {
+        when: |look| look.case.connecting() && !matches!(error(look), 0 | 110),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxReject,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: |look| look.has("client_went_first") && look.case.line_class() != Some(MessageClass::TimedOut),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
+        when: syn_unanswered,
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxDrop,
+        origins: Origins::LOSS,
+    },
+    Rule {
+        when: |look| look.has("unacknowledged") && !look.case.connecting() && idle_before(look),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxIdleDrop,
+        origins: Origins::LOSS,
+    },
+    Rule {
+        when: |look| look.has("unacknowledged") && !look.case.connecting(),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxDrop,
+        origins: Origins::LOSS,
+    },
+    Rule {
+        when: |look| look.has("fin_received") && look.has("keepalive_race"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamKeepaliveRace,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: |look| look.has("fin_received"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamClosedEarly,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: |look| look.has("log_limit"),
+        party: Party::Nginx,
+        cause: Cause::NginxConfig,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| {
+            look.has("request_acknowledged") && (look.has("log_timed_out") || look.has("waited_timeout"))
+        },
+        party: Party::Upstream,
+        cause: Cause::UpstreamSlow,
+        origins: Origins::SLOW,
+    },
+];
+
+fn upstream(look: &Look) -> bool {
+    !look.case.is_client()
+}
+
+fn oom(look: &Look) -> bool {
+    look.case.peer_exit().is_some_and(|event| look.case.processes.oom.contains_key(&event.task.pid))
+}
+
+fn error(look: &Look) -> i32 {
+    look.case.socket().map_or(0, |socket| socket.error)
+}
+
+/// A SYN that was repeated, or that Nginx itself says it waited for in vain.
+fn syn_unanswered(look: &Look) -> bool {
+    let repeated = look.case.socket().is_some_and(|socket| socket.retransmits > 0);
+    let waited = error(look) == 110 || look.case.line_class() == Some(MessageClass::TimedOut);
+    look.case.state() == TcpState::SynSent && (repeated || waited)
+}
+
+/// Silent for longer than devices remember connections, before the data that vanished was sent.
+fn idle_before(look: &Look) -> bool {
+    look.case
+        .socket()
+        .and_then(crate::model::Socket::idle_before_last_send_ms)
+        .is_some_and(|idle| u64::from(idle) >= DEVICE_TIMER_MS)
+}

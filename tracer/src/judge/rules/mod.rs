@@ -1,0 +1,126 @@
+//! Rules: from findings to party and cause. Tables, read from the top; the first rule that holds decides.
+//! A rule never sets the certainty, and one whose explanation has no evidence falls back to `unknown`.
+
+mod client;
+mod closed;
+mod line;
+mod other;
+mod sent;
+mod upstream;
+
+use crate::model::verdict::{Cause, Party, Segment};
+use crate::model::{EventKind, Side};
+use crate::timeline::Subject;
+
+use super::case::Case;
+use super::finding::{Finding, Origins};
+
+/// What a rule may look at.
+pub struct Look<'a, 'c> {
+    /// The case.
+    pub case: &'a Case<'c>,
+    /// Every finding.
+    pub findings: &'a [Finding],
+}
+
+impl Look<'_, '_> {
+    /// A detector found this.
+    pub fn has(&self, code: &str) -> bool {
+        self.findings.iter().any(|finding| finding.code == code)
+    }
+
+    /// Something decisive speaks for one of these.
+    pub fn decided(&self, origins: Origins) -> bool {
+        self.findings.iter().any(|finding| finding.decisive && finding.speaks_for.meets(origins))
+    }
+
+    /// The hop distance differs and the header does not show the peer's own clock.
+    pub fn sent_from_elsewhere(&self) -> bool {
+        self.has("hop_differs") && !self.has("timestamps_continue")
+    }
+
+    /// The connection had been silent as long as devices forget connections.
+    pub fn long_idle(&self) -> bool {
+        self.case.idle_before_ms().is_some_and(|idle| idle >= DEVICE_TIMER_MS)
+    }
+}
+
+/// Shortest idle timer of a device in use, milliseconds (evidence table: 60 s).
+pub const DEVICE_TIMER_MS: u64 = 60_000;
+
+/// One rule.
+pub struct Rule {
+    /// What has to hold.
+    pub when: fn(&Look) -> bool,
+    /// Whose doing it is.
+    pub party: Party,
+    /// Why.
+    pub cause: Cause,
+    /// The explanation whose evidence counts.
+    pub origins: Origins,
+}
+
+/// What a rule decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ruling {
+    /// Whose doing it is.
+    pub party: Party,
+    /// Why.
+    pub cause: Cause,
+    /// The explanation whose evidence counts.
+    pub origins: Origins,
+}
+
+impl Ruling {
+    /// Nothing holds.
+    pub const UNKNOWN: Self =
+        Self { party: Party::Unknown, cause: Cause::InsufficientEvidence, origins: Origins::NONE };
+}
+
+/// The tables for a case, in the order in which they are read.
+fn tables(case: &Case) -> &'static [&'static [Rule]] {
+    match &case.incident.subject {
+        Subject::Line(_) => return &[line::RULES],
+        Subject::Listener(..) => return &[other::LISTENER],
+        Subject::Connection(_) => {}
+    }
+    let received = case.incident.reset_received().is_some();
+    let kind = case.incident.principal().map(|event| &event.kind);
+    match (kind, case.side()) {
+        (None, _) => &[other::OTHER_END],
+        _ if case.worker_exit().is_some() && !received => &[other::WORKER],
+        (_, Some(Side::Client)) if received => &[client::RULES],
+        _ if received => &[upstream::DECIDED, upstream::RULES],
+        (Some(EventKind::Closed { .. }), _) => &[closed::RULES],
+        _ => &[sent::RULES],
+    }
+}
+
+/// The ruling on a case.
+pub fn rule(look: &Look) -> Ruling {
+    let rules = tables(look.case).iter().flat_map(|table| table.iter());
+    let Some(rule) = rules.into_iter().find(|rule| (rule.when)(look)) else { return unknown(look) };
+    let supported = look.findings.iter().any(|finding| finding.speaks_for.meets(rule.origins));
+    if !supported {
+        return unknown(look);
+    }
+    Ruling { party: rule.party, cause: rule.cause, origins: rule.origins }
+}
+
+/// Nobody; what was found about other processes of this host still stands in the evidence.
+fn unknown(look: &Look) -> Ruling {
+    let origins = if look.has("local_kill") { Origins::OTHER_PROCESS } else { Origins::NONE };
+    Ruling { origins, ..Ruling::UNKNOWN }
+}
+
+/// The segment of the path a party's fault lies on.
+pub fn segment(party: Party, cause: Cause, side: Option<Side>) -> Segment {
+    match (party, cause) {
+        (_, Cause::LocalFirewall) | (Party::Nginx, _) => Segment::Nginx,
+        (Party::Client, _) => Segment::ClientNginx,
+        (Party::Upstream, _) => Segment::Upstream,
+        (Party::Middlebox, _) if side == Some(Side::Client) => Segment::ClientNginx,
+        (Party::Middlebox, _) => Segment::NginxUpstream,
+        (Party::Unknown, _) => Segment::Unknown,
+    }
+}

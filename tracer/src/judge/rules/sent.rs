@@ -1,0 +1,108 @@
+//! Nginx's socket, or this host in its place, sent a RST, and none had come.
+
+use crate::judge::finding::Origins;
+use crate::model::MessageClass;
+use crate::model::verdict::{Cause, Party};
+
+use super::{Look, Rule};
+
+/// Largest TLS alert record a client still sends after Nginx has closed: `close_notify` under any cipher.
+const TLS_ALERT_BYTES: u32 = 31;
+
+/// The rules, from the top.
+pub const RULES: &[Rule] = &[
+    Rule {
+        when: |look| look.has("local_kill"),
+        party: Party::Unknown,
+        cause: Cause::InsufficientEvidence,
+        origins: Origins::OTHER_PROCESS,
+    },
+    Rule {
+        when: |look| look.has("memory_pressure") || look.has("log_resource"),
+        party: Party::Nginx,
+        cause: Cause::NginxResourceLimit,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| look.has("linger_zero_reset"),
+        party: Party::Nginx,
+        cause: Cause::NginxTimeoutReset,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| !look.case.is_client() && look.has("log_limit"),
+        party: Party::Nginx,
+        cause: Cause::NginxConfig,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| !look.case.is_client() && look.has("log_timed_out"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamSlow,
+        origins: Origins::SLOW,
+    },
+    Rule {
+        when: |look| look.has("client_went_first"),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
+        when: |look| look.has("listener_full"),
+        party: Party::Nginx,
+        cause: Cause::NginxListenOverflow,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| look.has("no_listener") && is_syn(look),
+        party: Party::Nginx,
+        cause: Cause::NginxNotListening,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| look.has("listener_closed"),
+        party: Party::Nginx,
+        cause: Cause::NginxNotListening,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| look.has("data_after_close") && look.case.is_client() && only_an_alert(look),
+        party: Party::Client,
+        cause: Cause::ClientLateReset,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| {
+            look.has("closed_with_unread") || look.has("data_after_close") || look.has("no_listener")
+        },
+        party: Party::Nginx,
+        cause: Cause::NginxClosedUnread,
+        origins: Origins::NGINX,
+    },
+    Rule {
+        when: |look| look.has("keepalive_unanswered") && look.case.is_client(),
+        party: Party::Client,
+        cause: Cause::ClientVanished,
+        origins: Origins::LOSS,
+    },
+    Rule {
+        when: |look| look.has("keepalive_unanswered"),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxIdleDrop,
+        origins: Origins::LOSS,
+    },
+];
+
+fn trigger<'a>(look: &'a Look) -> Option<&'a crate::model::Packet> {
+    look.case.incident.reset_sent().and_then(|event| event.packet.as_ref())
+}
+
+fn is_syn(look: &Look) -> bool {
+    trigger(look).is_some_and(|packet| packet.flags.has(crate::model::TcpFlags::SYN))
+}
+
+/// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.
+fn only_an_alert(look: &Look) -> bool {
+    let limit = look.case.line_class() == Some(MessageClass::ConfigLimit);
+    !limit && trigger(look).is_some_and(|packet| packet.payload_len <= TLS_ALERT_BYTES)
+}

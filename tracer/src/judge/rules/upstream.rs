@@ -1,0 +1,146 @@
+//! A RST arrived on an upstream connection.
+
+use crate::judge::finding::Origins;
+use crate::model::verdict::{Cause, Party};
+use crate::model::{TcpFlags, TcpState};
+
+use super::{Look, Rule};
+
+/// What this host saw of the other end or of the sender, so that nothing has to be concluded.
+pub const DECIDED: &[Rule] = &[
+    Rule {
+        when: |look| look.has("reset_on_loopback"),
+        party: Party::Middlebox,
+        cause: Cause::LocalFirewall,
+        origins: Origins::FILTER,
+    },
+    Rule {
+        when: |look| look.has("both_ends_reset"),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxBothEndsReset,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: |look| look.has("peer_process_exit") && killed_for_memory(look),
+        party: Party::Upstream,
+        cause: Cause::UpstreamOomKill,
+        origins: Origins::EXIT,
+    },
+    Rule {
+        when: |look| look.has("peer_process_exit"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamProcessExit,
+        origins: Origins::EXIT,
+    },
+    Rule {
+        when: |look| look.has("peer_listener_full"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamListenOverflow,
+        origins: Origins::PEER_LISTENER,
+    },
+    Rule {
+        when: |look| look.case.connecting() && look.decided(Origins::NO_SOCKET),
+        party: Party::Upstream,
+        cause: Cause::UpstreamRefused,
+        origins: Origins::NO_SOCKET,
+    },
+    Rule {
+        when: |look| seen(look) && look.has("keepalive_race"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamKeepaliveRace,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: |look| seen(look) && forgotten(look),
+        party: Party::Upstream,
+        cause: Cause::UpstreamRestarted,
+        origins: Origins::NO_SOCKET,
+    },
+    Rule { when: seen, party: Party::Upstream, cause: Cause::UpstreamAbort, origins: Origins::APPLICATION },
+];
+
+/// What follows from the segment, the socket and the peer's later behaviour.
+pub const RULES: &[Rule] = &[
+    Rule {
+        when: |look| look.case.connecting() && elsewhere(look),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxReject,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: |look| look.case.connecting(),
+        party: Party::Upstream,
+        cause: Cause::UpstreamRefused,
+        origins: Origins::NO_SOCKET,
+    },
+    Rule {
+        when: |look| elsewhere(look) && look.long_idle(),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxIdleReset,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: |look| elsewhere(look) || guessed(look),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxForgedReset,
+        origins: Origins::DEVICE,
+    },
+    Rule {
+        when: |look| look.has("keepalive_race"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamKeepaliveRace,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: |look| idle_in_pool(look) && !stateless(look),
+        party: Party::Upstream,
+        cause: Cause::UpstreamAbort,
+        origins: Origins::PEER,
+    },
+    Rule {
+        when: forgotten,
+        party: Party::Upstream,
+        cause: Cause::UpstreamRestarted,
+        origins: Origins::NO_SOCKET,
+    },
+    Rule { when: |_| true, party: Party::Upstream, cause: Cause::UpstreamAbort, origins: Origins::PEER },
+];
+
+fn seen(look: &Look) -> bool {
+    look.has("peer_process_reset") || look.has("peer_no_socket")
+}
+
+fn elsewhere(look: &Look) -> bool {
+    look.decided(Origins::DEVICE) || look.sent_from_elsewhere()
+}
+
+/// Several guesses, and the one that hit does not show the peer's own clock.
+fn guessed(look: &Look) -> bool {
+    look.has("resets_refused") && !look.has("timestamps_continue")
+}
+
+fn killed_for_memory(look: &Look) -> bool {
+    let pid = look.case.peer_exit().map(|event| event.task.pid);
+    pid.is_some_and(|pid| look.case.processes.oom.contains_key(&pid))
+}
+
+/// A pooled connection: complete exchanges, silence since, and nobody asked for anything.
+pub fn idle_in_pool(look: &Look) -> bool {
+    let pooled = look.case.socket().is_some_and(|socket| {
+        !socket.awaits_answer()
+            && socket.bytes_received > 0
+            && socket.idle_ms().is_some_and(|idle| idle >= 500)
+    });
+    pooled && look.case.line.is_none()
+}
+
+fn stateless(look: &Look) -> bool {
+    look.case.reset_packet().is_some_and(crate::model::Packet::is_stateless_reset)
+}
+
+/// A stateless reset for a connection the peer had never closed: its host has no such connection (any more).
+fn forgotten(look: &Look) -> bool {
+    let bare =
+        look.case.reset_packet().is_some_and(|packet| !packet.flags.has(TcpFlags::ACK) && packet.window == 0);
+    bare && look.case.state() == TcpState::Established
+}

@@ -1,0 +1,211 @@
+//! The one sentence a person can forward: who, what, when in the request, with addresses and numbers.
+//! Says nothing that the evidence does not carry; the words follow the certainty.
+
+use crate::model::verdict::{Cause, Certainty};
+use crate::model::{EventKind, LogRecord};
+use crate::timeline::Subject;
+
+use super::advice::human;
+use super::case::Case;
+use super::record::{errno_name, exit_text};
+
+/// The sentence.
+pub fn summary(case: &Case, cause: Cause, certainty: Certainty) -> String {
+    let sentence = match &case.incident.subject {
+        Subject::Line(record) => of_line(record),
+        _ => sentence(case, cause),
+    };
+    let doubt = match certainty {
+        Certainty::Weak => " (weak evidence)",
+        Certainty::Proven | Certainty::Strong | Certainty::Undetermined => "",
+    };
+    let request = case.line.and_then(|line| line.record.request.as_deref());
+    let request = request.map(|request| format!(", request \"{request}\"")).unwrap_or_default();
+    format!("{sentence}{request}{doubt}")
+}
+
+fn of_line(record: &LogRecord) -> String {
+    let errno = record.errno.map(|errno| format!(" ({errno}: {})", errno_name(errno))).unwrap_or_default();
+    let action = record.action.as_ref().map(|action| format!(" while {action}")).unwrap_or_default();
+    let upstream =
+        record.upstream.as_ref().map(|upstream| format!(", upstream {upstream}")).unwrap_or_default();
+    format!("Only the log speaks: {}{errno}{action}{upstream}", record.message)
+}
+
+fn sentence(case: &Case, cause: Cause) -> String {
+    let peer = peer(case);
+    let at = moment(case);
+    match cause {
+        Cause::ClientAbort if !case.is_client() => {
+            let client = case.caused_by.as_ref().and_then(|cause| cause.socket.as_ref());
+            let client = client.map_or("the client".to_owned(), |socket| format!("client {}", socket.remote));
+            format!("Nginx dropped its connection to upstream {peer} because {client} had gone away")
+        }
+        Cause::ClientAbort => format!("Client {peer} went away {at}"),
+        Cause::ClientIdleReset => {
+            format!("Client {peer} reset an idle keep-alive connection{}", silence(case))
+        }
+        Cause::ClientLateReset => format!("Client {peer} ended a connection that was already done"),
+        Cause::ClientHandshakeReset => format!("Client {peer} reset the connection before it sent a request"),
+        Cause::ClientVanished => format!("Client {peer} no longer acknowledges what Nginx sends"),
+        Cause::NginxTimeoutReset => {
+            format!("Nginx reset the timed-out connection of client {peer} on purpose{}", worker(case))
+        }
+        Cause::NginxClosedUnread => format!(
+            "Nginx closed its connection to {peer} with {} bytes unread, so the kernel sent a RST{}",
+            unread(case),
+            worker(case)
+        ),
+        Cause::NginxWorkerExit => {
+            format!("The Nginx worker that held the connection to {peer} ended: {}", worker_exit(case))
+        }
+        Cause::NginxListenOverflow | Cause::UpstreamListenOverflow => overflow(case, &peer),
+        Cause::NginxNotListening => {
+            format!("{peer} connected where Nginx does not listen and was answered with a RST")
+        }
+        Cause::NginxResourceLimit => {
+            format!("A resource limit on the Nginx host ended the connection to {peer}")
+        }
+        Cause::NginxConfig => {
+            format!("Nginx ended the connection to upstream {peer} itself: {}", message(case))
+        }
+        Cause::UpstreamRefused => format!("Upstream {peer} refused the connection: nothing listens there"),
+        Cause::UpstreamKeepaliveRace => format!(
+            "Upstream {peer} ended a kept-alive connection just as Nginx used it again{}",
+            silence(case)
+        ),
+        Cause::UpstreamAbort => format!("Upstream {peer} reset the connection {at}{}", process(case)),
+        Cause::UpstreamProcessExit => {
+            format!("The upstream process behind {peer} ended {at}{}", process(case))
+        }
+        Cause::UpstreamOomKill => {
+            format!("The OOM killer ended the upstream process behind {peer} {at}{}", process(case))
+        }
+        Cause::UpstreamRestarted => format!(
+            "The host of upstream {peer} no longer knew the connection and answered with a bare RST {at}"
+        ),
+        Cause::UpstreamClosedEarly => {
+            format!("Upstream {peer} closed the connection {at}, before its answer was complete")
+        }
+        Cause::UpstreamSlow => {
+            format!("Upstream {peer} took the request and gave no answer in {}", waited(case))
+        }
+        Cause::MiddleboxForgedReset => {
+            format!("Something between Nginx and {peer} sent a RST in its name {at}")
+        }
+        Cause::MiddleboxIdleReset => format!(
+            "A device between Nginx and {peer} answered for a connection it had forgotten{}",
+            silence(case)
+        ),
+        Cause::MiddleboxIdleDrop => {
+            format!("Packets to {peer} vanish since the connection was idle{}", silence(case))
+        }
+        Cause::MiddleboxReject => {
+            format!("A device on the way to {peer} rejected the connection: {}", rejection(case))
+        }
+        Cause::MiddleboxDrop => {
+            format!("Packets to {peer} were never answered {at}: lost on the way, or the host is down")
+        }
+        Cause::MiddleboxMtuBlackhole => format!("Only full-sized packets to {peer} vanish"),
+        Cause::MiddleboxBothEndsReset => {
+            format!("Both ends of the connection to {peer} received a RST and neither sent one")
+        }
+        Cause::LocalFirewall => format!("The packet filter of this host rejected the connection to {peer}"),
+        Cause::UpstreamUnavailable => format!("Upstream {peer} is not available"),
+        Cause::InsufficientEvidence => {
+            format!("{} {at}; who was the cause is not known", happened(case, &peer))
+        }
+    }
+}
+
+fn peer(case: &Case) -> String {
+    case.tuple().map_or_else(|| "a client".to_owned(), |tuple| tuple.remote.to_string())
+}
+
+/// Where in the request it happened, with the time since the last data.
+fn moment(case: &Case) -> String {
+    let Some(socket) = case.socket() else { return "while a request was in progress".to_owned() };
+    let since = |ms: Option<u32>| human(u64::from(ms.unwrap_or(0)));
+    match () {
+        () if case.connecting() => "while the connection was being opened".to_owned(),
+        () if case.is_client() && case.outstanding() > 0 => {
+            format!("with {} bytes of the response not delivered", case.outstanding())
+        }
+        () if case.is_client() && !socket.awaits_answer() => {
+            format!("{} after its request, before a response", since(socket.last_received_ms))
+        }
+        () if case.is_client() => "in the middle of the response".to_owned(),
+        () if socket.awaits_answer() => {
+            format!("{} after the request was sent, before a response", since(socket.last_sent_ms))
+        }
+        () if socket.bytes_received == 0 => "before the request".to_owned(),
+        () if socket.idle_ms().is_some_and(|idle| idle >= 500) => {
+            format!("while it was idle for {}", since(socket.idle_ms()))
+        }
+        () => format!("in the middle of the response, after {} bytes", socket.bytes_received),
+    }
+}
+
+fn silence(case: &Case) -> String {
+    case.idle_before_ms().map(|idle| format!(", after {} of silence", human(idle))).unwrap_or_default()
+}
+
+fn worker(case: &Case) -> String {
+    case.incident.worker().map(|pid| format!(" (worker {pid})")).unwrap_or_default()
+}
+
+fn unread(case: &Case) -> u32 {
+    let late =
+        case.incident.reset_sent().and_then(|event| event.packet.as_ref()).map(|packet| packet.payload_len);
+    late.or_else(|| case.socket().map(|socket| socket.unread)).unwrap_or(0)
+}
+
+fn worker_exit(case: &Case) -> String {
+    let exit = case.worker_exit().and_then(|event| Some((event.task.pid, event.task.exiting?)));
+    exit.map_or("it is gone".to_owned(), |(pid, exit)| format!("pid {pid} {}", exit_text(exit)))
+}
+
+fn process(case: &Case) -> String {
+    let event = case.peer_exit().or_else(|| case.peer_reset().filter(|event| event.task.is_actor));
+    let Some(event) = event else { return String::new() };
+    let exit = event.task.exiting.map(|exit| format!(", {}", exit_text(exit))).unwrap_or_default();
+    format!(" ({} pid {}{exit})", event.task.comm, event.task.pid)
+}
+
+fn overflow(case: &Case, peer: &str) -> String {
+    let Some(sum) = &case.incident.overflow else {
+        return format!("A full listener was the end of the connection with {peer}");
+    };
+    let overflow = &sum.latest;
+    let whose = if overflow.side.is_nginx() { "Nginx's" } else { "The upstream's" };
+    format!(
+        "{whose} listener {} was full ({} waiting, limit {}) and dropped {} packet(s)",
+        overflow.listener, overflow.queue, overflow.limit, sum.dropped
+    )
+}
+
+fn message(case: &Case) -> String {
+    case.line.map_or_else(|| "a limit was reached".to_owned(), |line| line.record.message.clone())
+}
+
+fn waited(case: &Case) -> String {
+    human(u64::from(case.socket().and_then(|socket| socket.last_sent_ms).unwrap_or(0)))
+}
+
+fn rejection(case: &Case) -> String {
+    match case.socket().map_or(0, |socket| socket.error) {
+        error if error != 0 && case.incident.reset_received().is_none() => {
+            format!("{} ({error})", errno_name(error))
+        }
+        _ => "a RST that did not start at the upstream".to_owned(),
+    }
+}
+
+fn happened(case: &Case, peer: &str) -> String {
+    match case.incident.principal().map(|event| &event.kind) {
+        Some(EventKind::ResetReceived) => format!("The connection to {peer} was reset from outside"),
+        Some(EventKind::ResetSent { .. }) => format!("This host reset the connection to {peer}"),
+        Some(EventKind::Closed { .. }) => format!("The connection to {peer} was closed"),
+        _ => format!("The connection to {peer} failed"),
+    }
+}

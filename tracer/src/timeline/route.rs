@@ -1,0 +1,95 @@
+//! Where an event belongs: to Nginx's socket, to the other end of the connection, to a connection that is
+//! already dead, or to a listener. Decides from the event and the known tuples alone.
+
+use std::net::SocketAddr;
+
+use crate::model::{Event, EventKind, Socket, TcpFlags, TcpState};
+
+use super::Tuple;
+
+/// Where an event belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// An event of Nginx's own socket or address.
+    Own(Tuple),
+    /// An event of the other end, on this host.
+    Peer(Tuple),
+    /// This host answers a peer that goes on speaking after its connection died.
+    Aftermath(Tuple),
+    /// A reset that the kernel refused.
+    Refused(Tuple),
+    /// An overflow.
+    Listener,
+    /// The end of a process.
+    Process,
+    /// Concerns no connection of Nginx that failed.
+    Nothing,
+}
+
+/// What the router asks of the tables.
+pub trait Known {
+    /// The tuple has an incident, living or judged lately.
+    fn has(&self, tuple: Tuple) -> bool;
+    /// Nginx is configured to listen there.
+    fn listens(&self, address: SocketAddr) -> bool;
+    /// The address is an upstream of the configuration.
+    fn is_upstream(&self, address: SocketAddr) -> bool;
+}
+
+/// Routes one event.
+pub fn route(event: &Event, known: &impl Known) -> Route {
+    match &event.kind {
+        EventKind::ListenOverflow(_) => Route::Listener,
+        EventKind::ProcessExit | EventKind::OomVictim => Route::Process,
+        EventKind::ResetRefused { local, remote, .. } => Route::Refused(Tuple::new(*local, *remote)),
+        EventKind::ResetSent { after_reset: Some(_), local, remote, .. } => {
+            Route::Aftermath(known_way_round(Tuple::new(*local, *remote), known))
+        }
+        EventKind::ResetSent { local, remote, .. } => match connected(event.socket.as_ref()) {
+            Some(socket) => of_socket(socket),
+            None => without_socket(event, Tuple::new(*local, *remote), known),
+        },
+        EventKind::ResetReceived | EventKind::Closed { .. } => {
+            event.socket.as_ref().map_or(Route::Nothing, of_socket)
+        }
+    }
+}
+
+/// A listener's socket says nothing about the connection the segment meant.
+fn connected(socket: Option<&Socket>) -> Option<&Socket> {
+    socket.filter(|socket| socket.state != TcpState::Listen && socket.remote.port() != 0)
+}
+
+fn of_socket(socket: &Socket) -> Route {
+    let tuple = Tuple::of(socket);
+    if socket.side.is_nginx() { Route::Own(tuple) } else { Route::Peer(tuple) }
+}
+
+fn known_way_round(tuple: Tuple, known: &impl Known) -> Tuple {
+    if !known.has(tuple) && known.has(tuple.reversed()) { tuple.reversed() } else { tuple }
+}
+
+/// A reset sent for a segment that met no connection.
+/// The same host may be Nginx's side or the other end; on the reply path the sender's event comes first.
+fn without_socket(event: &Event, tuple: Tuple, known: &impl Known) -> Route {
+    if known.has(tuple) {
+        return Route::Aftermath(tuple);
+    }
+    if known.has(tuple.reversed()) {
+        return Route::Peer(tuple.reversed());
+    }
+    if known.listens(tuple.local) {
+        return Route::Own(tuple);
+    }
+    if known.is_upstream(tuple.remote) && !is_syn(event) {
+        return Route::Nothing;
+    }
+    Route::Peer(tuple.reversed())
+}
+
+fn is_syn(event: &Event) -> bool {
+    event
+        .packet
+        .as_ref()
+        .is_some_and(|packet| packet.flags.has(TcpFlags::SYN) && !packet.flags.has(TcpFlags::ACK))
+}
