@@ -164,7 +164,7 @@ impl Follower {
     }
 
     /// Reads what is there, ends the thread and waits for it.
-    pub fn stop(mut self) {
+    pub fn stop(&mut self) {
         self.finish();
     }
 
