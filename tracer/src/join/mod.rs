@@ -137,7 +137,7 @@ fn window(line: &Line, incident: &Incident) -> (Duration, Duration) {
     // A pooled connection keeps its error until Nginx takes it out of the pool again.
     let pooled = line.record.kind == MessageKind::CONNECT_FAILED && line.record.errno == Some(104);
     let idle = incident.socket().is_some_and(|socket| !socket.awaits_answer());
-    if pooled && idle { (early, late.max(Duration::from_secs(60))) } else { (early, late) }
+    if pooled && idle { (early, late.max(Duration::from_mins(1))) } else { (early, late) }
 }
 
 fn difference(line: Mono, event: Mono) -> i64 {

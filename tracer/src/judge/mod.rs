@@ -104,8 +104,8 @@ fn consequence(case: &Case, ruling: Ruling) -> Option<String> {
 
 fn other_half(case: &Case) -> Option<crate::model::verdict::Connection> {
     let effect = case.effects.first().and_then(|event| event.socket.as_ref());
-    let cause = case.caused_by.as_ref().and_then(|cause| cause.socket.as_ref());
-    let socket = if case.is_client() { effect } else { cause }?;
+    let client = case.caused_by.as_ref().and_then(|by| by.socket.as_ref());
+    let socket = if case.is_client() { effect } else { client }?;
     Some(record::of_socket(socket, socket.state, case.time(), case.clock))
 }
 

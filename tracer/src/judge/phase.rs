@@ -120,17 +120,17 @@ pub fn stage(case: &Case) -> Stage {
 }
 
 /// What it did to the request.
-pub fn impact(case: &Case, cause: Cause, phase: Phase) -> Impact {
-    if case.caused_by.is_some() && cause == Cause::ClientAbort && !case.is_client() {
+pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
+    if case.caused_by.is_some() && slug == Cause::ClientAbort && !case.is_client() {
         return Impact::Harmless;
     }
-    match cause {
+    match slug {
         Cause::ClientIdleReset | Cause::ClientLateReset => Impact::Harmless,
         Cause::ClientHandshakeReset | Cause::NginxListenOverflow | Cause::NginxNotListening => {
             Impact::ConnectionOnly
         }
         Cause::UpstreamKeepaliveRace => race(case),
-        _ if case.is_client() => client(phase, cause),
+        _ if case.is_client() => client(phase, slug),
         _ => upstream(case, phase),
     }
 }
@@ -154,8 +154,9 @@ fn client(phase: Phase, cause: Cause) -> Impact {
     match (phase, cause) {
         (Phase::Idle, _) => Impact::Harmless,
         (Phase::Response, _) => Impact::ResponseTruncated,
-        (Phase::Waiting, _) => Impact::RequestFailed,
-        (Phase::Request, Cause::NginxClosedUnread | Cause::NginxWorkerExit) => Impact::RequestFailed,
+        (Phase::Waiting, _) | (Phase::Request, Cause::NginxClosedUnread | Cause::NginxWorkerExit) => {
+            Impact::RequestFailed
+        }
         (Phase::Request | Phase::Connecting, _) => Impact::ConnectionOnly,
         _ => Impact::Unknown,
     }

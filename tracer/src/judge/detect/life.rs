@@ -1,5 +1,5 @@
 //! Whether the peer lives on after "its" reset. A host that aborted a connection has nothing more to say on
-//! it (Weaver, Sommer, Paxson 2009: RST_SEQ_DATA). Our own kernel tells: it answers the peer's next segment
+//! it (Weaver, Sommer, Paxson 2009: `RST_SEQ_DATA`). Our own kernel tells: it answers the peer's next segment
 //! with a reset for a connection it no longer has, and that segment is the witness.
 
 use std::time::Duration;
@@ -48,7 +48,7 @@ fn peer_alive(case: &Case) -> Option<Finding> {
         packet.seq,
         packet.payload_len
     );
-    Some(Finding::decisive("peer_alive", Origins::DEVICE, detail).compared(end_of(packet), sequence))
+    Some(Finding::decisive("peer_alive", Origins::DEVICE, detail).compared(&end_of(packet), &sequence))
 }
 
 fn has(event: &Event, flag: u8) -> bool {

@@ -41,7 +41,7 @@ fn worker_exiting(case: &Case) -> Option<Finding> {
         "Worker {} ({}) was ending ({exit}{by}) and the kernel closed its sockets",
         event.task.pid, event.task.comm
     );
-    Some(Finding::decisive("worker_exiting", Origins::NGINX, detail).valued(exit))
+    Some(Finding::decisive("worker_exiting", Origins::NGINX, detail).valued(&exit))
 }
 
 fn own_reset(case: &Case) -> Option<Finding> {
@@ -72,7 +72,7 @@ fn own_reset(case: &Case) -> Option<Finding> {
 
 fn named(code: &'static str, reason: Option<&str>, why: &str) -> Finding {
     let detail = format!("The kernel sent the RST itself and names the reason: {why}");
-    Finding::decisive(code, Origins::NGINX, detail).valued(reason.unwrap_or("none"))
+    Finding::decisive(code, Origins::NGINX, detail).valued(&reason.unwrap_or("none"))
 }
 
 fn after_close(event: &Event, reason: Option<&str>) -> Finding {
@@ -80,7 +80,7 @@ fn after_close(event: &Event, reason: Option<&str>) -> Finding {
     let detail = format!(
         "A segment with {bytes} bytes came after Nginx had closed the connection, so the kernel answered with a RST"
     );
-    Finding::decisive("data_after_close", Origins::NGINX, detail).valued(reason.unwrap_or("none"))
+    Finding::decisive("data_after_close", Origins::NGINX, detail).valued(&reason.unwrap_or("none"))
 }
 
 fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Finding> {
@@ -97,12 +97,12 @@ fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Findin
     if socket.linger_zero {
         let detail = format!("{by} closed the socket with SO_LINGER set to zero: a reset on purpose");
         return Some(
-            Finding::decisive("linger_zero_reset", Origins::NGINX, detail).valued(reason.unwrap_or("none")),
+            Finding::decisive("linger_zero_reset", Origins::NGINX, detail).valued(&reason.unwrap_or("none")),
         );
     }
     if reason == Some("TCP_ABORT_ON_CLOSE") {
         let detail = format!("{by} closed the socket with {} bytes received and not read", socket.unread);
-        return Some(Finding::decisive("closed_with_unread", Origins::NGINX, detail).valued(socket.unread));
+        return Some(Finding::decisive("closed_with_unread", Origins::NGINX, detail).valued(&socket.unread));
     }
     socket.owner.is_none().then(|| {
         let detail = format!("The listener was closed by {by} before the connection had been accepted");
@@ -124,7 +124,7 @@ fn listener_full(case: &Case) -> Option<Finding> {
         );
         let origins = Origins::NGINX.and(Origins::PEER_LISTENER);
         return Some(
-            Finding::decisive("listener_full", origins, detail).compared(overflow.queue, overflow.limit),
+            Finding::decisive("listener_full", origins, detail).compared(&overflow.queue, &overflow.limit),
         );
     }
     let event = case.incident.reset_sent()?;
@@ -167,5 +167,5 @@ fn kernel_error(case: &Case) -> Option<Finding> {
     };
     let place = if case.state() == TcpState::SynSent { "to the SYN" } else { "to the connection" };
     let detail = format!("The kernel gave {place} the error {name} ({}) without any RST", socket.error);
-    Some(Finding::supporting("kernel_error", origins, detail).valued(socket.error))
+    Some(Finding::supporting("kernel_error", origins, detail).valued(&socket.error))
 }

@@ -17,7 +17,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let Some(socket) = case.socket() else { return };
     let reset = case.incident.reset_received().is_some();
     if reset && case.is_client() {
-        findings.extend(client(case, socket));
+        findings.push(client(case, socket));
     }
     if reset && case.reset_packet().is_none() {
         findings.push(accepted(case, socket));
@@ -40,7 +40,7 @@ fn accepted(case: &Case, socket: &Socket) -> Finding {
     Finding::supporting("reset_accepted", Origins::PEER, detail)
 }
 
-fn client(case: &Case, socket: &Socket) -> Option<Finding> {
+fn client(case: &Case, socket: &Socket) -> Finding {
     let (code, detail) = if socket.bytes_received == 0 {
         ("no_request", "The client had sent no byte before the RST".to_owned())
     } else if case.outstanding() > 0 {
@@ -63,7 +63,7 @@ fn client(case: &Case, socket: &Socket) -> Option<Finding> {
         let detail = format!("All {} bytes sent to the client were acknowledged", socket.bytes_sent);
         ("nothing_outstanding", detail)
     };
-    Some(Finding::supporting(code, Origins::PEER, detail))
+    Finding::supporting(code, Origins::PEER, detail)
 }
 
 fn fin_received(case: &Case, socket: &Socket) -> Option<Finding> {
@@ -85,7 +85,9 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     }
     if case.connecting() {
         let detail = format!("The SYN was sent {} time(s) and never answered", socket.retransmits + 1);
-        return Some(Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(socket.retransmits));
+        return Some(
+            Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(&socket.retransmits),
+        );
     }
     if socket.unacked > 0 && (socket.retransmits_pending > 0 || socket.error == 110) {
         let detail = format!(
@@ -93,7 +95,7 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
             socket.unacked, socket.retransmits_pending
         );
         let lost = Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::SLOW);
-        return Some(lost.valued(socket.retransmits_pending));
+        return Some(lost.valued(&socket.retransmits_pending));
     }
     let waiting = !case.is_client() && socket.awaits_answer() && socket.unacked == 0 && socket.unsent == 0;
     waiting.then(|| {
@@ -120,12 +122,12 @@ fn upstream_leg(case: &Case) -> Option<Finding> {
 
 /// For an upstream incident: the client went away first, and Nginx itself ended this connection.
 fn client_first(case: &Case) -> Vec<Finding> {
-    let (Some(cause), Some(event)) = (&case.caused_by, own_end(case)) else { return Vec::new() };
-    let client = cause.socket.as_ref().map_or_else(|| "the client".to_owned(), |s| s.remote.to_string());
-    let first = format!("{client} ended its connection {} us before, on the same worker", cause.after_us);
+    let (Some(by), Some(event)) = (&case.caused_by, own_end(case)) else { return Vec::new() };
+    let client = by.socket.as_ref().map_or_else(|| "the client".to_owned(), |s| s.remote.to_string());
+    let first = format!("{client} ended its connection {} us before, on the same worker", by.after_us);
     let by_us = format!("Nginx (pid {}) ended this connection, not the upstream", event.task.pid);
     vec![
-        Finding::supporting("client_went_first", Origins::CLIENT_FIRST, first).valued(cause.after_us),
+        Finding::supporting("client_went_first", Origins::CLIENT_FIRST, first).valued(&by.after_us),
         Finding::supporting("closed_by_worker", Origins::CLIENT_FIRST, by_us),
     ]
 }
@@ -154,6 +156,6 @@ pub fn answers_others(case: &Case) -> Option<Finding> {
         let detail = format!(
             "The same address completed a handshake with another connection {ago} ms before the end, while this one's segments went unanswered: the host is alive"
         );
-        Finding::supporting("peer_answers_others", Origins::LOSS, detail).valued(ago)
+        Finding::supporting("peer_answers_others", Origins::LOSS, detail).valued(&ago)
     })
 }
