@@ -191,6 +191,7 @@ pub const CODES: &[(&str, Class)] = &[
     ("connection_idle", Class::State),
     ("fin_received", Class::State),
     ("request_acknowledged", Class::State),
+    ("answer_stalled", Class::State),
     ("unacknowledged", Class::State),
     ("log_timed_out", Class::Log),
     ("log_closed_early", Class::Log),

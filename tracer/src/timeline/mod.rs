@@ -154,7 +154,10 @@ impl Timeline {
             self.by_tuple.remove(&tuple);
         }
         for socket in incident.own.iter().filter_map(|event| event.socket.as_ref()) {
-            self.by_cookie.remove(&(socket.netns, socket.cookie));
+            let key = (socket.netns, socket.cookie);
+            if self.by_cookie.get(&key) == Some(&number) {
+                self.by_cookie.remove(&key);
+            }
         }
         if let Subject::Listener(address, netns) = &incident.subject {
             self.by_listener.remove(&(*netns, *address));

@@ -61,7 +61,8 @@ fn too_soon(delay: Duration, fastest_us: u32) -> Finding {
         "The RST answered {} us after the segment it acknowledges was sent; the peer has never been nearer than {fastest_us} us there and back",
         delay.as_micros()
     );
-    Finding::decisive("answered_too_soon", Origins::DEVICE, detail).compared(&delay.as_micros(), &fastest_us)
+    let soon = Finding::decisive("answered_too_soon", Origins::DEVICE, detail).against(Origins::PEER);
+    soon.compared(&delay.as_micros(), &fastest_us)
 }
 
 fn race(case: &Case) -> Option<Finding> {
