@@ -36,14 +36,16 @@ pub struct Line {
     pub at: Mono,
     /// `at` is only good to a second.
     pub coarse: bool,
+    /// `client:` may be somebody behind the other end of the connection (`set_real_ip_from`).
+    pub real_ip: bool,
 }
 
 impl Line {
     /// A line received at `now`.
-    pub fn new(number: u64, record: Box<LogRecord>, now: Mono, clock: Clock) -> Self {
+    pub fn new(number: u64, record: Box<LogRecord>, now: Mono, clock: Clock, real_ip: bool) -> Self {
         let printed = record.time.map(|time| clock.mono(time));
         let at = record.arrival.or(printed).unwrap_or(now);
-        Self { number, coarse: record.arrival.is_none(), record, at }
+        Self { number, coarse: record.arrival.is_none(), record, at, real_ip }
     }
 }
 
@@ -86,7 +88,7 @@ pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
         return None;
     }
     let worker = same(record.pid, incident.worker())?;
-    let address = same_address(record, incident)?;
+    let address = same_address(line, incident)?;
     let method = if worker && address { MatchMethod::Address } else { MatchMethod::Window };
     let gap_ns = gap(line, incident)?;
     (worker || address).then_some(Fit { method, agrees: agrees(record, incident), gap_ns })
@@ -109,7 +111,8 @@ fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
     }
 }
 
-fn same_address(record: &LogRecord, incident: &Incident) -> Option<bool> {
+fn same_address(line: &Line, incident: &Incident) -> Option<bool> {
+    let record = &line.record;
     let remote = incident.tuple()?.remote;
     match incident.side()? {
         Side::Upstream | Side::UpstreamPeer => match (record.upstream_addr(), &record.upstream) {
@@ -118,10 +121,11 @@ fn same_address(record: &LogRecord, incident: &Incident) -> Option<bool> {
             (None, Some(name)) => (!name.starts_with("unix:")).then_some(false),
             (None, None) => Some(false),
         },
-        // With `real_ip` or PROXY protocol the printed client is not the end of the connection.
         Side::Client | Side::ClientPeer => {
             let printed = record.client.as_deref().and_then(|client| client.parse::<IpAddr>().ok());
-            Some(printed.is_some_and(|client| client.to_canonical() == remote.ip()))
+            let printed = printed.map(|client| client.to_canonical());
+            let other_end = same(printed, Some(remote.ip()));
+            if line.real_ip { Some(other_end.unwrap_or(false)) } else { other_end }
         }
     }
 }
