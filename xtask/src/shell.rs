@@ -54,7 +54,8 @@ pub fn cargo() -> Command {
 }
 
 fn has_pinned_toolchain() -> bool {
-    let ask = |rustup| read(Command::new(rustup).args(["which", "--toolchain", project::EBPF_TOOLCHAIN, "cargo"]));
+    let ask =
+        |rustup| read(Command::new(rustup).args(["which", "--toolchain", project::EBPF_TOOLCHAIN, "cargo"]));
     find("rustup").is_some_and(|rustup| ask(rustup).is_ok())
 }
 

@@ -10,7 +10,7 @@ use super::scenario::{Place, Scenario};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
-use super::{kernel, wait};
+use super::{kernel, report, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -181,11 +181,13 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, keep: bool) -
     }
     let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
     let (records, stats) = collect(&plan, &played, tracer)?;
+    let rows = rows(&plan, played, &records, &stats, schema);
     if keep {
-        crate::say!("kept until Ctrl-C: {} and its namespaces", bench.nginx.folder().display());
+        report::print(&rows);
+        crate::say!("\nkept until Ctrl-C: {} and its namespaces", bench.nginx.folder().display());
         drop(wait::pass(Duration::from_hours(24)));
     }
-    Ok(rows(&plan, played, &records, &stats, schema))
+    Ok(rows)
 }
 
 fn without_records(plan: &Plan, played: Vec<(Truth, Vec<String>)>) -> Vec<Row> {
