@@ -55,11 +55,10 @@ pub fn cause(timeline: &Timeline, upstream: &Incident) -> Option<CausedBy> {
 pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Event> {
     let mut effects: Vec<&Event> = client.other_half.iter().map(|event| &**event).collect();
     let Some((time, worker)) = client_end(client) else { return effects };
-    let logged = timeline.memory().iter().filter(|judged| judged.logged).map(|judged| judged.incident.number);
-    let logged: Vec<u64> = logged.collect();
+    let judged = timeline.memory().iter().filter(|judged| !judged.logged).map(|judged| &judged.incident);
     effects.extend(
-        everything(timeline)
-            .filter(|incident| !logged.contains(&incident.number))
+        judged
+            .chain(timeline.living())
             .filter_map(own_end)
             .filter(|end| end.task.pid == worker && time <= end.time && end.time.since(time) <= CONSEQUENCE),
     );

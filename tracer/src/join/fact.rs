@@ -7,13 +7,13 @@ use crate::timeline::Incident;
 /// The failure as a worker of Nginx sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
-    /// RST in SYN_SENT: ECONNREFUSED (`tcp_reset`).
+    /// RST in `SYN_SENT`: ECONNREFUSED (`tcp_reset`).
     Refused,
-    /// RST in any other state but CLOSE_WAIT: ECONNRESET.
+    /// RST in any other state but `CLOSE_WAIT`: ECONNRESET.
     Reset,
-    /// RST in CLOSE_WAIT: EPIPE.
+    /// RST in `CLOSE_WAIT`: EPIPE.
     ResetAfterFin,
-    /// The peer's FIN came first, Nginx closed in CLOSE_WAIT: a read of zero bytes, no errno.
+    /// The peer's FIN came first, Nginx closed in `CLOSE_WAIT`: a read of zero bytes, no errno.
     PeerClosed,
     /// Nginx closed although no answer had come: a timer, a limit, or the other half ended.
     GaveUp,

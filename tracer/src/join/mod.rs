@@ -52,6 +52,8 @@ impl Line {
 pub struct Fit {
     /// By what they were joined.
     pub method: MatchMethod,
+    /// What Nginx was doing agrees with what the socket had last seen.
+    pub agrees: bool,
     /// Line minus event, nanoseconds.
     pub gap_ns: i64,
 }
@@ -87,7 +89,7 @@ pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
     let address = same_address(record, incident)?;
     let method = if worker && address { MatchMethod::Address } else { MatchMethod::Window };
     let gap_ns = gap(line, incident)?;
-    (worker || address).then_some(Fit { method, gap_ns })
+    (worker || address).then_some(Fit { method, agrees: agrees(record, incident), gap_ns })
 }
 
 /// The master's note that a worker ended, for a connection that this worker held.
@@ -96,7 +98,7 @@ fn worker_exit(line: &Line, incident: &Incident) -> Option<Fit> {
     let pid = incident.own.iter().find(exiting)?.task.pid.to_string();
     let named = line.record.message.split(|c: char| !c.is_ascii_digit()).any(|number| number == pid);
     let gap_ns = gap(line, incident)?;
-    named.then_some(Fit { method: MatchMethod::Window, gap_ns })
+    named.then_some(Fit { method: MatchMethod::Window, agrees: true, gap_ns })
 }
 
 /// `None`: both are known and differ. `Some(false)`: one is not known.
@@ -124,6 +126,22 @@ fn same_address(record: &LogRecord, incident: &Incident) -> Option<bool> {
     }
 }
 
+/// A line about waiting for an answer belongs to a socket that waits for one; the probe of a pooled connection
+/// (`connect() failed (104)`) to one that does not. TLS records blur this, so it only ranks.
+fn agrees(record: &LogRecord, incident: &Incident) -> bool {
+    let Some(socket) = incident.socket() else { return false };
+    let action = record.action.as_deref().unwrap_or("");
+    match () {
+        () if pooled_probe(record) => !socket.awaits_answer(),
+        () if action.contains("response header") => socket.awaits_answer(),
+        () => true,
+    }
+}
+
+fn pooled_probe(record: &LogRecord) -> bool {
+    record.kind == MessageKind::CONNECT_FAILED && record.errno == Some(104)
+}
+
 /// Distance from the nearest event of the incident that the line may follow, if it is inside the window.
 fn gap(line: &Line, incident: &Incident) -> Option<i64> {
     let (early, late) = window(line, incident);
@@ -135,9 +153,9 @@ fn gap(line: &Line, incident: &Incident) -> Option<i64> {
 fn window(line: &Line, incident: &Incident) -> (Duration, Duration) {
     let (early, late) = if line.coarse { (PRINTED, PRINTED * 2) } else { (EARLY, LATE) };
     // A pooled connection keeps its error until Nginx takes it out of the pool again.
-    let pooled = line.record.kind == MessageKind::CONNECT_FAILED && line.record.errno == Some(104);
+    let pooled = pooled_probe(&line.record);
     let idle = incident.socket().is_some_and(|socket| !socket.awaits_answer());
-    if pooled && idle { (early, late.max(Duration::from_secs(60))) } else { (early, late) }
+    if pooled && idle { (early, late.max(Duration::from_mins(1))) } else { (early, late) }
 }
 
 fn difference(line: Mono, event: Mono) -> i64 {
@@ -165,9 +183,8 @@ pub fn assign(lines: &[&Line], incidents: &[&Incident]) -> Vec<Pair> {
 }
 
 fn choose(fits: &[(usize, Fit)], incidents: &[&Incident]) -> Option<(usize, Fit, u32)> {
-    let strength = fits.iter().map(|(_, fit)| method_rank(fit.method)).max()?;
-    let equal: Vec<&(usize, Fit)> =
-        fits.iter().filter(|(_, fit)| method_rank(fit.method) == strength).collect();
+    let strength = fits.iter().map(|(_, fit)| rank(*fit)).max()?;
+    let equal: Vec<&(usize, Fit)> = fits.iter().filter(|(_, fit)| rank(*fit) == strength).collect();
     let nearest = equal.iter().map(|(_, fit)| fit.gap_ns.unsigned_abs()).min()?;
     let limit = nearest.saturating_add(u64::try_from(LOOP_LAG.as_nanos()).unwrap_or(u64::MAX));
     let close: Vec<&(usize, Fit)> =
@@ -178,12 +195,13 @@ fn choose(fits: &[(usize, Fit)], incidents: &[&Incident]) -> Option<(usize, Fit,
     Some((*index, *fit, count))
 }
 
-fn method_rank(method: MatchMethod) -> u8 {
-    match method {
+fn rank(fit: Fit) -> (u8, bool) {
+    let method = match fit.method {
         MatchMethod::Syscall => 2,
         MatchMethod::Address => 1,
         MatchMethod::Window => 0,
-    }
+    };
+    (method, fit.agrees)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use crate::model::verdict::{Advice, Cause};
 use super::case::Case;
 
 /// The advice for a cause.
-pub fn advice(case: &Case, cause: Cause) -> Vec<Advice> {
-    match cause {
+pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
+    match slug {
         Cause::UpstreamKeepaliveRace => keepalive_race(case),
         Cause::MiddleboxIdleReset | Cause::MiddleboxIdleDrop => idle_device(case),
         Cause::NginxListenOverflow | Cause::UpstreamListenOverflow => overflow(case),
@@ -97,9 +97,10 @@ fn overflow(case: &Case) -> Vec<Advice> {
         }
         (false, _) => "upstream: backlog of its listen(); sysctl net.core.somaxconn",
     };
-    let change = match overflow.side.is_nginx() {
-        true => format!("net.core.somaxconn={wanted} and listen … backlog={wanted};"),
-        false => format!("net.core.somaxconn={wanted} and the upstream's listen backlog {wanted}"),
+    let change = if overflow.side.is_nginx() {
+        format!("net.core.somaxconn={wanted} and listen … backlog={wanted};")
+    } else {
+        format!("net.core.somaxconn={wanted} and the upstream's listen backlog {wanted}")
     };
     vec![Advice { text, place: place.to_owned(), change }]
 }
@@ -109,13 +110,14 @@ fn closed_unread(case: &Case) -> Vec<Advice> {
         return Vec::new();
     }
     let unread = case.socket().map_or(0, |socket| socket.unread);
-    let text = match case.host.nginx.lingering_close_off {
-        true => format!(
+    let text = if case.host.nginx.lingering_close_off {
+        format!(
             "lingering_close is off, so Nginx closes at once; {unread} bytes were unread and the kernel resets"
-        ),
-        false => format!(
+        )
+    } else {
+        format!(
             "The client went on sending ({unread} bytes unread) when Nginx closed; the response may be lost to it"
-        ),
+        )
     };
     vec![Advice {
         text,

@@ -5,112 +5,102 @@ use crate::model::verdict::{Alternative, Cause, Party};
 
 use super::rules::Look;
 
-/// Another explanation and the words against it.
-type Other = (Party, Cause, fn(&Look) -> String);
+use Cause as C;
+use Party as P;
 
-/// The alternatives of a cause.
-pub fn alternatives(cause: Cause, look: &Look) -> Vec<Alternative> {
-    others(cause)
-        .iter()
-        .map(|(party, cause, why_not)| Alternative { party: *party, cause: *cause, why_not: why_not(look) })
-        .collect()
+/// One row: found this, also considered that, and the words against it.
+type Row = (&'static [Cause], Party, Cause, fn(&Look) -> String);
+
+/// The alternatives of a cause, on the half of the request it is about.
+pub fn alternatives(found: Cause, look: &Look) -> Vec<Alternative> {
+    let elsewhere = if look.case.is_client() { Party::Upstream } else { Party::Client };
+    let rows = TABLE.iter().filter(|(causes, party, ..)| causes.contains(&found) && *party != elsewhere);
+    rows.map(|(_, party, cause, why_not)| Alternative {
+        party: *party,
+        cause: *cause,
+        why_not: why_not(look),
+    })
+    .collect()
 }
 
-fn others(cause: Cause) -> &'static [Other] {
-    use Cause as C;
-    use Party as P;
-    match cause {
-        C::UpstreamAbort => &[
-            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
-            (P::Upstream, C::UpstreamProcessExit, not_an_exit),
-            (P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
-        ],
-        C::UpstreamKeepaliveRace => &[
-            (P::Middlebox, C::MiddleboxIdleReset, not_a_device),
-            (P::Upstream, C::UpstreamAbort, |_| {
-                "The connection ended within a round trip of being used again after a silence, not while the request was worked on".to_owned()
-            }),
-        ],
-        C::UpstreamRefused => &[
-            (P::Middlebox, C::MiddleboxReject, not_a_device),
-            (P::Upstream, C::UpstreamListenOverflow, |_| {
-                "A full listener answers with a RST only if tcp_abort_on_overflow is set there, and then after the handshake".to_owned()
-            }),
-        ],
-        C::UpstreamProcessExit | C::UpstreamOomKill => &[
-            (P::Upstream, C::UpstreamAbort, |_| {
-                "The process was seen ending; it did not close the connection itself".to_owned()
-            }),
-            (P::Middlebox, C::MiddleboxForgedReset, |_| "The other end was seen on this host".to_owned()),
-        ],
-        C::UpstreamRestarted => &[
-            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
-            (P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
-        ],
-        C::UpstreamClosedEarly => &[
-            (P::Upstream, C::UpstreamProcessExit, not_an_exit),
-            (P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
-            (P::Middlebox, C::MiddleboxForgedReset, |_| {
-                "The connection ended with an acknowledged FIN in sequence, not with a RST".to_owned()
-            }),
-        ],
-        C::UpstreamSlow => &[
-            (P::Middlebox, C::MiddleboxDrop, |_| "Every byte of the request was acknowledged".to_owned()),
-            (P::Client, C::ClientAbort, |_| {
-                "No client connection of the same worker ended just before".to_owned()
-            }),
-        ],
-        C::MiddleboxForgedReset | C::MiddleboxIdleReset | C::MiddleboxBothEndsReset => &[
-            (P::Upstream, C::UpstreamAbort, not_the_peer),
-            (P::Upstream, C::UpstreamRestarted, not_the_peer),
-        ],
-        C::MiddleboxReject => &[(P::Upstream, C::UpstreamRefused, |look| {
-            if look.case.incident.reset_received().is_some() {
-                not_the_peer(look)
-            } else {
-                "No RST came; the kernel took an ICMP error for the answer".to_owned()
-            }
-        })],
-        C::MiddleboxDrop | C::MiddleboxIdleDrop | C::MiddleboxMtuBlackhole => &[
-            (P::Upstream, C::UpstreamRestarted, host_down),
-            (P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
-            (P::Middlebox, C::MiddleboxMtuBlackhole, not_the_mtu),
-        ],
-        C::ClientAbort => &[
-            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
-            (P::Client, C::ClientLateReset, |_| "The exchange was not complete".to_owned()),
-        ],
-        C::ClientLateReset | C::ClientIdleReset | C::ClientHandshakeReset => &[
-            (P::Client, C::ClientAbort, |_| {
-                "Nothing that the client had asked for was outstanding".to_owned()
-            }),
-            (P::Middlebox, C::MiddleboxForgedReset, not_a_device),
-        ],
-        C::ClientVanished => &[(P::Middlebox, C::MiddleboxDrop, |_| {
-            "Not ruled out: from here a client that is gone and a path that drops look alike".to_owned()
-        })],
-        C::NginxClosedUnread => &[
-            (P::Nginx, C::NginxTimeoutReset, |_| {
-                "SO_LINGER was not set to zero, so the reset was not asked for".to_owned()
-            }),
-            (P::Client, C::ClientAbort, |_| "No RST of the client came before".to_owned()),
-        ],
-        C::NginxTimeoutReset => &[(P::Nginx, C::NginxClosedUnread, |_| {
-            "SO_LINGER was set to zero: Nginx asked for the reset".to_owned()
-        })],
-        C::NginxWorkerExit => &[(P::Nginx, C::NginxClosedUnread, |_| {
-            "The worker was already ending; the kernel closed its sockets".to_owned()
-        })],
-        C::NginxListenOverflow => &[(P::Middlebox, C::MiddleboxDrop, |_| {
-            "The packets arrived and this host's kernel dropped them".to_owned()
-        })],
-        C::InsufficientEvidence => &[
-            (P::Upstream, C::UpstreamAbort, |_| "Not ruled out".to_owned()),
-            (P::Client, C::ClientAbort, |_| "Not ruled out".to_owned()),
-            (P::Middlebox, C::MiddleboxForgedReset, |_| "Not ruled out".to_owned()),
-        ],
-        _ => &[],
+/// Causes that a device is found to be behind.
+const DEVICE: &[C] = &[C::MiddleboxForgedReset, C::MiddleboxIdleReset, C::MiddleboxBothEndsReset];
+/// Causes by which packets vanish.
+const LOST: &[C] = &[C::MiddleboxDrop, C::MiddleboxIdleDrop, C::MiddleboxMtuBlackhole];
+/// Harmless ends by the client.
+const HARMLESS: &[C] = &[C::ClientLateReset, C::ClientIdleReset, C::ClientHandshakeReset];
+/// Ends of the upstream's process.
+const EXIT: &[C] = &[C::UpstreamProcessExit, C::UpstreamOomKill];
+
+const TABLE: &[Row] = &[
+    (&[C::UpstreamAbort], P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+    (&[C::UpstreamAbort], P::Upstream, C::UpstreamProcessExit, not_an_exit),
+    (&[C::UpstreamAbort], P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
+    (&[C::UpstreamKeepaliveRace], P::Middlebox, C::MiddleboxIdleReset, not_a_device),
+    (&[C::UpstreamKeepaliveRace], P::Upstream, C::UpstreamAbort, |_| {
+        "The connection ended within a round trip of being used again after a silence, not while the request was worked on".to_owned()
+    }),
+    (&[C::UpstreamRefused], P::Middlebox, C::MiddleboxReject, not_a_device),
+    (&[C::UpstreamRefused], P::Upstream, C::UpstreamListenOverflow, |_| {
+        "A full listener answers with a RST only if tcp_abort_on_overflow is set there, and then after the handshake".to_owned()
+    }),
+    (EXIT, P::Upstream, C::UpstreamAbort, |_| {
+        "The process was seen ending; it did not close the connection itself".to_owned()
+    }),
+    (EXIT, P::Middlebox, C::MiddleboxForgedReset, |_| "The other end was seen on this host".to_owned()),
+    (&[C::UpstreamRestarted], P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+    (&[C::UpstreamRestarted], P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
+    (&[C::UpstreamClosedEarly], P::Upstream, C::UpstreamProcessExit, not_an_exit),
+    (&[C::UpstreamClosedEarly], P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
+    (&[C::UpstreamClosedEarly], P::Middlebox, C::MiddleboxForgedReset, |_| {
+        "The connection ended with a FIN in sequence, not with a RST".to_owned()
+    }),
+    (&[C::UpstreamSlow], P::Middlebox, C::MiddleboxDrop, |_| {
+        "Every byte of the request was acknowledged".to_owned()
+    }),
+    (DEVICE, P::Upstream, C::UpstreamAbort, not_the_peer),
+    (DEVICE, P::Upstream, C::UpstreamRestarted, not_the_peer),
+    (DEVICE, P::Client, C::ClientAbort, not_the_peer),
+    (&[C::MiddleboxReject], P::Upstream, C::UpstreamRefused, not_refused),
+    (LOST, P::Upstream, C::UpstreamRestarted, host_down),
+    (LOST, P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
+    (LOST, P::Middlebox, C::MiddleboxMtuBlackhole, not_the_mtu),
+    (&[C::ClientAbort], P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+    (&[C::ClientAbort], P::Client, C::ClientLateReset, |_| "The exchange was not complete".to_owned()),
+    (HARMLESS, P::Client, C::ClientAbort, |_| {
+        "Nothing that the client had asked for was outstanding".to_owned()
+    }),
+    (HARMLESS, P::Middlebox, C::MiddleboxForgedReset, not_a_device),
+    (&[C::ClientVanished], P::Middlebox, C::MiddleboxDrop, |_| {
+        "Not ruled out: from here a client that is gone and a path that drops look alike".to_owned()
+    }),
+    (&[C::NginxClosedUnread], P::Nginx, C::NginxTimeoutReset, |_| {
+        "SO_LINGER was not set to zero, so the reset was not asked for".to_owned()
+    }),
+    (&[C::NginxClosedUnread], P::Client, C::ClientAbort, |_| "No RST of the client came before".to_owned()),
+    (&[C::NginxTimeoutReset], P::Nginx, C::NginxClosedUnread, |_| {
+        "SO_LINGER was set to zero: Nginx asked for the reset".to_owned()
+    }),
+    (&[C::NginxWorkerExit], P::Nginx, C::NginxClosedUnread, |_| {
+        "The worker was already ending; the kernel closed its sockets".to_owned()
+    }),
+    (&[C::NginxListenOverflow, C::UpstreamListenOverflow], P::Middlebox, C::MiddleboxDrop, |_| {
+        "The packets arrived and this host's kernel dropped them".to_owned()
+    }),
+    (&[C::InsufficientEvidence], P::Upstream, C::UpstreamAbort, not_ruled_out),
+    (&[C::InsufficientEvidence], P::Client, C::ClientAbort, not_ruled_out),
+    (&[C::InsufficientEvidence], P::Middlebox, C::MiddleboxForgedReset, not_ruled_out),
+];
+
+fn not_ruled_out(_: &Look) -> String {
+    "Not ruled out".to_owned()
+}
+
+fn not_refused(look: &Look) -> String {
+    if look.case.incident.reset_received().is_some() {
+        return not_the_peer(look);
     }
+    "No RST came; the kernel took an ICMP error for the answer".to_owned()
 }
 
 fn not_a_device(look: &Look) -> String {
@@ -129,9 +119,10 @@ fn not_a_device(look: &Look) -> String {
 }
 
 fn not_an_exit(look: &Look) -> String {
-    match look.case.peer_is_local() {
-        true => "No process on this host that held the other end was seen ending".to_owned(),
-        false => "Not ruled out: the upstream's processes are on another host".to_owned(),
+    if look.case.peer_is_local() {
+        "No process on this host that held the other end was seen ending".to_owned()
+    } else {
+        "Not ruled out: the upstream's processes are on another host".to_owned()
     }
 }
 
@@ -145,9 +136,10 @@ fn not_a_race(look: &Look) -> String {
 }
 
 fn not_an_overflow(look: &Look) -> String {
-    match look.case.peer_is_local() {
-        true => "No listener on this host overflowed at that time".to_owned(),
-        false => "Not ruled out: the upstream's listener cannot be seen from here".to_owned(),
+    if look.case.peer_is_local() {
+        "No listener on this host overflowed at that time".to_owned()
+    } else {
+        "Not ruled out: the upstream's listener cannot be seen from here".to_owned()
     }
 }
 
@@ -165,9 +157,10 @@ fn not_the_peer(look: &Look) -> String {
 }
 
 fn host_down(look: &Look) -> String {
-    match look.has("peer_answers_others") {
-        true => "The same address answered another connection in the meantime".to_owned(),
-        false => "Not ruled out: the host itself may be down".to_owned(),
+    if look.has("peer_answers_others") {
+        "The same address answered another connection in the meantime".to_owned()
+    } else {
+        "Not ruled out: the host itself may be down".to_owned()
     }
 }
 
@@ -176,8 +169,9 @@ fn not_the_mtu(look: &Look) -> String {
         .case
         .socket()
         .is_some_and(|socket| !look.case.connecting() && socket.unacked >= socket.mss.max(1));
-    match full {
-        true => "Not ruled out: at least one full-sized segment is among what was lost".to_owned(),
-        false => "What was lost is smaller than a full-sized segment".to_owned(),
+    if full {
+        "Not ruled out: at least one full-sized segment is among what was lost".to_owned()
+    } else {
+        "What was lost is smaller than a full-sized segment".to_owned()
     }
 }

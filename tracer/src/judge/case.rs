@@ -146,7 +146,8 @@ impl<'a> Case<'a> {
     /// Milliseconds of silence before the last send, where that is the idle time of a reused connection.
     pub fn idle_before_ms(&self) -> Option<u64> {
         let socket = self.socket()?;
-        let idle = if socket.awaits_answer() { socket.idle_before_last_send_ms() } else { socket.idle_ms() };
+        let reused = !self.is_client() && socket.awaits_answer();
+        let idle = if reused { socket.idle_before_last_send_ms() } else { socket.idle_ms() };
         idle.map(u64::from)
     }
 

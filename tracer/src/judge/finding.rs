@@ -114,7 +114,7 @@ impl Finding {
 
     /// Adds the value and what it was compared with.
     #[must_use]
-    pub fn compared(mut self, value: impl ToString, baseline: impl ToString) -> Self {
+    pub fn compared(mut self, value: &impl ToString, baseline: &impl ToString) -> Self {
         self.value = Some(value.to_string());
         self.baseline = Some(baseline.to_string());
         self
@@ -122,7 +122,7 @@ impl Finding {
 
     /// Adds the value.
     #[must_use]
-    pub fn valued(mut self, value: impl ToString) -> Self {
+    pub fn valued(mut self, value: &impl ToString) -> Self {
         self.value = Some(value.to_string());
         self
     }
@@ -191,6 +191,7 @@ pub const CODES: &[(&str, Class)] = &[
     ("connection_idle", Class::State),
     ("fin_received", Class::State),
     ("request_acknowledged", Class::State),
+    ("answer_stalled", Class::State),
     ("unacknowledged", Class::State),
     ("log_timed_out", Class::Log),
     ("log_closed_early", Class::Log),

@@ -81,10 +81,9 @@ fn ambiguous_client(case: &Case) -> Option<Gap> {
 fn wire(case: &Case) -> Vec<Gap> {
     let Some(event) = case.incident.reset_received() else { return Vec::new() };
     if event.packet.is_none() {
-        return vec![noted(
-            "reset_packet",
-            "No hook saw the packet of the RST, so its TTL and form are not known".to_owned(),
-        )];
+        let seen = case.peer_reset().is_some() || case.peer_exit().is_some();
+        let why = "No hook saw the packet of the RST, so its TTL and form are not known".to_owned();
+        return vec![Gap { missing: Missing { code: "reset_packet", why }, lowers: !seen }];
     }
     let baseline = event.socket.as_ref().and_then(|socket| socket.baseline);
     let local = case.peer_is_local();

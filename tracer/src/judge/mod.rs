@@ -17,6 +17,7 @@ mod rules;
 mod summary;
 
 use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
+use crate::model::{EventKind, TcpFlags, TcpState};
 use crate::timeline::Subject;
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Processes};
@@ -41,7 +42,36 @@ pub fn judge(case: &Case) -> Option<Verdict> {
 
 fn unnoticed(case: &Case) -> bool {
     let connection = matches!(case.incident.subject, Subject::Connection(_));
-    connection && case.incident.own.is_empty() && case.line.is_none()
+    connection && case.line.is_none() && (case.incident.own.is_empty() || stray(case) || ordinary_close(case))
+}
+
+/// A segment without data for a connection this host does not know, answered with a RST as it has to be:
+/// scans, and the last words of connections long gone.
+fn stray(case: &Case) -> bool {
+    const UNKNOWN: [&str; 5] =
+        ["NO_SOCKET", "TCP_FLAGS", "INVALID_SYN", "TCP_OLD_ACK", "TCP_INVALID_ACK_SEQUENCE"];
+    let no_socket = case.incident.own.iter().all(|event| {
+        let connected = event.socket.as_ref().is_some_and(|socket| socket.state != TcpState::Listen);
+        let empty = event.packet.as_ref().is_none_or(|packet| packet.payload_len == 0);
+        !connected && empty && !event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+    });
+    let overflowed = case.overflows.iter().any(|note| note.side.is_nginx());
+    no_socket && !overflowed && case.sent_reason().is_some_and(|reason| UNKNOWN.contains(&reason))
+}
+
+/// Nginx closes a client connection while the last segments are being repeated: the kernel goes on repeating
+/// them after the close, so up to a few repetitions say nothing.
+fn ordinary_close(case: &Case) -> bool {
+    const FEW: u32 = 3;
+    case.is_client()
+        && case.incident.own.iter().all(|event| {
+            let Some(socket) = &event.socket else { return false };
+            matches!(event.kind, EventKind::Closed { .. })
+                && socket.error == 0
+                && socket.retransmits_pending < FEW
+                && event.task.exiting.is_none()
+                && case.state() != TcpState::CloseWait
+        })
 }
 
 fn write(look: &Look, ruling: Ruling) -> Verdict {
@@ -104,8 +134,8 @@ fn consequence(case: &Case, ruling: Ruling) -> Option<String> {
 
 fn other_half(case: &Case) -> Option<crate::model::verdict::Connection> {
     let effect = case.effects.first().and_then(|event| event.socket.as_ref());
-    let cause = case.caused_by.as_ref().and_then(|cause| cause.socket.as_ref());
-    let socket = if case.is_client() { effect } else { cause }?;
+    let client = case.caused_by.as_ref().and_then(|by| by.socket.as_ref());
+    let socket = if case.is_client() { effect } else { client }?;
     Some(record::of_socket(socket, socket.state, case.time(), case.clock))
 }
 

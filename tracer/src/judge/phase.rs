@@ -36,7 +36,7 @@ fn closed(case: &Case) -> Kind {
     let refused = case.state() == TcpState::SynSent && !matches!(error, 0 | 110);
     match () {
         () if refused => Kind::Refused,
-        () if case.state() == TcpState::CloseWait || !case.peer.is_empty() => Kind::ClosedEarly,
+        () if case.state() == TcpState::CloseWait || case.peer_exit().is_some() => Kind::ClosedEarly,
         () if case.worker_exit().is_some() => Kind::ClosedEarly,
         () => Kind::Timeout,
     }
@@ -120,19 +120,30 @@ pub fn stage(case: &Case) -> Stage {
 }
 
 /// What it did to the request.
-pub fn impact(case: &Case, cause: Cause, phase: Phase) -> Impact {
-    if case.caused_by.is_some() && cause == Cause::ClientAbort && !case.is_client() {
+pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
+    if case.caused_by.is_some() && slug == Cause::ClientAbort && !case.is_client() {
         return Impact::Harmless;
     }
-    match cause {
+    match slug {
         Cause::ClientIdleReset | Cause::ClientLateReset => Impact::Harmless,
         Cause::ClientHandshakeReset | Cause::NginxListenOverflow | Cause::NginxNotListening => {
             Impact::ConnectionOnly
         }
         Cause::UpstreamKeepaliveRace => race(case),
-        _ if case.is_client() => client(phase, cause),
+        _ if !case.is_client() && answer_too_late(case) => Impact::Harmless,
+        Cause::NginxWorkerExit if !case.is_client() && case.socket().is_some_and(Socket::awaits_answer) => {
+            Impact::RequestFailed
+        }
+        _ if case.is_client() => client(phase, slug),
         _ => upstream(case, phase),
     }
+}
+
+/// The upstream answered a connection that Nginx had closed before, for a reason told elsewhere.
+fn answer_too_late(case: &Case) -> bool {
+    case.line.is_none()
+        && case.incident.reset_received().is_none()
+        && matches!(case.sent_reason(), Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET"))
 }
 
 /// A failed pooled connection costs no try; only a request that may not be repeated fails
@@ -154,8 +165,9 @@ fn client(phase: Phase, cause: Cause) -> Impact {
     match (phase, cause) {
         (Phase::Idle, _) => Impact::Harmless,
         (Phase::Response, _) => Impact::ResponseTruncated,
-        (Phase::Waiting, _) => Impact::RequestFailed,
-        (Phase::Request, Cause::NginxClosedUnread | Cause::NginxWorkerExit) => Impact::RequestFailed,
+        (Phase::Waiting, _) | (Phase::Request, Cause::NginxClosedUnread | Cause::NginxWorkerExit) => {
+            Impact::RequestFailed
+        }
         (Phase::Request | Phase::Connecting, _) => Impact::ConnectionOnly,
         _ => Impact::Unknown,
     }

@@ -10,10 +10,10 @@ use super::case::Case;
 use super::record::{errno_name, exit_text};
 
 /// The sentence.
-pub fn summary(case: &Case, cause: Cause, certainty: Certainty) -> String {
+pub fn summary(case: &Case, slug: Cause, certainty: Certainty) -> String {
     let sentence = match &case.incident.subject {
         Subject::Line(record) => of_line(record),
-        _ => sentence(case, cause),
+        _ => sentence(case, slug),
     };
     let doubt = match certainty {
         Certainty::Weak => " (weak evidence)",
@@ -32,10 +32,10 @@ fn of_line(record: &LogRecord) -> String {
     format!("Only the log speaks: {}{errno}{action}{upstream}", record.message)
 }
 
-fn sentence(case: &Case, cause: Cause) -> String {
+fn sentence(case: &Case, slug: Cause) -> String {
     let peer = peer(case);
     let at = moment(case);
-    match cause {
+    match slug {
         Cause::ClientAbort if !case.is_client() => {
             let client = case.caused_by.as_ref().and_then(|cause| cause.socket.as_ref());
             let client = client.map_or("the client".to_owned(), |socket| format!("client {}", socket.remote));
@@ -69,6 +69,12 @@ fn sentence(case: &Case, cause: Cause) -> String {
         Cause::NginxConfig => {
             format!("Nginx ended the connection to upstream {peer} itself: {}", message(case))
         }
+        _ => other_sentence(case, slug, &peer, &at),
+    }
+}
+
+fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
+    match slug {
         Cause::UpstreamRefused => format!("Upstream {peer} refused the connection: nothing listens there"),
         Cause::UpstreamKeepaliveRace => format!(
             "Upstream {peer} ended a kept-alive connection just as Nginx used it again{}",
@@ -90,6 +96,7 @@ fn sentence(case: &Case, cause: Cause) -> String {
         Cause::UpstreamSlow => {
             format!("Upstream {peer} took the request and gave no answer in {}", waited(case))
         }
+        Cause::UpstreamUnavailable => format!("Upstream {peer} is not available"),
         Cause::MiddleboxForgedReset => {
             format!("Something between Nginx and {peer} sent a RST in its name {at}")
         }
@@ -111,10 +118,7 @@ fn sentence(case: &Case, cause: Cause) -> String {
             format!("Both ends of the connection to {peer} received a RST and neither sent one")
         }
         Cause::LocalFirewall => format!("The packet filter of this host rejected the connection to {peer}"),
-        Cause::UpstreamUnavailable => format!("Upstream {peer} is not available"),
-        Cause::InsufficientEvidence => {
-            format!("{} {at}; who was the cause is not known", happened(case, &peer))
-        }
+        _ => format!("{} {at}; who was the cause is not known", happened(case, peer)),
     }
 }
 

@@ -4,7 +4,13 @@
 //! and change nothing.
 
 pub mod catalogue;
+pub mod config;
+pub mod discover;
 pub mod line;
+pub mod proc;
+pub mod process;
+pub mod sockets;
 pub mod tail;
 
+pub use discover::{Instance, discover};
 pub use line::parse;

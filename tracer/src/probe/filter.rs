@@ -54,7 +54,7 @@ impl Probe {
             let any = listener.ip().is_unspecified();
             if !any {
                 let key = ListenAddress { port, addr: bytes(listener.ip()) };
-                put(&mut self.hash("LISTEN_ADDRESSES")?, "LISTEN_ADDRESSES", key, 1)?;
+                put(&mut self.hash::<ListenAddress, u8>("LISTEN_ADDRESSES")?, "LISTEN_ADDRESSES", key, 1)?;
             }
             let mut ports = self.hash::<ListenPort, u8>("LISTEN_PORTS")?;
             if any || ports.get(&port, 0).is_err() {

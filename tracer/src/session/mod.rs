@@ -33,7 +33,7 @@ pub enum SessionError {
     )]
     Privileges(Vec<&'static str>),
     /// No hook can run here.
-    #[error("no kernel hook can run here: {0}")]
+    #[error("the kernel programs cannot run here: {0}")]
     Kernel(#[from] ProbeError),
     /// Every hook that reports resets was refused.
     #[error("the kernel refused every hook that sees resets:\n  {}", .0.join("\n  "))]

@@ -44,8 +44,8 @@ pub enum Ended {
 
 /// What can wake the loop.
 enum Wake {
-    Events(usize),
-    Lines(usize),
+    Events,
+    Lines,
     Look,
     Deadline,
     Stop,
@@ -208,8 +208,8 @@ impl Session {
         loop {
             match self.wake(signals, &mut looks, end).await {
                 Wake::Stop => return Ok(()),
-                Wake::Events(_) => self.take_events(),
-                Wake::Lines(_) => self.take_lines(),
+                Wake::Events => self.take_events(),
+                Wake::Lines => self.take_lines(),
                 Wake::Look => self.look(settings, view).await?,
                 Wake::Deadline => {}
             }
@@ -226,8 +226,8 @@ impl Session {
             biased;
             () = signals.any() => Wake::Stop,
             () = until(end) => Wake::Stop,
-            taken = self.events.recv_many(events, BATCH) => Wake::Events(taken),
-            taken = self.lines.recv_many(lines, BATCH) => Wake::Lines(taken),
+            _ = self.events.recv_many(events, BATCH) => Wake::Events,
+            _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
             _ = looks.tick() => Wake::Look,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }

@@ -5,10 +5,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
+
 use crate::collect::sock_diag;
-use crate::model::Side;
+use crate::model::{LogRecord, Side};
 use crate::nginx::discover::{self, Instance};
-use crate::nginx::tail::{Follower, Start, Target};
+use crate::nginx::tail::{Follower, Start, TailedLine, Target};
 use crate::probe::filter::Seed;
 use crate::probe::{Probe, ProbeError};
 
@@ -108,6 +110,15 @@ impl Watch {
             usable.then(|| Seed { cookie: socket.cookie, side, owner_pid, comm: "nginx".to_owned() })
         };
         sockets.iter().filter_map(seed).collect()
+    }
+
+    /// Reads a line as the Nginx that wrote it meant it: its time zone, and its pids as the host numbers them.
+    pub fn record(&self, line: &TailedLine) -> LogRecord {
+        let wrote = |instance: &&Instance| instance.error_logs.iter().any(|log| *log.path == *line.file);
+        match self.instances.iter().find(wrote).or_else(|| self.instances.first()) {
+            Some(instance) => line.record(&instance.zone),
+            None => line.record(&TimeZone::system()),
+        }
     }
 
     /// Follows the logs that the instances write, or those asked for instead.

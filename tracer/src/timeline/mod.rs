@@ -154,7 +154,10 @@ impl Timeline {
             self.by_tuple.remove(&tuple);
         }
         for socket in incident.own.iter().filter_map(|event| event.socket.as_ref()) {
-            self.by_cookie.remove(&(socket.netns, socket.cookie));
+            let key = (socket.netns, socket.cookie);
+            if self.by_cookie.get(&key) == Some(&number) {
+                self.by_cookie.remove(&key);
+            }
         }
         if let Subject::Listener(address, netns) = &incident.subject {
             self.by_listener.remove(&(*netns, *address));
@@ -355,8 +358,8 @@ enum Found {
 /// Whether an incident is about the socket with this cookie; without cookies the tuple has to do.
 fn same_connection(incident: &Incident, cookie: Option<(u32, u64)>) -> bool {
     let key = |socket: &Socket| (socket.netns, socket.cookie);
-    let theirs = incident.own.iter().filter_map(|event| event.socket.as_ref()).map(key);
-    match (cookie, theirs.filter(|(_, cookie)| *cookie != 0).last()) {
+    let mut theirs = incident.own.iter().filter_map(|event| event.socket.as_ref()).map(key);
+    match (cookie, theirs.rfind(|(_, cookie)| *cookie != 0)) {
         (Some(ours), Some(theirs)) => ours == theirs,
         _ => true,
     }

@@ -105,6 +105,6 @@ fn a_client_that_never_acknowledges_has_vanished() {
         Kind::Timeout,
         Party::Client,
         Cause::ClientVanished,
-        Certainty::Strong,
+        Certainty::Weak,
     );
 }

@@ -28,13 +28,13 @@ fn active(packet: &Packet, socket: &Socket) -> Option<Finding> {
             "RST|ACK with window {} carries the peer's own running clock: TSval {value} follows {recent}",
             packet.window
         );
-        return Some(Finding::supporting("timestamps_continue", origins, detail).compared(value, recent));
+        return Some(Finding::supporting("timestamps_continue", origins, detail).compared(&value, &recent));
     }
     let unexpected = socket.ts_recent.is_some() && packet.timestamps.is_none();
     (packet.window > 0 && !unexpected).then(|| {
         let detail =
             format!("RST|ACK with window {} is the shape of a reset by a living socket", packet.window);
-        Finding::supporting("active_form", origins, detail).valued(packet.flags.names())
+        Finding::supporting("active_form", origins, detail).valued(&packet.flags.names())
     })
 }
 
@@ -56,7 +56,7 @@ fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
         socket.bytes_received
     );
     let origins = Origins::DEVICE.and(Origins::PEER_LISTENER);
-    Some(Finding::supporting("stateless_form", origins, detail).valued(packet.flags.names()))
+    Some(Finding::supporting("stateless_form", origins, detail).valued(&packet.flags.names()))
 }
 
 /// A Linux peer with timestamps puts them, and its window, into every active reset.
@@ -77,7 +77,7 @@ fn ip_id(packet: &Packet, socket: &Socket) -> Option<Finding> {
     (packet.is_stateless_reset() && looks_like_linux(socket)).then(|| {
         let detail =
             format!("A stateless RST with IP identification {id}; the peer's Linux would have sent 0");
-        Finding::supporting("ip_id_not_zero", Origins::DEVICE, detail).compared(id, 0)
+        Finding::supporting("ip_id_not_zero", Origins::DEVICE, detail).compared(&id, &0)
     })
 }
 

@@ -33,14 +33,14 @@ fn own(packet: &Packet, expected: u8, source: &str, difference: u8) -> Finding {
             packet.ttl
         );
         let equal = Finding::supporting("hop_equal", Origins::PEER, detail).against(Origins::DEVICE);
-        return equal.compared(packet.ttl, expected);
+        return equal.compared(&packet.ttl, &expected);
     }
     let detail = format!(
         "The RST arrived with TTL {}, {difference} hop(s) off {source} (TTL {expected}): it started elsewhere on the path",
         packet.ttl
     );
     let differs = Finding::supporting("hop_differs", Origins::DEVICE, detail).against(Origins::PEER);
-    differs.compared(packet.ttl, expected)
+    differs.compared(&packet.ttl, &expected)
 }
 
 /// A second, independent baseline: other connections to the same address. One hop may be a path change.
@@ -54,7 +54,7 @@ fn history(packet: &Packet, socket: &Socket, source: BaselineSource) -> Option<F
         history.ttl, history.handshakes
     );
     let differs = Finding::supporting("hop_differs_history", Origins::DEVICE, detail).against(Origins::PEER);
-    Some(differs.compared(packet.ttl, history.ttl))
+    Some(differs.compared(&packet.ttl, &history.ttl))
 }
 
 fn source_name(source: BaselineSource) -> &'static str {

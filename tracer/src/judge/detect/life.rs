@@ -1,5 +1,5 @@
 //! Whether the peer lives on after "its" reset. A host that aborted a connection has nothing more to say on
-//! it (Weaver, Sommer, Paxson 2009: RST_SEQ_DATA). Our own kernel tells: it answers the peer's next segment
+//! it (Weaver, Sommer, Paxson 2009: `RST_SEQ_DATA`). Our own kernel tells: it answers the peer's next segment
 //! with a reset for a connection it no longer has, and that segment is the witness.
 
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::model::{Event, EventKind, Packet, Socket, TcpFlags};
 
 use super::hop;
 
-/// A stateless reset quotes our own acknowledgment, so data the peer had sent before it may lie beyond its
-/// number and overtake nothing; what comes this much later was not merely reordered.
+/// What comes sooner may only have been overtaken by the RST on the way: a stateless reset quotes our own
+/// acknowledgment, so data the peer had sent before may lie beyond its number.
 const REORDERING: Duration = Duration::from_millis(5);
 
 /// Adds the findings about the peer's life after the reset.
@@ -28,15 +28,10 @@ fn peer_alive(case: &Case) -> Option<Finding> {
     }
     let sequence = reset.packet.as_ref().map_or(socket.rcv_nxt, |packet| packet.seq);
     let unbroken = case.incident.aftermath.iter().take_while(|event| !has(event, TcpFlags::SYN));
-    let reordering = if reset.packet.as_ref().is_none_or(Packet::is_stateless_reset) {
-        REORDERING
-    } else {
-        Duration::ZERO
-    };
     let witness =
         unbroken.filter_map(|event| Some((event, event.packet.as_ref()?))).find(|(event, packet)| {
             let after = event.time.since(reset.time);
-            after >= reordering
+            after >= REORDERING
                 && same_distance(packet, socket)
                 && contradicts(packet, sequence, after, socket)
         });
@@ -48,7 +43,8 @@ fn peer_alive(case: &Case) -> Option<Finding> {
         packet.seq,
         packet.payload_len
     );
-    Some(Finding::decisive("peer_alive", Origins::DEVICE, detail).compared(end_of(packet), sequence))
+    let alive = Finding::decisive("peer_alive", Origins::DEVICE, detail).against(Origins::PEER);
+    Some(alive.compared(&end_of(packet), &sequence))
 }
 
 fn has(event: &Event, flag: u8) -> bool {
@@ -66,7 +62,8 @@ fn contradicts(packet: &Packet, sequence: u32, after: Duration, socket: &Socket)
     }
     let patience = Duration::from_millis(200).max(Duration::from_micros(u64::from(socket.srtt_us) * 3));
     let beyond = after_in_sequence(end_of(packet), sequence);
-    beyond || (packet.payload_len > 0 && after > patience)
+    // A bare FIN beside the RST is how some stacks close; later it is a living peer that closes.
+    (beyond && packet.payload_len > 0) || (after > patience && (beyond || packet.payload_len > 0))
 }
 
 /// Sequence number behind the segment; SYN and FIN count one each (RFC 9293, section 3.4).
@@ -93,6 +90,6 @@ fn both_ends(case: &Case) -> Option<Finding> {
     (silent && ours.time.distance(theirs.time) <= SAME_MOMENT).then(|| {
         let detail =
             "Both ends of the connection are on this host, both received a RST, and neither kernel sent one";
-        Finding::decisive("both_ends_reset", Origins::DEVICE, detail.to_owned())
+        Finding::decisive("both_ends_reset", Origins::DEVICE, detail.to_owned()).against(Origins::PEER)
     })
 }

@@ -1,9 +1,13 @@
 //! What this host did itself, in the kernel's own words: resets Nginx's sockets sent and why, a full
 //! listener, netfilter. Softirq resets say nothing about the running task, so only active ones name one.
 
-use crate::judge::case::Case;
+use std::time::Duration;
+
+use crate::judge::case::{Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Event, EventKind, Socket, TcpState};
+use crate::model::{Event, EventKind, Socket, TcpFlags, TcpState};
+
+use crate::timeline::listens_on;
 
 use super::state;
 
@@ -41,7 +45,7 @@ fn worker_exiting(case: &Case) -> Option<Finding> {
         "Worker {} ({}) was ending ({exit}{by}) and the kernel closed its sockets",
         event.task.pid, event.task.comm
     );
-    Some(Finding::decisive("worker_exiting", Origins::NGINX, detail).valued(exit))
+    Some(Finding::decisive("worker_exiting", Origins::NGINX, detail).valued(&exit))
 }
 
 fn own_reset(case: &Case) -> Option<Finding> {
@@ -59,10 +63,10 @@ fn own_reset(case: &Case) -> Option<Finding> {
             Origins::LOSS,
             "The kernel gave up after the peer left its TCP keepalive probes unanswered".to_owned(),
         )),
-        Some("NO_SOCKET") if event.socket.is_none() => {
+        Some("NO_SOCKET") if answers_syn(event) => {
             Some(named("no_listener", reason, "the SYN met no listener on this port"))
         }
-        Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET" | "NO_SOCKET") => Some(after_close(event, reason)),
+        Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET") => Some(after_close(event, reason)),
         Some("TCP_ABORT_ON_CLOSE" | "TCP_STATE" | "TCP_DISCONNECT_WITH_DATA" | "TCP_ABORT_ON_LINGER") => {
             active(event, event.socket.as_ref()?, reason)
         }
@@ -70,9 +74,13 @@ fn own_reset(case: &Case) -> Option<Finding> {
     }
 }
 
+fn answers_syn(event: &Event) -> bool {
+    event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+}
+
 fn named(code: &'static str, reason: Option<&str>, why: &str) -> Finding {
     let detail = format!("The kernel sent the RST itself and names the reason: {why}");
-    Finding::decisive(code, Origins::NGINX, detail).valued(reason.unwrap_or("none"))
+    Finding::decisive(code, Origins::NGINX, detail).valued(&reason.unwrap_or("none"))
 }
 
 fn after_close(event: &Event, reason: Option<&str>) -> Finding {
@@ -80,7 +88,7 @@ fn after_close(event: &Event, reason: Option<&str>) -> Finding {
     let detail = format!(
         "A segment with {bytes} bytes came after Nginx had closed the connection, so the kernel answered with a RST"
     );
-    Finding::decisive("data_after_close", Origins::NGINX, detail).valued(reason.unwrap_or("none"))
+    Finding::decisive("data_after_close", Origins::NGINX, detail).valued(&reason.unwrap_or("none"))
 }
 
 fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Finding> {
@@ -97,12 +105,12 @@ fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Findin
     if socket.linger_zero {
         let detail = format!("{by} closed the socket with SO_LINGER set to zero: a reset on purpose");
         return Some(
-            Finding::decisive("linger_zero_reset", Origins::NGINX, detail).valued(reason.unwrap_or("none")),
+            Finding::decisive("linger_zero_reset", Origins::NGINX, detail).valued(&reason.unwrap_or("none")),
         );
     }
     if reason == Some("TCP_ABORT_ON_CLOSE") {
         let detail = format!("{by} closed the socket with {} bytes received and not read", socket.unread);
-        return Some(Finding::decisive("closed_with_unread", Origins::NGINX, detail).valued(socket.unread));
+        return Some(Finding::decisive("closed_with_unread", Origins::NGINX, detail).valued(&socket.unread));
     }
     socket.owner.is_none().then(|| {
         let detail = format!("The listener was closed by {by} before the connection had been accepted");
@@ -124,23 +132,25 @@ fn listener_full(case: &Case) -> Option<Finding> {
         );
         let origins = Origins::NGINX.and(Origins::PEER_LISTENER);
         return Some(
-            Finding::decisive("listener_full", origins, detail).compared(overflow.queue, overflow.limit),
+            Finding::decisive("listener_full", origins, detail).compared(&overflow.queue, &overflow.limit),
         );
     }
     let event = case.incident.reset_sent()?;
     let EventKind::ResetSent { local, .. } = &event.kind else { return None };
-    let reason = matches!(case.sent_reason(), Some("INVALID_SYN" | "TCP_FLAGS"));
-    let note = case
-        .overflows
-        .iter()
-        .rev()
-        .find(|note| note.side.is_nginx() && crate::timeline::listens_on(note.listener, *local))?;
-    reason.then(|| {
-        let ago = case.time().since(note.time).as_millis();
-        let detail = format!(
-            "The listener {} had overflowed {ago} ms before and its kernel reset this handshake",
-            note.listener
-        );
+    let reason = case.sent_reason().filter(|reason| matches!(*reason, "INVALID_SYN" | "TCP_FLAGS"))?;
+    let ours = |note: &&OverflowNote| note.side.is_nginx() && listens_on(note.listener, *local);
+    let note = case.overflows.iter().rev().find(ours)?;
+    let ago = case.time().distance(note.time);
+    let detail = format!(
+        "The listener {} had overflowed {} ms before and its kernel reset this handshake ({reason})",
+        note.listener,
+        ago.as_millis()
+    );
+    // `INVALID_SYN` at the moment of an overflow is `tcp_abort_on_overflow` (`tcp_check_req`).
+    let decided = reason == "INVALID_SYN" && ago <= Duration::from_secs(1);
+    Some(if decided {
+        Finding::decisive("listener_full", Origins::NGINX, detail)
+    } else {
         Finding::supporting("listener_full", Origins::NGINX, detail)
     })
 }
@@ -149,7 +159,8 @@ fn listener_full(case: &Case) -> Option<Finding> {
 fn kernel_error(case: &Case) -> Option<Finding> {
     let socket = case.socket()?;
     let closed = case.incident.closed()?;
-    if socket.error == 0 || case.incident.reset_received().is_some() {
+    // A time-out is the same fact as the missing acknowledgments, see `state`.
+    if matches!(socket.error, 0 | 110) || case.incident.reset_received().is_some() {
         return None;
     }
     let name = crate::judge::record::errno_name(socket.error);
@@ -161,11 +172,10 @@ fn kernel_error(case: &Case) -> Option<Finding> {
         return Some(Finding::decisive("local_kill", Origins::OTHER_PROCESS, detail));
     }
     let origins = match socket.error {
-        110 => Origins::LOSS,
         99 | 98 | 11 | 12 | 105 => Origins::NGINX,
         _ => Origins::DEVICE,
     };
     let place = if case.state() == TcpState::SynSent { "to the SYN" } else { "to the connection" };
     let detail = format!("The kernel gave {place} the error {name} ({}) without any RST", socket.error);
-    Some(Finding::supporting("kernel_error", origins, detail).valued(socket.error))
+    Some(Finding::supporting("kernel_error", origins, detail).valued(&socket.error))
 }

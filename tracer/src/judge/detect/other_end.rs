@@ -21,7 +21,8 @@ fn exit(case: &Case) -> Option<Finding> {
         "Process {} ({}) on this host held the other end and was ending: {exit}",
         event.task.pid, event.task.comm
     );
-    Some(Finding::decisive("peer_process_exit", Origins::EXIT, detail).valued(exit))
+    let ended = Finding::decisive("peer_process_exit", Origins::EXIT, detail).against(Origins::DEVICE);
+    Some(ended.valued(&exit))
 }
 
 fn reset(case: &Case) -> Option<Finding> {
@@ -34,7 +35,8 @@ fn reset(case: &Case) -> Option<Finding> {
             "Process {} ({}) on this host held the other end and reset it ({reason}, {unread} bytes unread)",
             event.task.pid, event.task.comm
         );
-        return Some(Finding::decisive("peer_process_reset", Origins::APPLICATION, detail).valued(reason));
+        let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
+        return Some(acted.against(Origins::DEVICE).valued(&reason));
     }
     if reason == "INVALID_SYN" {
         let detail =
@@ -51,7 +53,7 @@ fn answered(event: &Event, reason: &str) -> Finding {
     let detail =
         format!("The other end is on this host, and its kernel sent the RST itself ({reason}): {why}");
     let origins = Origins::NO_SOCKET.and(Origins::APPLICATION);
-    Finding::decisive("peer_no_socket", origins, detail).valued(reason)
+    Finding::decisive("peer_no_socket", origins, detail).against(Origins::DEVICE).valued(&reason)
 }
 
 /// The upstream's listener is on this host and dropped this very connection, or one at that time.

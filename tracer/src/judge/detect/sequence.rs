@@ -8,7 +8,7 @@ use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::TcpState;
 
-/// Weaver's RST_SEQ_CHANGE: resets with different numbers this close together.
+/// Weaver's `RST_SEQ_CHANGE`: resets with different numbers this close together.
 const BURST: Duration = Duration::from_secs(2);
 
 /// Adds the sequence findings.
@@ -18,7 +18,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(resets_refused(case));
 }
 
-/// RFC 9293, section 3.10.7.3: a reset in SYN_SENT is acceptable if it acknowledges the SYN.
+/// RFC 9293, section 3.10.7.3: a reset in `SYN_SENT` is acceptable if it acknowledges the SYN.
 fn syn_refused(case: &Case) -> Option<Finding> {
     let event = case.incident.reset_received()?;
     if case.state() != TcpState::SynSent {
@@ -37,7 +37,7 @@ fn fin_before(case: &Case) -> Option<Finding> {
     let state = case.state();
     state.peer_closed().then(|| {
         let detail = format!("The peer's FIN had come before the RST (state {})", state.name());
-        Finding::supporting("fin_before", Origins::PEER, detail).valued(state.name())
+        Finding::supporting("fin_before", Origins::PEER, detail).valued(&state.name())
     })
 }
 
@@ -52,6 +52,6 @@ fn resets_refused(case: &Case) -> Option<Finding> {
             "{} resets with different sequence numbers came within 2 s and the kernel refused all but one: a sender that guesses",
             numbers.len()
         );
-        Finding::supporting("resets_refused", Origins::DEVICE, detail).valued(numbers.len())
+        Finding::supporting("resets_refused", Origins::DEVICE, detail).valued(&numbers.len())
     })
 }

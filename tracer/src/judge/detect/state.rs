@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Event, EventKind, Socket, TcpState};
+use crate::model::{Event, EventKind, MessageClass, Socket, TcpState};
 
 /// A client connection silent for this long was between two requests.
 pub const CLIENT_IDLE_MS: u32 = 1_000;
@@ -17,7 +17,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let Some(socket) = case.socket() else { return };
     let reset = case.incident.reset_received().is_some();
     if reset && case.is_client() {
-        findings.extend(client(case, socket));
+        findings.push(client(case, socket));
     }
     if reset && case.reset_packet().is_none() {
         findings.push(accepted(case, socket));
@@ -25,9 +25,11 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     if !reset {
         findings.extend(fin_received(case, socket));
         findings.extend(silence(case, socket));
+        findings.extend(stalled(case, socket));
     }
     findings.extend(upstream_leg(case));
     findings.extend(client_first(case));
+    findings.extend(closed_by_worker(case));
 }
 
 /// The only trace of a RST whose packet no hook saw.
@@ -40,7 +42,7 @@ fn accepted(case: &Case, socket: &Socket) -> Finding {
     Finding::supporting("reset_accepted", Origins::PEER, detail)
 }
 
-fn client(case: &Case, socket: &Socket) -> Option<Finding> {
+fn client(case: &Case, socket: &Socket) -> Finding {
     let (code, detail) = if socket.bytes_received == 0 {
         ("no_request", "The client had sent no byte before the RST".to_owned())
     } else if case.outstanding() > 0 {
@@ -63,7 +65,7 @@ fn client(case: &Case, socket: &Socket) -> Option<Finding> {
         let detail = format!("All {} bytes sent to the client were acknowledged", socket.bytes_sent);
         ("nothing_outstanding", detail)
     };
-    Some(Finding::supporting(code, Origins::PEER, detail))
+    Finding::supporting(code, Origins::PEER, detail)
 }
 
 fn fin_received(case: &Case, socket: &Socket) -> Option<Finding> {
@@ -85,7 +87,9 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     }
     if case.connecting() {
         let detail = format!("The SYN was sent {} time(s) and never answered", socket.retransmits + 1);
-        return Some(Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(socket.retransmits));
+        return Some(
+            Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(&socket.retransmits),
+        );
     }
     if socket.unacked > 0 && (socket.retransmits_pending > 0 || socket.error == 110) {
         let detail = format!(
@@ -93,7 +97,7 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
             socket.unacked, socket.retransmits_pending
         );
         let lost = Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::SLOW);
-        return Some(lost.valued(socket.retransmits_pending));
+        return Some(lost.valued(&socket.retransmits_pending));
     }
     let waiting = !case.is_client() && socket.awaits_answer() && socket.unacked == 0 && socket.unsent == 0;
     waiting.then(|| {
@@ -119,15 +123,34 @@ fn upstream_leg(case: &Case) -> Option<Finding> {
 }
 
 /// For an upstream incident: the client went away first, and Nginx itself ended this connection.
-fn client_first(case: &Case) -> Vec<Finding> {
-    let (Some(cause), Some(event)) = (&case.caused_by, own_end(case)) else { return Vec::new() };
-    let client = cause.socket.as_ref().map_or_else(|| "the client".to_owned(), |s| s.remote.to_string());
-    let first = format!("{client} ended its connection {} us before, on the same worker", cause.after_us);
-    let by_us = format!("Nginx (pid {}) ended this connection, not the upstream", event.task.pid);
-    vec![
-        Finding::supporting("client_went_first", Origins::CLIENT_FIRST, first).valued(cause.after_us),
-        Finding::supporting("closed_by_worker", Origins::CLIENT_FIRST, by_us),
-    ]
+fn client_first(case: &Case) -> Option<Finding> {
+    let by = case.caused_by.as_ref()?;
+    let client = by.socket.as_ref().map_or_else(|| "the client".to_owned(), |s| s.remote.to_string());
+    let detail = format!("{client} ended its connection {} us before, on the same worker", by.after_us);
+    Some(Finding::supporting("client_went_first", Origins::CLIENT_FIRST, detail).valued(&by.after_us))
+}
+
+/// Nginx's worker ended the connection, not the upstream.
+fn closed_by_worker(case: &Case) -> Option<Finding> {
+    let event = own_end(case).filter(|_| !case.is_client() && case.incident.reset_received().is_none())?;
+    let acted = event.task.is_actor && event.task.is_nginx;
+    acted.then(|| {
+        let detail = format!("Worker {} closed this connection itself", event.task.pid);
+        Finding::supporting("closed_by_worker", Origins::CLIENT_FIRST.and(Origins::NGINX), detail)
+    })
+}
+
+/// A timer of Nginx ran out in the middle of the answer.
+fn stalled(case: &Case, socket: &Socket) -> Option<Finding> {
+    let silent = socket.last_received_ms.filter(|_| !socket.awaits_answer())?;
+    let timed_out = case.line_class() == Some(MessageClass::TimedOut);
+    (timed_out && !case.is_client()).then(|| {
+        let detail = format!(
+            "The answer stopped after {} bytes, {silent} ms before Nginx closed",
+            socket.bytes_received
+        );
+        Finding::supporting("answer_stalled", Origins::SLOW, detail).valued(&silent)
+    })
 }
 
 fn own_end<'a>(case: &Case<'a>) -> Option<&'a Event> {
@@ -154,6 +177,6 @@ pub fn answers_others(case: &Case) -> Option<Finding> {
         let detail = format!(
             "The same address completed a handshake with another connection {ago} ms before the end, while this one's segments went unanswered: the host is alive"
         );
-        Finding::supporting("peer_answers_others", Origins::LOSS, detail).valued(ago)
+        Finding::supporting("peer_answers_others", Origins::LOSS, detail).valued(&ago)
     })
 }

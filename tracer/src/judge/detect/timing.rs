@@ -61,7 +61,8 @@ fn too_soon(delay: Duration, fastest_us: u32) -> Finding {
         "The RST answered {} us after the segment it acknowledges was sent; the peer has never been nearer than {fastest_us} us there and back",
         delay.as_micros()
     );
-    Finding::decisive("answered_too_soon", Origins::DEVICE, detail).compared(delay.as_micros(), fastest_us)
+    let soon = Finding::decisive("answered_too_soon", Origins::DEVICE, detail).against(Origins::PEER);
+    soon.compared(&delay.as_micros(), &fastest_us)
 }
 
 fn race(case: &Case) -> Option<Finding> {
@@ -69,7 +70,7 @@ fn race(case: &Case) -> Option<Finding> {
     let detail = format!(
         "The connection had been idle for {idle} ms; the peer's end of it came {after} ms after Nginx used it again"
     );
-    Some(Finding::supporting("keepalive_race", Origins::PEER, detail).valued(idle))
+    Some(Finding::supporting("keepalive_race", Origins::PEER, detail).valued(&idle))
 }
 
 /// Idle time and delay in milliseconds, when a pooled upstream connection was ended by the peer within a
@@ -116,5 +117,5 @@ fn waited_timeout(case: &Case) -> Option<Finding> {
     let timer = timers.iter().find(|timer| waited.abs_diff(**timer) <= (**timer / 50).max(50))?;
     let detail =
         format!("Nginx closed {waited} ms after the request, as long as its read timeout of {timer} ms");
-    Some(Finding::supporting("waited_timeout", Origins::SLOW, detail).compared(waited, timer))
+    Some(Finding::supporting("waited_timeout", Origins::SLOW, detail).compared(&waited, &timer))
 }

@@ -106,7 +106,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         when: |look| {
-            look.has("request_acknowledged") && (look.has("log_timed_out") || look.has("waited_timeout"))
+            (look.has("request_acknowledged") || look.has("answer_stalled"))
+                && (look.has("log_timed_out") || look.has("waited_timeout"))
         },
         party: Party::Upstream,
         cause: Cause::UpstreamSlow,

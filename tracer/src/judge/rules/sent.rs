@@ -54,7 +54,7 @@ pub const RULES: &[Rule] = &[
         origins: Origins::NGINX,
     },
     Rule {
-        when: |look| look.has("no_listener") && is_syn(look),
+        when: |look| look.has("no_listener"),
         party: Party::Nginx,
         cause: Cause::NginxNotListening,
         origins: Origins::NGINX,
@@ -72,9 +72,7 @@ pub const RULES: &[Rule] = &[
         origins: Origins::NGINX,
     },
     Rule {
-        when: |look| {
-            look.has("closed_with_unread") || look.has("data_after_close") || look.has("no_listener")
-        },
+        when: |look| look.has("closed_with_unread") || look.has("data_after_close"),
         party: Party::Nginx,
         cause: Cause::NginxClosedUnread,
         origins: Origins::NGINX,
@@ -95,10 +93,6 @@ pub const RULES: &[Rule] = &[
 
 fn trigger<'a>(look: &'a Look) -> Option<&'a crate::model::Packet> {
     look.case.incident.reset_sent().and_then(|event| event.packet.as_ref())
-}
-
-fn is_syn(look: &Look) -> bool {
-    trigger(look).is_some_and(|packet| packet.flags.has(crate::model::TcpFlags::SYN))
 }
 
 /// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.

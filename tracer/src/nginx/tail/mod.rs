@@ -24,7 +24,8 @@ use tokio::sync::mpsc;
 use crate::model::{LogRecord, Mono};
 use crate::nginx::line;
 
-pub use open::{Identity, open_in_root};
+pub(in crate::nginx) use open::open_directory;
+pub use open::{Identity, OpenError, open_in_root};
 
 /// Longest line delivered whole, bytes. Nginx writes at most 2048; carriers in JSON make them longer.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -164,7 +165,7 @@ impl Follower {
     }
 
     /// Reads what is there, ends the thread and waits for it.
-    pub fn stop(mut self) {
+    pub fn stop(&mut self) {
         self.finish();
     }
 

@@ -44,7 +44,7 @@ pub(super) fn identify(root: &Path, path: &Path) -> Result<Identity, OpenError> 
 }
 
 /// A descriptor of a directory, good for watching it.
-pub(super) fn open_directory(root: &Path, path: &Path) -> Result<OwnedFd, OpenError> {
+pub(in crate::nginx) fn open_directory(root: &Path, path: &Path) -> Result<OwnedFd, OpenError> {
     open(root, path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
