@@ -175,6 +175,8 @@ fn closing() -> Closing {
         losses: Losses { by_handover: [("tcp_send_reset".to_owned(), 2)].into() },
         hooks: hooks(),
         reconciliation: reconcile(&counted, &seen, 2),
+        ring_records: 12,
+        connections: 340,
     }
 }
 

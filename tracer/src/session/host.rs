@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::model::{HostFacts, NginxConfig};
-use crate::nginx::discover::Instance;
+use crate::nginx::discover::{Instance, LogFile};
 use crate::output::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
 use crate::probe::{Environment, Probe};
 
@@ -83,7 +83,7 @@ fn nginx(instance: &Instance) -> WatchedNginx {
     WatchedNginx {
         master: instance.master,
         workers: instance.workers.clone(),
-        configuration: instance.configuration.as_ref().map(|path| path.display().to_string()),
+        configuration: instance.configuration_file.as_ref().map(|path| path.display().to_string()),
         netns: instance.netns,
     }
 }
@@ -98,10 +98,10 @@ fn logs(instances: &[Instance], settings: &Settings) -> Vec<WatchedLog> {
         return settings.error_logs.iter().map(log).collect();
     }
     let of = |instance: &Instance| {
-        let log = |log: &crate::nginx::discover::LogFile| WatchedLog {
-            path: log.path.display().to_string(),
+        let log = |log: &LogFile| WatchedLog {
+            path: log.target.path.display().to_string(),
             level: log.level,
-            problem: log.problem.clone(),
+            problem: None,
         };
         instance.error_logs.iter().map(log).collect::<Vec<_>>()
     };

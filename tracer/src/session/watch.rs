@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 
 use crate::collect::sock_diag;
-use crate::model::{LogRecord, Side};
-use crate::nginx::discover::{self, Instance};
+use crate::model::{LogRecord, NginxConfig, Side};
+use crate::nginx::discover::{self, Instance, LogFile};
 use crate::nginx::tail::{Follower, Start, TailedLine, Target};
 use crate::probe::filter::Seed;
 use crate::probe::{Probe, ProbeError};
@@ -33,9 +33,8 @@ pub struct Watch {
 impl Watch {
     /// Looks for Nginx now. True if anything changed.
     pub fn look(&mut self, settings: &Settings, netns: u32) -> bool {
-        let netns = (netns != 0).then(|| u64::from(netns));
-        let found = discover::discover(settings.pid, netns);
-        let changed = found != self.instances;
+        let found = discover::discover(settings.pid, (netns != 0).then_some(netns));
+        let changed = !found.iter().map(face).eq(self.instances.iter().map(face));
         self.instances = found;
         changed
     }
@@ -58,7 +57,7 @@ impl Watch {
 
     /// Makes the kernel programs know what was found. Filters act here, in what they are told.
     pub fn apply(&mut self, probe: &mut Probe, settings: &Settings) -> Result<(), ProbeError> {
-        let pids: BTreeSet<u32> = self.instances.iter().flat_map(processes).collect();
+        let pids: BTreeSet<u32> = self.instances.iter().flat_map(Instance::processes).collect();
         let gone: Vec<u32> = self.pids.difference(&pids).copied().collect();
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
@@ -96,7 +95,8 @@ impl Watch {
             }
         };
         let here = || self.instances.iter().filter(move |instance| instance.netns == netns);
-        let owners: HashMap<u32, u32> = here().flat_map(processes).flat_map(socket_inodes).collect();
+        let owners: HashMap<u32, u32> =
+            here().flat_map(Instance::processes).flat_map(socket_inodes).collect();
         let ports: BTreeSet<u16> =
             here().flat_map(|instance| instance.listeners.iter()).map(SocketAddr::port).collect();
         let seed = |socket: &sock_diag::DiagSocket| {
@@ -114,11 +114,14 @@ impl Watch {
 
     /// Reads a line as the Nginx that wrote it meant it: its time zone, and its pids as the host numbers them.
     pub fn record(&self, line: &TailedLine) -> LogRecord {
-        let wrote = |instance: &&Instance| instance.error_logs.iter().any(|log| *log.path == *line.file);
-        match self.instances.iter().find(wrote).or_else(|| self.instances.first()) {
-            Some(instance) => line.record(&instance.zone),
-            None => line.record(&TimeZone::system()),
-        }
+        let wrote =
+            |instance: &&Instance| instance.error_logs.iter().any(|log| log.target.path == *line.file);
+        let Some(instance) = self.instances.iter().find(wrote).or_else(|| self.instances.first()) else {
+            return line.record(&TimeZone::system());
+        };
+        let mut record = line.record(&instance.zone);
+        record.pid = record.pid.map(|pid| instance.host_pid(pid).unwrap_or(pid));
+        record
     }
 
     /// Follows the logs that the instances write, or those asked for instead.
@@ -130,17 +133,16 @@ impl Watch {
             return;
         }
         for instance in &self.instances {
-            for log in instance.error_logs.iter().filter(|log| log.problem.is_none()) {
-                follower.add(Target { root: instance.root.clone(), path: log.path.clone() }, Start::End);
+            for log in &instance.error_logs {
+                follower.add(log.target.clone(), Start::End);
             }
         }
     }
 }
 
-fn processes(instance: &Instance) -> impl Iterator<Item = u32> + use<> {
-    let mut pids = instance.workers.clone();
-    pids.push(instance.master);
-    pids.into_iter()
+/// What a change of means that something must be told to the probes or the followers.
+fn face(instance: &Instance) -> (u32, &[u32], &[SocketAddr], &[LogFile], &NginxConfig) {
+    (instance.master, &instance.workers, &instance.listeners, &instance.error_logs, &instance.config)
 }
 
 /// Listen sockets of an instance that the port filter lets through.

@@ -43,6 +43,8 @@ pub struct Instance {
     pub listeners: Vec<SocketAddr>,
     /// What the judge wants to know of the configuration.
     pub config: NginxConfig,
+    /// Its main file, inside `root`.
+    pub configuration_file: Option<PathBuf>,
     /// The configuration with its log formats.
     pub configuration: Configuration,
     /// Time zone of the log's time stamps.
@@ -135,7 +137,8 @@ fn family(head: &Process, all: &[Process]) -> Vec<Process> {
 fn inspect(proc: &Proc, head: &Process, family: &[Process]) -> Instance {
     let root = root_of(proc, head.pid);
     let mut problems = Vec::new();
-    let configuration = location::find(proc, head, &root).map(|location| config::read(&root, &location));
+    let location = location::find(proc, head, &root);
+    let configuration = location.as_ref().map(|location| config::read(&root, location));
     if configuration.is_none() {
         problems.push(format!("process {}: its configuration file is not known", head.pid));
     }
@@ -160,6 +163,7 @@ fn inspect(proc: &Proc, head: &Process, family: &[Process]) -> Instance {
         access_logs: logs.access,
         listeners: sockets::of_processes(proc, &holders).listeners,
         config: configuration.facts.clone(),
+        configuration_file: location.map(|location| location.file),
         configuration,
         zone,
         pids: BTreeMap::new(),
