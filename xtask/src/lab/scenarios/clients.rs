@@ -49,7 +49,9 @@ pub const TABLE: &[Scenario] = &[
         servers: PLAIN,
         drive: abort_waiting,
         expect: &[Expect { impacts: &["request_failed"], ..ABORT }],
-        log: LogTruth::Info("client prematurely closed connection, so upstream connection is closed too"),
+        log: LogTruth::Info(
+            "client prematurely closed connection, so upstream connection is closed too (104",
+        ),
         ..ORDINARY
     },
     Scenario {
@@ -58,7 +60,9 @@ pub const TABLE: &[Scenario] = &[
         servers: PLAIN,
         drive: upstream_follows,
         expect: &[Expect { impacts: &["request_failed"], ..ABORT }],
-        log: LogTruth::Info("client prematurely closed connection, so upstream connection is closed too"),
+        log: LogTruth::Info(
+            "client prematurely closed connection, so upstream connection is closed too (104",
+        ),
         ..ORDINARY
     },
     Scenario {
@@ -67,7 +71,9 @@ pub const TABLE: &[Scenario] = &[
         servers: PLAIN,
         drive: upstream_talks,
         expect: &[Expect { impacts: &["request_failed"], ..ABORT }],
-        log: LogTruth::Info("client prematurely closed connection, so upstream connection is closed too"),
+        log: LogTruth::Info(
+            "client prematurely closed connection, so upstream connection is closed too (104",
+        ),
         ..ORDINARY
     },
     Scenario {
@@ -106,7 +112,7 @@ pub const TABLE: &[Scenario] = &[
         expect: &[Expect {
             causes: &["client_handshake_reset"],
             impacts: &["harmless", "connection_only"],
-            ..HARMLESS
+            ..ABORT
         }],
         log: LogTruth::Info("recv() failed (104"),
         ..ORDINARY
