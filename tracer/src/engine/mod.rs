@@ -8,7 +8,7 @@ mod lines;
 mod losses;
 mod pairing;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

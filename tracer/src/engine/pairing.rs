@@ -32,16 +32,15 @@ fn client_end(incident: &Incident) -> Option<(Mono, u32)> {
     client.then_some((reset.time, incident.worker()?))
 }
 
-/// The client incident behind the end of an upstream connection: the nearest before it on the same worker.
+/// Something the client had asked for was under way when it left.
+fn in_flight(client: &Incident) -> bool {
+    client.socket().is_some_and(|socket| !socket.awaits_answer() || socket.unacked + socket.unsent > 0)
+}
+
+/// The client incident behind the end of an upstream connection: the nearest before it on the same worker,
+/// one with a request under way before one without.
 pub fn cause(timeline: &Timeline, upstream: &Incident) -> Option<CausedBy> {
-    let end = own_end(upstream)?;
-    let mut near: Vec<(Duration, &Incident)> = everything(timeline)
-        .filter_map(|incident| Some((client_end(incident)?, incident)))
-        .filter(|((time, worker), _)| *worker == end.task.pid && *time <= end.time)
-        .map(|((time, _), incident)| (end.time.since(time), incident))
-        .filter(|(gap, _)| *gap <= CONSEQUENCE)
-        .collect();
-    near.sort_by_key(|(gap, incident)| (*gap, incident.number));
+    let near = clients_before(everything(timeline), own_end(upstream)?);
     let (gap, incident) = near.first()?;
     Some(CausedBy {
         id: incident.id.clone(),
@@ -51,17 +50,37 @@ pub fn cause(timeline: &Timeline, upstream: &Incident) -> Option<CausedBy> {
     })
 }
 
+/// Clients that left in the turn of the loop in which the worker ended the upstream connection, likeliest first.
+fn clients_before<'a>(
+    incidents: impl Iterator<Item = &'a Incident>,
+    end: &Event,
+) -> Vec<(Duration, &'a Incident)> {
+    let mut near: Vec<(Duration, &Incident)> = incidents
+        .filter_map(|incident| Some((client_end(incident)?, incident)))
+        .filter(|((time, worker), _)| *worker == end.task.pid && *time <= end.time)
+        .map(|((time, _), incident)| (end.time.since(time), incident))
+        .filter(|(gap, _)| *gap <= CONSEQUENCE)
+        .collect();
+    if near.iter().any(|(_, client)| in_flight(client)) {
+        near.retain(|(_, client)| in_flight(client));
+    }
+    near.sort_by_key(|(gap, client)| (*gap, client.number));
+    near
+}
+
 /// Upstream ends that the reset of this client caused, earliest first.
 pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Event> {
     let mut effects: Vec<&Event> = client.other_half.iter().map(|event| &**event).collect();
     let Some((time, worker)) = client_end(client) else { return effects };
-    let judged = timeline.memory().iter().filter(|judged| !judged.logged).map(|judged| &judged.incident);
-    effects.extend(
-        judged
-            .chain(timeline.living())
-            .filter_map(own_end)
-            .filter(|end| end.task.pid == worker && time <= end.time && end.time.since(time) <= CONSEQUENCE),
-    );
+    let unexplained = timeline.memory().iter().filter(|judged| !judged.logged).map(|judged| &judged.incident);
+    let caused = |end: &&Event| {
+        let all = everything(timeline).chain(std::iter::once(client));
+        clients_before(all, end).first().is_some_and(|(_, first)| first.number == client.number)
+    };
+    let ends = unexplained.chain(timeline.living()).filter_map(own_end);
+    let close =
+        ends.filter(|end| end.task.pid == worker && time <= end.time && end.time.since(time) <= CONSEQUENCE);
+    effects.extend(close.filter(caused));
     effects.sort_by_key(|event| event.time);
     effects
 }

@@ -205,3 +205,26 @@ pub const CODES: &[(&str, Class)] = &[
 pub fn class_of(code: &str) -> Option<Class> {
     CODES.iter().find(|(known, _)| *known == code).map(|(_, class)| *class)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_class_and_stands_in_the_documentation() {
+        let documentation = include_str!("../../../docs/verdicts.md");
+        for (code, class) in CODES {
+            assert_eq!(class_of(code), Some(*class), "{code} is listed twice");
+            assert!(documentation.contains(&format!("`{code}`")), "{code} is not documented");
+        }
+    }
+
+    #[test]
+    fn a_finding_weighs_only_for_what_it_concerns() {
+        let finding = Finding::supporting("hop_equal", Origins::PEER, String::new()).against(Origins::DEVICE);
+        let weight = |origins| finding.weigh(origins).map(|evidence| evidence.weight);
+        assert_eq!(weight(Origins::APPLICATION), Some(Weight::Supporting));
+        assert_eq!(weight(Origins::DEVICE), Some(Weight::Against));
+        assert_eq!(weight(Origins::NGINX), None);
+    }
+}

@@ -51,9 +51,10 @@ fn stray(case: &Case) -> bool {
     const UNKNOWN: [&str; 5] =
         ["NO_SOCKET", "TCP_FLAGS", "INVALID_SYN", "TCP_OLD_ACK", "TCP_INVALID_ACK_SEQUENCE"];
     let no_socket = case.incident.own.iter().all(|event| {
-        let connected = event.socket.as_ref().is_some_and(|socket| socket.state != TcpState::Listen);
         let empty = event.packet.as_ref().is_none_or(|packet| packet.payload_len == 0);
-        !connected && empty && !event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+        event.socket.is_none()
+            && empty
+            && !event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
     });
     let overflowed = case.overflows.iter().any(|note| note.side.is_nginx());
     no_socket && !overflowed && case.sent_reason().is_some_and(|reason| UNKNOWN.contains(&reason))

@@ -64,7 +64,9 @@ pub fn phase(case: &Case) -> Phase {
     }
     match (case.socket(), case.side()) {
         (Some(socket), Some(Side::Client)) => client_phase(case, socket),
-        (Some(socket), _) => upstream_phase(socket),
+        (Some(socket), _) => {
+            upstream_phase(socket, case.line.is_some_and(|line| line.record.errno != Some(104)))
+        }
         (None, _) => phase_of_action(case, action),
     }
 }
@@ -81,11 +83,13 @@ fn client_phase(case: &Case, socket: &Socket) -> Phase {
     }
 }
 
-fn upstream_phase(socket: &Socket) -> Phase {
+/// A line about anything but a reset of a pooled connection means that a request was in progress.
+fn upstream_phase(socket: &Socket, in_request: bool) -> Phase {
     match () {
         () if socket.bytes_sent == 0 && socket.bytes_received == 0 => Phase::Request,
         () if socket.awaits_answer() && (socket.unsent > 0 || socket.unacked > 0) => Phase::Request,
         () if socket.awaits_answer() => Phase::Waiting,
+        () if in_request => Phase::Response,
         () if socket.idle_ms().is_some_and(|idle| idle >= POOLED_MS) => Phase::Idle,
         () => Phase::Response,
     }
@@ -103,7 +107,8 @@ fn phase_of_action(case: &Case, action: &str) -> Phase {
         () if action.contains("sending request") => Phase::Request,
         () if action.contains("response header") => Phase::Waiting,
         () if action.contains("reading upstream") || action.contains("sending to client") => Phase::Response,
-        () if case.incident.aftermath.is_empty() && !case.incident.own.is_empty() => Phase::Connecting,
+        () if case.sent_reason() == Some("NO_SOCKET") => Phase::Connecting,
+        () if case.sent_reason() == Some("TCP_TIMEWAIT_SOCKET") => Phase::Closed,
         () => Phase::Request,
     }
 }

@@ -91,7 +91,7 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
             "The host of upstream {peer} no longer knew the connection and answered with a bare RST {at}"
         ),
         Cause::UpstreamClosedEarly => {
-            format!("Upstream {peer} closed the connection {at}, before its answer was complete")
+            format!("Upstream {peer} closed the connection {at}")
         }
         Cause::UpstreamSlow => {
             format!("Upstream {peer} took the request and gave no answer in {}", waited(case))

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::model::{Event, EventKind, HostFacts, Mono, Overflow, Socket};
+use crate::model::{Event, EventKind, HostFacts, Mono, Overflow, Socket, TcpState};
 
 pub use incident::{Incident, OverflowSum, Subject};
 pub use memory::{Judged, Memory, REMEMBER};
@@ -114,6 +114,7 @@ impl Timeline {
         name: &impl Fn(u64, &Event) -> String,
         hold: &impl Fn(&Incident) -> Duration,
     ) -> Option<Incident> {
+        let event = without_listener(event);
         let way = route(&event, &Tables { timeline: self, host });
         let number = match way {
             Route::Nothing | Route::Process => return self.unrelated(),
@@ -347,6 +348,13 @@ impl Timeline {
         self.tally.evicted += 1;
         self.take(number)
     }
+}
+
+/// A listener's socket says nothing about the connection the segment meant, and one listener serves many.
+fn without_listener(mut event: Event) -> Event {
+    event.socket =
+        event.socket.filter(|socket| socket.state != TcpState::Listen && socket.remote.port() != 0);
+    event
 }
 
 enum Found {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Event, EventKind, Socket, TcpFlags, TcpState};
+use crate::model::{Event, EventKind, Socket, TcpFlags};
 
 use super::Tuple;
 
@@ -45,7 +45,7 @@ pub fn route(event: &Event, known: &impl Known) -> Route {
         EventKind::ResetSent { after_reset: Some(_), local, remote, .. } => {
             Route::Aftermath(known_way_round(Tuple::new(*local, *remote), known))
         }
-        EventKind::ResetSent { local, remote, .. } => match connected(event.socket.as_ref()) {
+        EventKind::ResetSent { local, remote, .. } => match &event.socket {
             Some(socket) => of_socket(socket),
             None => without_socket(event, Tuple::new(*local, *remote), known),
         },
@@ -53,11 +53,6 @@ pub fn route(event: &Event, known: &impl Known) -> Route {
             event.socket.as_ref().map_or(Route::Nothing, of_socket)
         }
     }
-}
-
-/// A listener's socket says nothing about the connection the segment meant.
-fn connected(socket: Option<&Socket>) -> Option<&Socket> {
-    socket.filter(|socket| socket.state != TcpState::Listen && socket.remote.port() != 0)
 }
 
 fn of_socket(socket: &Socket) -> Route {

@@ -108,3 +108,41 @@ fn a_client_that_never_acknowledges_has_vanished() {
         Certainty::Weak,
     );
 }
+
+#[test]
+fn a_bystander_that_was_idle_is_not_the_cause_of_an_upstream_close() {
+    let idle = Socket {
+        remote: address("10.0.1.77:50001"),
+        cookie: 88,
+        bytes_sent: 500,
+        last_sent_ms: Some(5_000),
+        last_received_ms: Some(5_010),
+        ..client()
+    };
+    let mut inputs = reset_of(client());
+    let reset = active_reset(&idle);
+    inputs.push(received(101, idle, Some(reset)));
+    inputs.push(closed(102, upstream(), worker()));
+    let verdicts = play(inputs);
+    let of = |remote: &str| {
+        let mine = |verdict: &&crate::model::Verdict| verdict.connection.as_ref().unwrap().remote == remote;
+        verdicts.iter().find(mine).unwrap()
+    };
+    assert_eq!(of("10.0.1.77:50001").cause, Cause::ClientIdleReset);
+    let upstream = of("10.0.0.2:8080");
+    assert_eq!(upstream.consequence_of.as_deref(), Some(of("10.0.1.9:50000").id.as_str()));
+    assert!(upstream.missing.iter().all(|missing| missing.code != "one_client"));
+}
+
+#[test]
+fn two_clients_that_left_together_lower_the_certainty_of_the_consequence() {
+    let other = Socket { remote: address("10.0.1.77:50001"), cookie: 88, ..client() };
+    let mut inputs = reset_of(client());
+    let reset = active_reset(&other);
+    inputs.push(received(101, other, Some(reset)));
+    inputs.push(closed(102, upstream(), worker()));
+    let verdicts = play(inputs);
+    let upstream = verdicts.iter().find(|verdict| verdict.kind == Kind::Timeout).unwrap();
+    assert_eq!(upstream.certainty, Certainty::Weak);
+    assert!(upstream.missing.iter().any(|missing| missing.code == "one_client"));
+}

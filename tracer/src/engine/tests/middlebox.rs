@@ -145,3 +145,68 @@ fn a_reset_on_loopback_for_a_remote_peer_is_this_hosts_filter() {
     );
     assert_eq!(verdict.segment, Segment::Nginx);
 }
+
+#[test]
+fn a_syn_answered_sooner_than_the_peer_can_is_proven_a_device() {
+    let history = PeerHistory { ttl: 63, handshakes: 9, min_handshake_us: 40_000, last_syn_ack: at(0) };
+    let socket = Socket {
+        state: crate::model::TcpState::SynSent,
+        baseline: None,
+        peer_history: Some(history),
+        opened: Some(at(99)),
+        ..upstream()
+    };
+    let reset = refusal(&socket);
+    check(
+        vec![received(100, socket, Some(reset))],
+        Kind::Refused,
+        Party::Middlebox,
+        Cause::MiddleboxReject,
+        Certainty::Proven,
+    );
+}
+
+#[test]
+fn two_ends_on_this_host_that_both_received_a_reset_blame_the_path() {
+    let (ours, theirs) = (upstream(), upstream_peer());
+    let (reset, other) = (stateless_reset(&ours), stateless_reset(&theirs));
+    check(
+        vec![received(100, ours, Some(reset)), received(100, theirs, Some(other))],
+        Kind::ResetReceived,
+        Party::Middlebox,
+        Cause::MiddleboxBothEndsReset,
+        Certainty::Proven,
+    );
+}
+
+#[test]
+fn resets_that_guess_are_a_device() {
+    let socket = Socket { ts_recent: None, ..upstream() };
+    let refused = |milliseconds, offset: u32| {
+        let packet = Packet { seq: socket.rcv_nxt.wrapping_add(offset), ..disguised(63, &socket) };
+        let kind = crate::model::EventKind::ResetRefused {
+            reason: "TCP_RESET".to_owned(),
+            local: socket.local,
+            remote: socket.remote,
+        };
+        let (when, input) = bare(milliseconds, kind, nobody());
+        let crate::model::Input::Event(mut event) = input else { unreachable!() };
+        event.packet = Some(packet);
+        (when, crate::model::Input::Event(event))
+    };
+    let reset = disguised(63, &socket);
+    let inputs = vec![refused(99, 1460), refused(99, 4380), received(100, socket.clone(), Some(reset))];
+    let verdict =
+        check(inputs, Kind::ResetReceived, Party::Middlebox, Cause::MiddleboxForgedReset, Certainty::Weak);
+    assert!(verdict.evidence.iter().any(|piece| piece.code == "resets_refused"));
+}
+
+#[test]
+fn a_refused_reset_alone_is_no_failure() {
+    let kind = crate::model::EventKind::ResetRefused {
+        reason: "TCP_RESET".to_owned(),
+        local: upstream().local,
+        remote: upstream().remote,
+    };
+    assert!(play(vec![bare(100, kind, nobody())]).is_empty());
+}

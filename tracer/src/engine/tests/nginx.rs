@@ -136,3 +136,56 @@ fn a_tls_alert_after_nginxs_close_is_harmless() {
     );
     with_impact(verdict, Impact::Harmless);
 }
+
+#[test]
+fn scans_and_last_words_for_unknown_connections_are_nothing() {
+    let ack = Packet { flags: TcpFlags(TcpFlags::ACK), ..data_from_peer(&client(), 0) };
+    assert!(play(vec![answered(100, "TCP_FLAGS", ack.clone(), None)]).is_empty());
+    assert!(play(vec![answered(100, "NO_SOCKET", ack, None)]).is_empty());
+}
+
+#[test]
+fn resets_of_one_listener_are_told_apart_by_their_clients() {
+    let listener = Socket { state: TcpState::Listen, remote: address("0.0.0.0:0"), cookie: 77, ..client() };
+    let mut inputs = Vec::new();
+    for port in 50_000..50_003u16 {
+        let mut trigger = data_from_peer(&client(), 100);
+        trigger.source.set_port(port);
+        let (when, input) = answered(100, "TCP_FLAGS", trigger, None);
+        let crate::model::Input::Event(mut event) = input else { unreachable!() };
+        event.socket = Some(listener.clone());
+        inputs.push((when, crate::model::Input::Event(event)));
+    }
+    let verdicts = play(inputs);
+    assert_eq!(verdicts.len(), 3, "{verdicts:#?}");
+    assert!(verdicts.iter().all(|verdict| verdict.certainty == Certainty::Undetermined));
+    assert_eq!(verdicts[2].connection.as_ref().unwrap().remote, "10.0.1.9:50002");
+}
+
+#[test]
+fn an_ordinary_close_with_a_repetition_pending_is_nothing() {
+    let closing =
+        Socket { unacked: 500, retransmits_pending: 1, bytes_sent: 500, last_sent_ms: Some(1), ..client() };
+    assert!(play(vec![closed(100, closing, worker())]).is_empty());
+}
+
+#[test]
+fn an_upstream_timer_in_mid_answer_is_a_slow_upstream_although_nginx_resets() {
+    let socket = Socket {
+        unread: 10,
+        bytes_received: 9_000,
+        last_sent_ms: Some(3_100),
+        last_received_ms: Some(3_000),
+        ..upstream()
+    };
+    check(
+        vec![
+            sent(100, socket, "TCP_ABORT_ON_CLOSE", worker()),
+            logged(line(100, MessageKind::UPSTREAM_TIMED_OUT, Some(110), "reading upstream")),
+        ],
+        Kind::ResetSent,
+        Party::Upstream,
+        Cause::UpstreamSlow,
+        Certainty::Strong,
+    );
+}

@@ -277,3 +277,22 @@ fn a_bare_reset_to_a_first_request_is_a_host_that_forgot_and_only_weak() {
         Certainty::Weak,
     );
 }
+
+#[test]
+fn the_same_addresses_in_another_namespace_are_another_connection() {
+    let socket = upstream();
+    let reset = active_reset(&socket);
+    let stranger = Socket { netns: 2, snd_nxt: 3_000_000_000, rcv_nxt: 2_000_000_000, ..upstream_peer() };
+    let verdict = check(
+        vec![
+            received(100, socket, Some(reset)),
+            sent(100, stranger, "TCP_ABORT_ON_CLOSE", app(Some(KILLED))),
+            recv_failed(101),
+        ],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamAbort,
+        Certainty::Strong,
+    );
+    assert!(verdict.reset.unwrap().sender.is_none());
+}

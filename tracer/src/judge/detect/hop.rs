@@ -22,17 +22,20 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     }
     let Some(baseline) = socket.baseline else { return };
     let difference = difference(packet.ttl, baseline.ttl);
-    findings.push(own(packet, baseline.ttl, source_name(baseline.source), difference));
+    // A device beside the peer stands as far away, so an equal distance contradicts no proof of a device.
+    let proven = findings.iter().any(|finding| finding.decisive && finding.speaks_for.meets(Origins::DEVICE));
+    let against = if proven { Origins::NONE } else { Origins::DEVICE };
+    findings.push(own(packet, baseline.ttl, source_name(baseline.source), difference, against));
     findings.extend(history(packet, socket, baseline.source));
 }
 
-fn own(packet: &Packet, expected: u8, source: &str, difference: u8) -> Finding {
+fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against: Origins) -> Finding {
     if difference == 0 {
         let detail = format!(
             "The RST arrived with TTL {}, which is as many hops away as {source} (TTL {expected})",
             packet.ttl
         );
-        let equal = Finding::supporting("hop_equal", Origins::PEER, detail).against(Origins::DEVICE);
+        let equal = Finding::supporting("hop_equal", Origins::PEER, detail).against(against);
         return equal.compared(&packet.ttl, &expected);
     }
     let detail = format!(

@@ -18,15 +18,15 @@ pub use hop::difference as hop_difference;
 /// A detector.
 pub type Detector = fn(&Case, &mut Vec<Finding>);
 
-/// Every detector, in the order in which its findings are told.
+/// Every detector, in the order in which its findings are told. Those that can decide come first.
 pub const DETECTORS: &[Detector] = &[
     other_end::detect,
     local::detect,
     life::detect,
+    timing::detect,
     hop::detect,
     header::detect,
     sequence::detect,
-    timing::detect,
     state::detect,
     log::detect,
 ];
