@@ -122,6 +122,7 @@ impl Engine {
             }
         }
         self.timeline.memory_mut().expire(now);
+        self.counters.lines_unmatched += self.lines.expire(now);
     }
 
     fn event(&mut self, now: Mono, event: Event) {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::verdict::MatchMethod;
-use crate::model::{Clock, Event, LogRecord, LogSide, MessageKind, Mono, Side};
+use crate::model::{Clock, Event, LogRecord, LogSide, MessageClass, MessageKind, Mono, Side};
 use crate::timeline::Incident;
 
 pub use fact::{Fact, fact};
@@ -24,6 +24,16 @@ pub const LATE: Duration = Duration::from_secs(1);
 const LOOP_LAG: Duration = Duration::from_millis(100);
 /// Resolution of the printed time, used when the arrival is not known.
 const PRINTED: Duration = Duration::from_secs(1);
+
+/// Nginx answers a request that it refuses, reads on for `lingering_time` (30 s by default), and only then
+/// closes: the line comes that much before the reset.
+pub const ANNOUNCED: Duration = Duration::from_secs(40);
+
+/// Whether the line says why Nginx is going to close a client connection.
+pub fn announces(record: &LogRecord) -> bool {
+    let limit = matches!(record.class(), MessageClass::ConfigLimit | MessageClass::InvalidRequest);
+    limit && record.side == LogSide::Client
+}
 
 /// A line waiting for its incident.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +166,7 @@ fn gap(line: &Line, incident: &Incident) -> Option<i64> {
 
 fn window(line: &Line, incident: &Incident) -> (Duration, Duration) {
     let (early, late) = if line.coarse { (PRINTED, PRINTED * 2) } else { (EARLY, LATE) };
+    let early = if announces(&line.record) { ANNOUNCED } else { early };
     // A pooled connection keeps its error until Nginx takes it out of the pool again.
     let pooled = pooled_probe(&line.record);
     let idle = incident.socket().is_some_and(|socket| !socket.awaits_answer());
@@ -168,11 +179,14 @@ fn difference(line: Mono, event: Mono) -> i64 {
 }
 
 /// Assigns lines to incidents: in the order of the lines, each takes the best incident that is still free;
-/// among equals the earliest.
+/// among equals the earliest. Lines that print an errno come first: one failure may be followed by a second
+/// line about the close, which prints none.
 pub fn assign(lines: &[&Line], incidents: &[&Incident]) -> Vec<Pair> {
     let mut taken = vec![false; incidents.len()];
     let mut pairs = Vec::new();
-    for line in lines {
+    let mut ordered = lines.to_vec();
+    ordered.sort_by_key(|line| (line.record.errno.is_none(), line.number));
+    for line in ordered {
         let fits: Vec<(usize, Fit)> = incidents
             .iter()
             .enumerate()
