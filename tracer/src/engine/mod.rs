@@ -210,8 +210,7 @@ impl Engine {
         }
         let mut rivals = self.rivals(incident.first);
         rivals.push(incident);
-        let pairs = join::assign(&fitting, &rivals);
-        let pair = pairs.into_iter().find(|pair| pair.incident == incident.number)?;
+        let pair = join::partner(&fitting, &rivals, incident.number)?;
         Some((self.lines.take(pair.line)?, pair))
     }
 
@@ -219,14 +218,17 @@ impl Engine {
     fn rivals(&self, around: Mono) -> Vec<&Incident> {
         let free = |incident: &&Incident| !self.reserved.contains_key(&incident.number);
         let mut rivals: Vec<&Incident> = self.timeline.living().filter(free).collect();
-        rivals.sort_by_key(|rival| (rival.first.distance(around), rival.number));
-        rivals.truncate(NEIGHBOURS);
+        if rivals.len() > NEIGHBOURS {
+            let distance = |rival: &&Incident| (rival.first.distance(around), rival.number);
+            rivals.select_nth_unstable_by_key(NEIGHBOURS, distance);
+            rivals.truncate(NEIGHBOURS);
+        }
         rivals
     }
 
     /// Keeps a line for a living incident that takes longer to settle than a line waits.
     fn reserve(&mut self, line: Line) -> Result<(), Line> {
-        let pair = join::assign(&[&line], &self.rivals(line.at)).into_iter().next();
+        let pair = join::best(&line, &self.rivals(line.at));
         match pair {
             Some(pair) => {
                 self.reserved.insert(pair.incident, (line, pair));
