@@ -18,8 +18,7 @@ use std::time::Duration;
 use crate::join::{self, Line, Pair};
 use crate::judge::{self, Case, Joined, OverflowNote, Processes};
 use crate::model::{
-    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, MessageKind, Mono, ProcessFacts,
-    Socket, Verdict,
+    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts, Socket, Verdict,
 };
 use crate::timeline::{Incident, Judged, Subject, Timeline};
 
@@ -303,9 +302,7 @@ impl Engine {
         self.counters.lines_late += 1;
         let judged = self.timeline.memory().iter().find(|judged| judged.incident.number == number).cloned();
         self.timeline.memory_mut().mark_logged(number);
-        let Some(judged) =
-            judged.filter(|judged| !judged.told || line.record.kind == MessageKind::CONNECT_FAILED)
-        else {
+        let Some(judged) = judged.filter(|judged| !judged.told || join::pooled_probe(&line.record)) else {
             return;
         };
         let Some(fit) = join::fit(&line, &judged.incident) else { return };

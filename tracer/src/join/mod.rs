@@ -144,7 +144,8 @@ fn agrees(record: &LogRecord, incident: &Incident) -> bool {
     }
 }
 
-fn pooled_probe(record: &LogRecord) -> bool {
+/// Nginx probed a pooled connection before using it again and found it reset (`ngx_http_upstream_test_connect`).
+pub fn pooled_probe(record: &LogRecord) -> bool {
     record.kind == MessageKind::CONNECT_FAILED && record.errno == Some(104)
 }
 
