@@ -1,8 +1,21 @@
-//! The kernel programs.
+//! The kernel programs: one file per tracepoint in `programs`, what they share in `kernel`.
+//!
+//! They keep state per connection, and write to the ring buffer only what healthy traffic does not do.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod kernel;
+#[cfg(target_arch = "bpf")]
+mod programs;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+/// `bpf_probe_read_kernel` and friends are for GPL programs only.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -14,4 +14,5 @@ pub mod model;
 pub mod nginx;
 pub mod output;
 pub mod probe;
+pub mod session;
 pub mod timeline;

@@ -1,3 +1,54 @@
 //! Set-up, checks, lab and packaging: what cargo alone cannot do.
+//!
+//! This file only names the sub-commands; each lives in a module of its own.
 
-fn main() {}
+mod demo;
+mod lab;
+mod out;
+mod peer;
+mod project;
+mod setup;
+mod shell;
+mod suite;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, checks and lab of rstscope")]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, checking and the lab need (Debian 12).
+    Setup(setup::Options),
+    /// Produce faults of known origin and compare the tracer's verdicts with them (root).
+    Lab(lab::Options),
+    /// Set up, build, and show one fault after the other with the tracer's verdicts (root).
+    Demo(demo::Options),
+    /// Format, lints, unit tests, tidiness, schema and lab; the last line is the count.
+    Test(suite::Options),
+    /// One end of the lab's connections.
+    #[command(hide = true)]
+    Peer,
+}
+
+fn main() -> ExitCode {
+    let done = match Options::parse().task {
+        Task::Setup(options) => setup::run(&options),
+        Task::Lab(options) => lab::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => suite::run(&options),
+        Task::Peer => peer::run(),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            out::complain(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

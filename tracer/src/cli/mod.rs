@@ -1,1 +1,35 @@
-//! One file per sub-command.
+//! The command line: one file per sub-command. Wires the library together; decides nothing itself.
+
+pub mod exit;
+pub mod trace;
+pub mod value;
+
+use clap::{Parser, Subcommand};
+
+/// Says who reset this connection of Nginx, why, and how to prove it.
+#[derive(Debug, Parser)]
+#[command(name = "rstscope", version = version(), about, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch resets, timeouts and full listen queues of a running Nginx, and name the culprit of each
+    Trace(Box<trace::TraceArgs>),
+}
+
+/// Runs what the command line asks for.
+pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
+    match &cli.command {
+        Command::Trace(args) => trace::run(args),
+    }
+}
+
+/// Version of the tool and of the compiler that made the kernel programs.
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (kernel programs: ", env!("RSTSCOPE_EBPF_COMPILER"), ")")
+}

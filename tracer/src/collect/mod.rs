@@ -1,1 +1,13 @@
-//! Drains the ring buffer and turns kernel records into model events.
+//! Drains the ring buffer and turns kernel records into model events. Behind this module nobody knows the kernel's layout.
+
+pub mod clock;
+pub mod decode;
+pub mod drain;
+pub mod headers;
+pub mod jiffies;
+pub mod overflow;
+pub mod sock_diag;
+
+pub use decode::Decoder;
+pub use drain::{Drain, DrainCounters};
+pub use overflow::Overflows;

@@ -166,7 +166,7 @@ impl Engine {
 
     fn line(&mut self, now: Mono, record: Box<LogRecord>) {
         self.counters.lines += 1;
-        let line = Line::new(self.counters.lines, record, now, self.clock);
+        let line = Line::new(self.counters.lines, record, now, self.clock, self.host.nginx.real_ip);
         if let Some(dropped) = self.lines.push(now, line) {
             self.counters.lines_dropped += 1;
             drop(dropped);
@@ -266,7 +266,11 @@ impl Engine {
     fn other_end<'a>(&'a self, incident: &'a Incident) -> Vec<&'a Event> {
         let mirrored = incident.tuple().and_then(|tuple| self.timeline.of(tuple.reversed()));
         let mirrored = mirrored.map(|mirror| mirror.own.as_slice()).unwrap_or_default();
-        let plausible = |event: &&Event| one_connection(incident.socket(), event.socket.as_ref());
+        let given_up = pairing::given_up(incident);
+        let plausible = |event: &&Event| {
+            let after = given_up.is_some_and(|time| event.time > time);
+            !after && one_connection(incident.socket(), event.socket.as_ref())
+        };
         incident.peer.iter().chain(mirrored).filter(plausible).collect()
     }
 

@@ -40,17 +40,19 @@ pub struct Line {
     upstream: Option<SocketAddr>,
     /// The client's address, if the line names one.
     client: Option<IpAddr>,
+    /// `client:` may be somebody behind the other end of the connection (`set_real_ip_from`).
+    pub real_ip: bool,
 }
 
 impl Line {
     /// A line received at `now`.
-    pub fn new(number: u64, record: Box<LogRecord>, now: Mono, clock: Clock) -> Self {
+    pub fn new(number: u64, record: Box<LogRecord>, now: Mono, clock: Clock, real_ip: bool) -> Self {
         let printed = record.time.map(|time| clock.mono(time));
         let at = record.arrival.or(printed).unwrap_or(now);
         let upstream = record.upstream_addr().map(canonical);
         let client = record.client.as_deref().and_then(|client| client.parse::<IpAddr>().ok());
         let client = client.map(|client| client.to_canonical());
-        Self { number, coarse: record.arrival.is_none(), record, at, upstream, client }
+        Self { number, coarse: record.arrival.is_none(), record, at, real_ip, upstream, client }
     }
 }
 
@@ -127,8 +129,10 @@ fn same_address(line: &Line, incident: &Incident) -> Option<bool> {
             (None, Some(name)) => (!name.starts_with("unix:")).then_some(false),
             (None, None) => Some(false),
         },
-        // With `real_ip` or PROXY protocol the printed client is not the end of the connection.
-        Side::Client | Side::ClientPeer => Some(line.client == Some(remote.ip())),
+        Side::Client | Side::ClientPeer => {
+            let other_end = same(line.client, Some(remote.ip()));
+            if line.real_ip { Some(other_end.unwrap_or(false)) } else { other_end }
+        }
     }
 }
 

@@ -59,6 +59,7 @@ pub struct Overflow {
     /// Which queue.
     pub queue_kind: QueueKind,
     /// Packets dropped since the last event of this listener, this one included.
+    /// The kernel counts from its start on; `collect::overflow` turns that into differences.
     pub dropped: u32,
     /// The client whose packet was dropped last.
     pub client: Option<SocketAddr>,

@@ -10,17 +10,31 @@ use super::log::Level;
 /// Value of `Verdict::schema`.
 pub const SCHEMA: &str = "rstscope.verdict/1";
 
+/// A ULID in Crockford's alphabet.
+const ULID: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
+/// RFC 3339 in UTC with nanoseconds, what [`super::Utc::rfc3339`] writes.
+const TIME: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z$";
+/// `ip:port`, IPv6 in brackets and never IPv4-mapped.
+const ADDRESS: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[([0-9a-f]{1,4})?:([0-9a-f]{0,4}:)*[0-9a-f]{0,4}(%[0-9]+)?\]):[0-9]{1,5}$";
+/// A slug.
+const SLUG: &str = "^[a-z][a-z0-9_]*$";
+/// Names of TCP flags.
+const FLAGS: &str = r"^[A-Z]{3}(\|[A-Z]{3})*$";
+
 /// One incident, judged.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Verdict {
     /// `rstscope.verdict/1`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: &'static str,
     /// ULID: unique, sortable by time.
+    #[schemars(regex(pattern = ULID))]
     pub id: String,
     /// Host name of the observer.
     pub host: String,
     /// RFC 3339 UTC with nanoseconds, from the kernel event or, without one, from the log line.
+    #[schemars(regex(pattern = TIME), extend("format" = "date-time"))]
     pub time: String,
     /// What happened to the connection.
     pub kind: Kind,
@@ -39,8 +53,10 @@ pub struct Verdict {
     /// The same in the terms of Cloudflare Radar's reset statistics.
     pub stage: Stage,
     /// `id` of the incident that caused this one.
+    #[schemars(regex(pattern = ULID))]
     pub consequence_of: Option<String>,
     /// One sentence a person can forward.
+    #[schemars(length(min = 1))]
     pub summary: String,
     /// What the verdict rests on, and what speaks against it.
     pub evidence: Vec<Evidence>,
@@ -335,6 +351,7 @@ slugs! {
 #[schemars(deny_unknown_fields)]
 pub struct Evidence {
     /// Slug of the detector.
+    #[schemars(regex(pattern = SLUG))]
     pub code: &'static str,
     /// What it weighs.
     pub weight: Weight,
@@ -353,6 +370,7 @@ pub struct Evidence {
 #[schemars(deny_unknown_fields)]
 pub struct Missing {
     /// Slug of what was looked for.
+    #[schemars(regex(pattern = SLUG))]
     pub code: &'static str,
     /// Why it could not be had.
     pub why: String,
@@ -377,14 +395,17 @@ pub struct Connection {
     /// Which half of the proxied request.
     pub side: ConnectionSide,
     /// `ip:port`, IPv6 in brackets.
+    #[schemars(regex(pattern = ADDRESS))]
     pub local: String,
     /// `ip:port`, IPv6 in brackets.
+    #[schemars(regex(pattern = ADDRESS))]
     pub remote: String,
     /// Inode number of the network namespace.
     pub netns: u32,
     /// Socket cookie.
     pub cookie: u64,
     /// RFC 3339; absent when the connection is older than the tracer.
+    #[schemars(regex(pattern = TIME), extend("format" = "date-time"))]
     pub opened_at: Option<String>,
     /// Age, milliseconds.
     pub age_ms: Option<u64>,
@@ -437,6 +458,7 @@ pub struct Reset {
     /// Which way it went.
     pub direction: Direction,
     /// Names of the flags, for example `RST|ACK`; absent when the packet itself was not seen.
+    #[schemars(regex(pattern = FLAGS))]
     pub flags: Option<String>,
     /// Sequence number.
     pub seq: Option<u32>,
@@ -471,6 +493,7 @@ pub struct LogLine {
     /// Byte offset in that file.
     pub offset: u64,
     /// Printed time as RFC 3339 UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub time: Option<String>,
     /// Severity.
     pub level: Option<Level>,
@@ -513,6 +536,7 @@ pub struct Match {
 #[schemars(deny_unknown_fields)]
 pub struct Listener {
     /// Listen address.
+    #[schemars(regex(pattern = ADDRESS))]
     pub address: String,
     /// Connections waiting.
     pub queue: u32,

@@ -1,1 +1,16 @@
 //! Everything that is read from Nginx: log lines, files, processes, configuration.
+//!
+//! `line` and `catalogue` are pure; `tail`, `process`, `sockets`, `config` and `discover` read files and `/proc`
+//! and change nothing.
+
+pub mod catalogue;
+pub mod config;
+pub mod discover;
+pub mod line;
+pub mod proc;
+pub mod process;
+pub mod sockets;
+pub mod tail;
+
+pub use discover::{Instance, discover};
+pub use line::parse;

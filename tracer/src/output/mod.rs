@@ -1,1 +1,52 @@
-//! Views of the verdict: text, NDJSON, summary.
+//! Views of the verdict: text, NDJSON, session header, closing summary.
+//!
+//! A view shows; it never judges, and changes no field. Text from outside passes [`sanitize`] first.
+
+pub mod fanout;
+pub mod header;
+pub mod layout;
+pub mod ndjson;
+pub mod parts;
+pub mod sanitize;
+pub mod schema;
+pub mod selection;
+pub mod sink;
+pub mod style;
+pub mod summary;
+pub mod tally;
+pub mod terminal;
+pub mod text;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod session_snapshots;
+#[cfg(test)]
+mod snapshots;
+
+use std::io;
+
+pub use fanout::Fanout;
+pub use header::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
+pub use ndjson::Ndjson;
+pub use selection::Selection;
+pub use sink::{OpenError, Sink};
+pub use style::{ColorChoice, Palette};
+pub use summary::Closing;
+pub use tally::Tally;
+pub use text::{Text, TextOptions};
+
+use crate::model::Verdict;
+
+/// A place verdicts are shown or written.
+pub trait Output {
+    /// Shows one verdict. The only error is [`io::ErrorKind::BrokenPipe`]: nobody reads any more, stop cleanly.
+    /// Other failures are counted by the [`Sink`].
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()>;
+
+    /// Shows what is to be said at the end. Errors as in [`Output::verdict`].
+    fn finish(&mut self, closing: &Closing) -> io::Result<()>;
+
+    /// Where it is written, for the count of failed writes.
+    fn sink(&self) -> &Sink;
+}

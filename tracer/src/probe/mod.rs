@@ -1,1 +1,15 @@
-//! The only place that touches aya: BTF, programs, hooks, maps.
+//! The only place that touches aya: type information, programs, hooks, maps.
+//!
+//! Everything about the running kernel is found out by trying: a hook that cannot be loaded or attached is
+//! a fact with a reason, never the end of the session.
+
+pub mod btf;
+pub mod environment;
+pub mod filter;
+pub mod hooks;
+pub mod load;
+pub mod names;
+
+pub use environment::Environment;
+pub use load::{Probe, ProbeError, Settings};
+pub use names::Names;

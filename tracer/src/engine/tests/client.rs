@@ -50,7 +50,7 @@ fn harmless_classes_are_told_apart() {
         (idle, Cause::ClientIdleReset, Impact::Harmless),
         (after_our_close, Cause::ClientLateReset, Impact::Harmless),
         (after_fin, Cause::ClientLateReset, Impact::Harmless),
-        (scan, Cause::ClientHandshakeReset, Impact::ConnectionOnly),
+        (scan, Cause::ClientHandshakeReset, Impact::Harmless),
     ];
     for (socket, cause, impact) in cases {
         let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, Certainty::Strong);

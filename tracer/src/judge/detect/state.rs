@@ -51,7 +51,7 @@ fn client(case: &Case, socket: &Socket) -> Finding {
             socket.unacked, socket.unsent
         );
         ("response_in_flight", detail)
-    } else if !socket.awaits_answer() {
+    } else if socket.owes_answer() {
         let detail = format!(
             "The client's last {} bytes in all had not been answered; they came {} ms before the RST",
             socket.bytes_received,

@@ -1,0 +1,50 @@
+//! Globals set before loading; the kernel freezes them, so the verifier sees constants.
+
+/// Filters, decided at start.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Config {
+    /// Inode number of the only network namespace to look at; zero for all.
+    pub netns: u32,
+    /// 1: only upstreams in `UPSTREAM_FILTER` are followed.
+    pub upstream_filter: u32,
+    /// 1: the first argument of `oom:mark_victim` is a task, not a pid (6.9 and backports).
+    pub oom_arg_is_task: u32,
+    /// 1: `tcp_send_reset` passes a reason (6.10 and later).
+    pub send_reset_has_reason: u32,
+    /// 1: `kfree_skb` passes the receiving socket (6.11 and later).
+    pub kfree_skb_has_socket: u32,
+    /// 1: `kfree_skb` reports full listeners (`TCP_LISTEN_OVERFLOW`), so SYN-ACK retransmits need not.
+    pub drop_reason_tells_overflow: u32,
+}
+
+/// Values of `enum skb_drop_reason` on the running kernel; `MISSING` where it has no such name.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the names are those of enum skb_drop_reason")]
+pub struct DropReasons {
+    pub tcp_listen_overflow: u32,
+    pub tcp_reset: u32,
+    pub tcp_old_sequence: u32,
+    pub tcp_invalid_sequence: u32,
+    pub tcp_invalid_end_sequence: u32,
+}
+
+impl DropReasons {
+    /// No name known.
+    pub const MISSING: Self = Self {
+        tcp_listen_overflow: super::MISSING,
+        tcp_reset: super::MISSING,
+        tcp_old_sequence: super::MISSING,
+        tcp_invalid_sequence: super::MISSING,
+        tcp_invalid_end_sequence: super::MISSING,
+    };
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)` structs of `u32` only, no padding, every bit pattern valid.
+    unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::DropReasons {}
+}

@@ -1,0 +1,183 @@
+//! Keys and values of the maps. Addresses are 16 bytes, IPv4 as `::ffff:a.b.c.d`; ports in host byte order.
+
+use super::record::Header;
+
+/// One connection of Nginx, by socket cookie.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Conn {
+    /// `bpf_ktime_get_ns` when it was opened; zero if older than the tracer.
+    pub opened_ns: u64,
+    /// Process that connected the socket, or read from it first; zero if not yet known.
+    pub owner_pid: u32,
+    /// One of `abi::side`.
+    pub side: u8,
+    /// 1: it existed before the start.
+    pub preexisting: u8,
+    /// 1: a received RST was reported.
+    pub reset_seen: u8,
+    /// Padding.
+    pub pad: u8,
+    /// `comm` of the owner.
+    pub comm: [u8; 16],
+    /// The SYN-ACK that answered the connect; length zero if none was seen.
+    pub syn_ack: Header,
+}
+
+impl Conn {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        opened_ns: 0,
+        owner_pid: 0,
+        side: 0,
+        preexisting: 0,
+        reset_seen: 0,
+        pad: 0,
+        comm: [0; 16],
+        syn_ack: Header::EMPTY,
+    };
+}
+
+/// A port Nginx listens on.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenPort {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Port.
+    pub port: u16,
+    /// Padding.
+    pub pad: u16,
+}
+
+/// A listener bound to one address; looked up only where the port has no wildcard listener.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// Namespace and port.
+    pub port: ListenPort,
+    /// Address.
+    pub addr: [u8; 16],
+}
+
+/// An address and port that Nginx connects to, or a filter entry (port zero: any).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address; all zero in a filter: any.
+    pub addr: [u8; 16],
+    /// Port.
+    pub port: u16,
+    /// Padding.
+    pub pad: u16,
+}
+
+/// A connection as this host sees it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuple {
+    /// Local address.
+    pub local: [u8; 16],
+    /// Remote address.
+    pub remote: [u8; 16],
+    /// Inode number of the network namespace; zero in tombstones made from a packet.
+    pub netns: u32,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote port.
+    pub remote_port: u16,
+}
+
+/// A tuple killed by a RST.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Tombstone {
+    /// When.
+    pub time_ns: u64,
+    /// Cookie of the killed socket.
+    pub cookie: u64,
+    /// One of `abi::side`.
+    pub side: u8,
+    /// 1: the RST was received; 0: it was sent.
+    pub received: u8,
+    /// Padding.
+    pub pad: [u8; 6],
+}
+
+/// A peer's address, per namespace.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerKey {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Address.
+    pub addr: [u8; 16],
+}
+
+/// What connections to a peer taught.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// When the latest SYN-ACK arrived.
+    pub last_syn_ack_ns: u64,
+    /// Completed handshakes.
+    pub handshakes: u32,
+    /// Shortest SYN to ESTABLISHED, microseconds.
+    pub min_handshake_us: u32,
+    /// TTL of the latest SYN-ACK.
+    pub ttl: u8,
+    /// Padding.
+    pub pad: [u8; 7],
+}
+
+/// When a thread gave up an upstream connection.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct GivenUp {
+    /// `bpf_ktime_get_ns`.
+    pub time_ns: u64,
+    /// `bpf_jiffies64`, to compare with the time stamps of sockets.
+    pub jiffies: u64,
+}
+
+/// A listener and which of its queues.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverflowKey {
+    /// Namespace and port.
+    pub port: ListenPort,
+    /// 0 accept, 1 SYN.
+    pub queue: u32,
+}
+
+/// Overflows of one listener.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct OverflowState {
+    /// When the last record was made.
+    pub last_record_ns: u64,
+    /// Packets dropped since the tracer started.
+    pub total: u64,
+}
+
+const _: () = assert!(size_of::<Conn>() == 160);
+const _: () = assert!(size_of::<Tuple>() == 40);
+const _: () = assert!(size_of::<Tombstone>() == 24);
+const _: () = assert!(size_of::<Peer>() == 24);
+const _: () = assert!(size_of::<Endpoint>() == 20);
+const _: () = assert!(size_of::<ListenAddress>() == 24);
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{
+        Conn, Endpoint, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer, PeerKey, Tombstone,
+        Tuple,
+    };
+    macro_rules! pod {
+        ($($name:ident)+) => {
+            // SAFETY: `repr(C)` structs of integers and byte arrays, padding explicit, every bit pattern valid.
+            $(unsafe impl aya::Pod for $name {})+
+        };
+    }
+    pod! { Conn Endpoint ListenAddress ListenPort OverflowKey OverflowState Peer PeerKey Tombstone Tuple }
+}

@@ -1,0 +1,101 @@
+//! Layout of everything that crosses the kernel boundary.
+
+pub mod config;
+pub mod map;
+pub mod offsets;
+pub mod record;
+
+pub use config::{Config, DropReasons};
+pub use map::{
+    Conn, Endpoint, GivenUp, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer, PeerKey, Tombstone,
+    Tuple,
+};
+pub use offsets::{MISSING, Offsets};
+pub use record::{HEADER_BYTES, Header, Record, Sock, Task};
+
+/// Hooks, by the index they use in the loss counters and in `Record::hook`.
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are those of the kernel's tracepoints")]
+pub enum Hook {
+    InetSockSetState = 0,
+    TcpReceiveReset = 1,
+    TcpSendReset = 2,
+    TcpRetransmitSkb = 3,
+    TcpRetransmitSynack = 4,
+    TcpRcvSpaceAdjust = 5,
+    TcpDestroySock = 6,
+    KfreeSkb = 7,
+    InetSkErrorReport = 8,
+    SchedProcessFork = 9,
+    SchedProcessExit = 10,
+    MarkVictim = 11,
+    CgroupIngress = 12,
+}
+
+/// Number of hooks, the size of the loss counters.
+pub const HOOKS: u32 = 13;
+
+/// Counters kept per CPU, by index.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Records put into the ring buffer.
+    RingRecords = 0,
+    /// Packets dropped by full listeners of Nginx.
+    Overflows = 1,
+    /// Connections of Nginx followed.
+    Connections = 2,
+}
+
+/// Number of counters.
+pub const COUNTERS: u32 = 3;
+
+/// What is counted of every TCP socket in the namespaces that Nginx lives in, to be held against the
+/// kernel's own counters of the same namespace.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetnsCounts {
+    /// RSTs sent by the TCP stack (`TcpOutRsts`).
+    pub resets_sent: u64,
+    /// RSTs accepted.
+    pub resets_received: u64,
+    /// Connections that left ESTABLISHED or CLOSE_WAIT for CLOSE (`TcpEstabResets`).
+    pub established_resets: u64,
+    /// Segments retransmitted (`TcpRetransSegs`).
+    pub retransmits: u64,
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: a `repr(C)` struct of `u64` only, no padding, every bit pattern valid.
+    unsafe impl aya::Pod for super::NetnsCounts {}
+}
+
+/// Kinds of record (`Record::kind`).
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at `model::EventKind`, which they become")]
+pub enum Kind {
+    ResetReceived = 1,
+    ResetSent = 2,
+    ResetRefused = 3,
+    Closed = 4,
+    ListenOverflow = 5,
+    ProcessExit = 6,
+    OomVictim = 7,
+}
+
+/// Sides (`Conn::side`, `Sock::side`); zero is "none of ours".
+pub mod side {
+    /// Not a connection of interest.
+    pub const NONE: u8 = 0;
+    /// Nginx towards a client.
+    pub const CLIENT: u8 = 1;
+    /// Nginx towards an upstream.
+    pub const UPSTREAM: u8 = 2;
+    /// The upstream's own end on this host.
+    pub const UPSTREAM_PEER: u8 = 3;
+    /// The client's own end on this host.
+    pub const CLIENT_PEER: u8 = 4;
+}

@@ -1,0 +1,59 @@
+//! Full listeners: one record per listener and tenth of a second. Each carries the number of drops so far,
+//! and the map has it too, so that drops after the last record are not lost.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use rstscope_ebpf::abi::{Counter, Hook, Kind, ListenPort, OverflowKey, OverflowState};
+
+use super::emit;
+use super::maps::{OVERFLOWS, count};
+use super::read::Kernel;
+use super::sock::{Identity, snapshot};
+use super::{side, skb};
+
+/// Shortest distance between two records of one listener, nanoseconds.
+const RECORD_EVERY_NS: u64 = 100_000_000;
+
+/// The accept queue (`sk_ack_backlog > sk_max_ack_backlog`).
+pub const ACCEPT_QUEUE: u32 = 0;
+
+/// Reports a packet that the full `listener` dropped. `packet` may be null.
+#[inline(always)]
+pub fn overflow(hook: Hook, listener: Kernel, id: &Identity, packet: Kernel) {
+    let side = side::of(id, None);
+    if side == rstscope_ebpf::abi::side::NONE {
+        return;
+    }
+    count(Counter::Overflows, 1);
+    let Some(dropped) = drops_to_report(id) else { return };
+    emit::record(Kind::ListenOverflow, hook, |record| {
+        snapshot(listener, id, side, None, &mut record.sock);
+        record.queue = ACCEPT_QUEUE;
+        record.dropped = dropped;
+        if !packet.is_null() {
+            skb::copy(packet, &mut record.packet);
+        }
+    });
+}
+
+/// Counts one drop. The number so far if a record is due.
+#[inline(always)]
+fn drops_to_report(id: &Identity) -> Option<u64> {
+    let key = OverflowKey {
+        port: ListenPort { netns: id.netns, port: id.local_port, pad: 0 },
+        queue: ACCEPT_QUEUE,
+    };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(state) = OVERFLOWS.get_ptr_mut(key) else {
+        let _lru_makes_room = OVERFLOWS.insert(key, OverflowState { last_record_ns: now, total: 1 }, 0);
+        return Some(1);
+    };
+    // SAFETY: a map value; a race between CPUs costs a count.
+    let state = unsafe { &mut *state };
+    state.total += 1;
+    if now.wrapping_sub(state.last_record_ns) < RECORD_EVERY_NS {
+        return None;
+    }
+    state.last_record_ns = now;
+    Some(state.total)
+}

@@ -1,0 +1,97 @@
+//! The maps. Everything unbounded is an LRU: full means that the oldest entry goes, not that a new one is refused.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use rstscope_ebpf::abi::{
+    COUNTERS, Conn, Counter, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, NetnsCounts,
+    OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
+};
+
+/// Records for user space. Sized by user space before loading.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Connections of Nginx by socket cookie.
+#[map]
+pub static CONNS: LruHashMap<u64, Conn> = LruHashMap::with_max_entries(32_768, 0);
+
+/// Latest RST per socket cookie, put there by the cgroup hook for the tracepoint that follows.
+#[map]
+pub static RESETS: LruHashMap<u64, Header> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Tuples killed by a RST.
+#[map]
+pub static TOMBSTONES: LruHashMap<Tuple, Tombstone> = LruHashMap::with_max_entries(8_192, 0);
+
+/// Addresses Nginx connects to.
+#[map]
+pub static ENDPOINTS: LruHashMap<Endpoint, u8> = LruHashMap::with_max_entries(4_096, 0);
+
+/// What connections to a peer taught.
+#[map]
+pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(4_096, 0);
+
+/// When a thread gave up an upstream connection without an answer, by thread id.
+#[map]
+pub static FOLLOW: LruHashMap<u32, GivenUp> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Overflows of a listener since its last record.
+#[map]
+pub static OVERFLOWS: LruHashMap<OverflowKey, OverflowState> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Nginx's processes.
+#[map]
+pub static NGINX: HashMap<u32, u8> = HashMap::with_max_entries(8_192, 0);
+
+/// Ports Nginx listens on: 1 any address, 0 the addresses of `LISTEN_ADDRESSES`.
+#[map]
+pub static LISTEN_PORTS: HashMap<ListenPort, u8> = HashMap::with_max_entries(4_096, 0);
+
+/// Listeners bound to one address.
+#[map]
+pub static LISTEN_ADDRESSES: HashMap<ListenAddress, u8> = HashMap::with_max_entries(4_096, 0);
+
+/// `--upstream`: the only addresses to follow.
+#[map]
+pub static UPSTREAM_FILTER: HashMap<Endpoint, u8> = HashMap::with_max_entries(1_024, 0);
+
+/// A header on its way into a map; the stack is too small for it.
+#[map]
+pub static SCRATCH: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
+
+/// Records that found the ring full, per hook.
+#[map]
+pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
+
+/// Counters, see `abi::Counter`.
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Counters per network namespace; user space puts in the namespaces to count.
+#[map]
+pub static NETNS_COUNTS: PerCpuHashMap<u32, NetnsCounts> = PerCpuHashMap::with_max_entries(256, 0);
+
+/// The counters of a namespace on this CPU, if it is one to count.
+#[inline(always)]
+pub fn netns_counts(netns: u32) -> Option<&'static mut NetnsCounts> {
+    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+    NETNS_COUNTS.get_ptr_mut(netns).map(|counts| unsafe { &mut *counts })
+}
+
+/// Adds to a counter of this CPU.
+#[inline(always)]
+pub fn count(counter: Counter, by: u64) {
+    if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
+        // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+        unsafe { *value += by };
+    }
+}
+
+/// Counts a record that found the ring full.
+#[inline(always)]
+pub fn count_loss(hook: Hook) {
+    if let Some(value) = LOSSES.get_ptr_mut(hook as u32) {
+        // SAFETY: as above.
+        unsafe { *value += 1 };
+    }
+}

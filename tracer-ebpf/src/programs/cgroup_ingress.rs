@@ -1,0 +1,191 @@
+//! Headers of SYN, SYN-ACK and RST, where a socket is known for them. Everything else passes at once.
+//!
+//! `cgroup_skb/ingress` at the root cgroup v2: the packet starts at the IP header. It runs before TCP looks at
+//! the segment, so the header of an accepted RST is there when `tcp_receive_reset` fires.
+//! The program must return 1 on every path: anything else drops the packet.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_skc_to_tcp_sock};
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use rstscope_ebpf::abi::record::HEADER_BYTES;
+use rstscope_ebpf::abi::{Header, Hook, MISSING, Peer, PeerKey};
+
+use crate::kernel::globals::offset;
+use crate::kernel::maps::{PEERS, RESETS, SCRATCH};
+use crate::kernel::read::Kernel;
+use crate::kernel::skb::{ACK, RST, SYN};
+use crate::kernel::sock::{identity, mapped};
+use crate::kernel::{listener, side};
+
+const PASS: i32 = 1;
+const PROTOCOL_TCP: u8 = 6;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const FLAGS: usize = 13;
+
+#[cgroup_skb]
+fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
+    let flags = tcp_flags(&ctx);
+    if flags & (SYN | RST) != 0 {
+        keep(&ctx, flags);
+    }
+    PASS
+}
+
+#[inline(always)]
+fn keep(ctx: &SkBuffContext, flags: u8) {
+    if flags & RST != 0 {
+        keep_reset(ctx);
+    } else if flags & ACK != 0 {
+        keep_syn_ack(ctx);
+    } else {
+        check_listener(ctx);
+    }
+}
+
+/// Flags byte of a TCP segment, zero for anything else. IPv4 options and IPv6 extension headers take the slow way.
+#[inline(always)]
+fn tcp_flags(ctx: &SkBuffContext) -> u8 {
+    // SAFETY: the context is valid; the verifier turns both fields into packet pointers.
+    let (start, end) = unsafe { ((*ctx.skb.skb).data as usize, (*ctx.skb.skb).data_end as usize) };
+    if start + IPV4_HEADER > end {
+        return 0;
+    }
+    let byte = |at: usize| {
+        // SAFETY: every caller has compared `at` with the end of the packet.
+        unsafe { core::ptr::read_volatile((start + at) as *const u8) }
+    };
+    let first = byte(0);
+    if first >> 4 == 6 {
+        if start + IPV6_HEADER + FLAGS + 1 > end || byte(6) != PROTOCOL_TCP {
+            return 0;
+        }
+        return byte(IPV6_HEADER + FLAGS);
+    }
+    if byte(9) != PROTOCOL_TCP {
+        return 0;
+    }
+    if first != 0x45 {
+        return load_byte(ctx, u32::from(first & 0x0f) * 4 + FLAGS as u32);
+    }
+    if start + IPV4_HEADER + FLAGS + 1 > end {
+        return 0;
+    }
+    byte(IPV4_HEADER + FLAGS)
+}
+
+#[inline(always)]
+fn load_byte(ctx: &SkBuffContext, at: u32) -> u8 {
+    let mut byte = 0u8;
+    // SAFETY: one byte is written into a byte.
+    unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), at, (&raw mut byte).cast(), 1) };
+    byte
+}
+
+#[inline(always)]
+fn cookie(ctx: &SkBuffContext) -> u64 {
+    // SAFETY: the context is valid.
+    unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) }
+}
+
+#[inline(always)]
+fn keep_reset(ctx: &SkBuffContext) {
+    let cookie = cookie(ctx);
+    if cookie == 0 {
+        return;
+    }
+    let Some(header) = SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+    let header = unsafe { &mut *header };
+    copy(ctx, header);
+    let _lru_makes_room = RESETS.insert(cookie, &*header, 0);
+}
+
+#[inline(always)]
+fn keep_syn_ack(ctx: &SkBuffContext) {
+    let Some(conn) = side::conn(cookie(ctx)) else { return };
+    copy(ctx, &mut conn.syn_ack);
+    let Some((addr, ttl)) = source(&conn.syn_ack) else { return };
+    let Some(netns) = netns(ctx) else { return };
+    let key = PeerKey { netns, addr };
+    if let Some(peer) = PEERS.get_ptr_mut(key) {
+        // SAFETY: a map value; a race between CPUs mixes two SYN-ACKs of one peer.
+        let peer: &mut Peer = unsafe { &mut *peer };
+        peer.ttl = ttl;
+        peer.last_syn_ack_ns = conn.syn_ack.time_ns;
+        return;
+    }
+    let first =
+        Peer { last_syn_ack_ns: conn.syn_ack.time_ns, handshakes: 0, min_handshake_us: 0, ttl, pad: [0; 7] };
+    let _lru_makes_room = PEERS.insert(key, first, 0);
+}
+
+/// Source address and TTL of a kept header.
+#[inline(always)]
+fn source(header: &Header) -> Option<([u8; 16], u8)> {
+    let bytes = &header.bytes;
+    match bytes[0] >> 4 {
+        4 => Some((mapped([bytes[12], bytes[13], bytes[14], bytes[15]]), bytes[8])),
+        6 => {
+            let mut addr = [0; 16];
+            addr.copy_from_slice(&bytes[8..24]);
+            Some((addr, bytes[7]))
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn copy(ctx: &SkBuffContext, out: &mut Header) {
+    // SAFETY: a helper without arguments; the context is valid.
+    let (now, len, ifindex) = unsafe { (bpf_ktime_get_ns(), (*ctx.skb.skb).len, (*ctx.skb.skb).ifindex) };
+    out.time_ns = now;
+    out.ifindex = ifindex;
+    let len = if len > HEADER_BYTES as u32 { HEADER_BYTES as u32 } else { len };
+    if len < IPV4_HEADER as u32 {
+        return;
+    }
+    // SAFETY: at most `HEADER_BYTES` are written, and that is what `bytes` holds.
+    let result = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, out.bytes.as_mut_ptr().cast(), len) };
+    out.len = if result == 0 { len as u16 } else { 0 };
+}
+
+/// The socket of the packet as a scalar: what follows reads it through the checked helper only.
+#[inline(always)]
+fn socket(ctx: &SkBuffContext) -> Kernel {
+    // SAFETY: the field is a socket or null; the helper returns null for anything but a TCP socket.
+    unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return core::ptr::null();
+        }
+        bpf_skc_to_tcp_sock(sk.cast()) as Kernel
+    }
+}
+
+#[inline(always)]
+fn netns(ctx: &SkBuffContext) -> Option<u32> {
+    let sk = socket(ctx);
+    if sk.is_null() {
+        return None;
+    }
+    Some(crate::kernel::sock::netns(sk))
+}
+
+/// A SYN for a full accept queue will be dropped without a trace (`tcp_conn_request`), so it is counted here.
+#[inline(always)]
+fn check_listener(ctx: &SkBuffContext) {
+    let sk = socket(ctx);
+    if sk.is_null() || offset!(ack_backlog) == MISSING {
+        return;
+    }
+    let queue: u32 = crate::kernel::read::read(sk, offset!(ack_backlog));
+    let limit: u32 = crate::kernel::read::read(sk, offset!(max_ack_backlog));
+    if queue <= limit {
+        return;
+    }
+    if let Some(id) = identity(sk) {
+        listener::overflow(Hook::CgroupIngress, sk, &id, core::ptr::null());
+    }
+}

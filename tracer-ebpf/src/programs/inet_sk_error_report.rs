@@ -1,0 +1,38 @@
+//! A socket error reaches the application. Errors that end a connection are reported with its end; what only
+//! passes here is an error on a connection that goes on, an ICMP message for instance.
+//!
+//! match-proto: `inet_sk_error_report(const struct sock *sk)`, from 5.14. Not raised for orphans.
+
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use rstscope_ebpf::abi::{Hook, Kind};
+
+use crate::kernel::globals::offset;
+use crate::kernel::read::{Kernel, read};
+use crate::kernel::sock::{TCP, cookie, identity, snapshot, state};
+use crate::kernel::{emit, side, task};
+
+#[raw_tracepoint(tracepoint = "inet_sk_error_report")]
+fn inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
+    reported(ctx.arg(0));
+    0
+}
+
+#[inline(always)]
+fn reported(sk: Kernel) {
+    if read::<u16>(sk, offset!(protocol)) != TCP || read::<u32>(sk, offset!(err)) == 0 {
+        return;
+    }
+    let Some(conn) = side::conn(cookie(sk)) else { return };
+    let Some(id) = identity(sk) else { return };
+    if conn.reset_seen == 1 || id.state == state::CLOSE || id.state == state::SYN_SENT {
+        return; // The end of the connection is reported elsewhere.
+    }
+    emit::record(Kind::Closed, Hook::InetSkErrorReport, |record| {
+        snapshot(sk, &id, conn.side, Some(conn), &mut record.sock);
+        record.old_state = id.state;
+        record.new_state = id.state;
+        task::describe(task::current(), false, &mut record.task);
+        record.syn_ack = conn.syn_ack;
+    });
+}

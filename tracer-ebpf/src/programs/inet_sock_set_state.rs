@@ -1,0 +1,231 @@
+//! Life of connections: which ones are Nginx's, who owns them, and ends that healthy traffic does not have.
+//!
+//! match-proto: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, 4.16 to 7.2.
+//! `sk` is never null. `tp_btf`, because only there the kernel makes a cookie on request (5.12);
+//! the cookie is what joins a socket to its packets.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use rstscope_ebpf::abi::{Conn, Counter, GivenUp, Hook, Kind, Peer, PeerKey, side};
+
+use crate::kernel::globals::offset;
+use crate::kernel::maps::{CONNS, FOLLOW, PEERS, count, netns_counts};
+use crate::kernel::read::{Kernel, read};
+use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
+use crate::kernel::{emit, side as sides, task};
+
+const ECONNRESET: u32 = 104;
+const EPIPE: u32 = 32;
+const ECONNREFUSED: u32 = 111;
+
+/// Ticks since our last data from which an unanswered request counts as one. A TLS `close_notify`
+/// leaves in the tick of the close, and must not look like a request.
+const UNANSWERED_TICKS: u32 = 2;
+
+/// A client connection closed by the same thread within this time belongs to the upstream connection it has just closed.
+const FOLLOW_NS: u64 = 1_000_000;
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: Kernel = ctx.arg(0);
+    if read::<u16>(sk, offset!(protocol)) == TCP {
+        changed(sk, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    }
+    0
+}
+
+#[inline(always)]
+fn changed(sk: Kernel, old: u8, new: u8) {
+    match (old, new) {
+        (state::CLOSE, state::SYN_SENT) => connecting(sk),
+        (state::SYN_RECV, state::ESTABLISHED) => accepted(sk),
+        (state::SYN_SENT, state::ESTABLISHED) => connected(sk),
+        (_, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSE) => closing(sk, old, new),
+        _ => {}
+    }
+}
+
+/// Makes a cookie if there is none.
+#[inline(always)]
+fn make_cookie(sk: Kernel) -> u64 {
+    // SAFETY: `sk` is the tracepoint's own argument, a valid socket.
+    unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) }
+}
+
+#[inline(always)]
+fn connecting(sk: Kernel) {
+    let pid = task::current_pid();
+    if !task::is_nginx(pid) {
+        return;
+    }
+    let Some(id) = identity(sk) else { return };
+    if !netns_wanted(id.netns) || !sides::upstream_wanted(&id.remote, id.remote_port) {
+        return;
+    }
+    sides::learn_endpoint(&id.remote, id.remote_port);
+    let mut conn = Conn { side: side::UPSTREAM, owner_pid: pid, ..open() };
+    task::leader_comm(task::current(), &mut conn.comm);
+    follow(make_cookie(sk), &conn);
+}
+
+#[inline(always)]
+fn accepted(sk: Kernel) {
+    let netns = netns(sk);
+    if !netns_wanted(netns) {
+        return;
+    }
+    let Some(id) = identity(sk) else { return };
+    if sides::is_listener(netns, id.local_port, &id.local) {
+        follow(make_cookie(sk), &Conn { side: side::CLIENT, ..open() });
+    }
+}
+
+#[inline(always)]
+fn open() -> Conn {
+    // SAFETY: a helper without arguments.
+    Conn { opened_ns: unsafe { bpf_ktime_get_ns() }, ..Conn::EMPTY }
+}
+
+#[inline(always)]
+fn follow(cookie: u64, conn: &Conn) {
+    let _lru_makes_room = CONNS.insert(cookie, conn, 0);
+    count(Counter::Connections, 1);
+}
+
+#[inline(always)]
+fn connected(sk: Kernel) {
+    let Some(conn) = sides::conn(cookie(sk)) else { return };
+    let Some(id) = identity(sk) else { return };
+    // SAFETY: a helper without arguments.
+    let elapsed = unsafe { bpf_ktime_get_ns() }.wrapping_sub(conn.opened_ns);
+    let handshake_us = (elapsed / 1_000) as u32;
+    if let Some(peer) = PEERS.get_ptr_mut(PeerKey { netns: id.netns, addr: id.remote }) {
+        // SAFETY: a map value; a race between CPUs costs one count of a statistic.
+        let peer: &mut Peer = unsafe { &mut *peer };
+        peer.handshakes = peer.handshakes.wrapping_add(1);
+        if peer.min_handshake_us == 0 || handshake_us < peer.min_handshake_us {
+            peer.min_handshake_us = handshake_us;
+        }
+    }
+}
+
+/// `tcp_set_state` counts the same way.
+#[inline(always)]
+fn count_established_reset(sk: Kernel, old: u8, new: u8) {
+    if new == state::CLOSE && is_open(old) {
+        if let Some(counts) = netns_counts(netns(sk)) {
+            counts.established_resets += 1;
+        }
+    }
+}
+
+/// The local end was not closed yet.
+#[inline(always)]
+fn is_open(state: u8) -> bool {
+    state == state::ESTABLISHED || state == state::CLOSE_WAIT
+}
+
+#[inline(always)]
+fn closing(sk: Kernel, old: u8, new: u8) {
+    count_established_reset(sk, old, new);
+    let conn = sides::conn(cookie(sk));
+    let exiting = task::current_is_exiting();
+    if conn.is_none() && !exiting {
+        return;
+    }
+    let Some(id) = identity(sk) else { return };
+    let side = sides::of(&id, conn.as_deref());
+    if side == side::NONE || id.state == state::LISTEN {
+        return;
+    }
+    let error = read::<u32>(sk, offset!(err));
+    // A process closes while it holds the socket, and leaves no error behind.
+    let actor = owned(sk) && error == 0;
+    if !suspicious(sk, side, old, new, error, actor && exiting, conn.as_deref()) {
+        return;
+    }
+    report(sk, &id, side, (old, new), actor, conn.as_deref());
+}
+
+#[inline(always)]
+fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool, conn: Option<&Conn>) {
+    emit::record(Kind::Closed, Hook::InetSockSetState, |record| {
+        snapshot(sk, id, side, conn, &mut record.sock);
+        // The tracepoint fires before the new state is stored.
+        record.sock.state = old;
+        record.old_state = old;
+        record.new_state = new;
+        task::describe(task::current(), actor, &mut record.task);
+        if let Some(conn) = conn {
+            record.syn_ack = conn.syn_ack;
+        }
+    });
+}
+
+/// Whether healthy traffic never ends like this.
+#[inline(always)]
+fn suspicious(sk: Kernel, side: u8, old: u8, new: u8, error: u32, killed: bool, conn: Option<&Conn>) -> bool {
+    if killed && is_open(old) {
+        return true;
+    }
+    let Some(conn) = conn else { return false };
+    if new == state::CLOSE && is_reset_error(error) && conn.reset_seen == 1 {
+        return false; // Reported when the RST arrived.
+    }
+    if new == state::CLOSE && (error != 0 || old == state::SYN_SENT) {
+        return true;
+    }
+    if new == state::CLOSE && !is_open(old) {
+        return false; // The ordinary end of a connection that was closed before.
+    }
+    if read::<u8>(sk, offset!(retransmits)) > 0 {
+        return true;
+    }
+    match side {
+        side::UPSTREAM => unanswered(sk) && remember_thread(),
+        side::CLIENT => new == state::LAST_ACK && follows_upstream(sk),
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn is_reset_error(error: u32) -> bool {
+    error == ECONNRESET || error == EPIPE || error == ECONNREFUSED
+}
+
+/// Our last data is newer than the peer's, and not from this very moment.
+#[inline(always)]
+fn unanswered(sk: Kernel) -> bool {
+    if read::<u32>(sk, offset!(data_segs_out)) == 0 {
+        return false;
+    }
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_jiffies64() } as u32;
+    let sent = read::<u32>(sk, offset!(lsndtime));
+    let received = read::<u32>(sk, offset!(lrcvtime));
+    let newer = read::<u32>(sk, offset!(data_segs_in)) == 0 || (sent.wrapping_sub(received) as i32) > 0;
+    newer && now.wrapping_sub(sent) >= UNANSWERED_TICKS
+}
+
+/// Remembers that this thread has just given up an upstream connection.
+#[inline(always)]
+fn remember_thread() -> bool {
+    // SAFETY: helpers without arguments.
+    let now = unsafe { GivenUp { time_ns: bpf_ktime_get_ns(), jiffies: bpf_jiffies64() } };
+    let _lru_makes_room = FOLLOW.insert(task::current_tid(), now, 0);
+    true
+}
+
+/// This thread has just given up an upstream connection, and closes a client connection to which it has
+/// sent nothing since (a 504 would be such a thing): the client had gone away.
+#[inline(always)]
+fn follows_upstream(sk: Kernel) -> bool {
+    // SAFETY: the value is copied at once; the helper takes no arguments.
+    let (given_up, now) = unsafe { (FOLLOW.get(task::current_tid()).copied(), bpf_ktime_get_ns()) };
+    let Some(given_up) = given_up else { return false };
+    let sent = read::<u32>(sk, offset!(lsndtime));
+    let silent = (sent.wrapping_sub(given_up.jiffies as u32) as i32) < 0;
+    silent && now.wrapping_sub(given_up.time_ns) <= FOLLOW_NS
+}

@@ -1,0 +1,59 @@
+//! Dropped packets with a reason: full listeners, and RSTs that were refused.
+//! An accepted RST is freed in another way and never passes here.
+//!
+//! match-proto: `kfree_skb(struct sk_buff *skb, void *location)` to 5.16, `(…, enum skb_drop_reason reason)` from 5.17,
+//! `(…, struct sock *rx_sk)` from 6.11. A raw tracepoint on purpose, see `tcp_send_reset`: `rx_sk` is often null.
+
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use rstscope_ebpf::abi::{Hook, Kind, side};
+
+use crate::kernel::globals::{config, drop_reason};
+use crate::kernel::read::Kernel;
+use crate::kernel::sock::{identity, snapshot, state};
+use crate::kernel::{emit, listener, side as sides, skb, task};
+
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn kfree_skb(ctx: RawTracePointContext) -> i32 {
+    let reason = ctx.arg::<u32>(2);
+    let overflow = reason == drop_reason!(tcp_listen_overflow);
+    if config!(kfree_skb_has_socket) == 0 || !(overflow || refuses_reset(reason)) {
+        return 0;
+    }
+    let sk: Kernel = ctx.arg(3);
+    if !sk.is_null() {
+        dropped(ctx.arg(0), sk, reason, overflow);
+    }
+    0
+}
+
+#[inline(always)]
+fn refuses_reset(reason: u32) -> bool {
+    reason == drop_reason!(tcp_reset)
+        || reason == drop_reason!(tcp_old_sequence)
+        || reason == drop_reason!(tcp_invalid_sequence)
+        || reason == drop_reason!(tcp_invalid_end_sequence)
+}
+
+#[inline(always)]
+fn dropped(packet: Kernel, sk: Kernel, reason: u32, overflow: bool) {
+    let Some(id) = identity(sk) else { return };
+    if overflow {
+        listener::overflow(Hook::KfreeSkb, sk, &id, packet);
+        return;
+    }
+    if id.state == state::LISTEN || skb::headers(packet).flags() & skb::RST == 0 {
+        return;
+    }
+    let conn = sides::conn(id.cookie);
+    let side = sides::of(&id, conn.as_deref());
+    if side == side::NONE {
+        return;
+    }
+    emit::record(Kind::ResetRefused, Hook::KfreeSkb, |record| {
+        snapshot(sk, &id, side, conn.as_deref(), &mut record.sock);
+        task::describe(task::current(), false, &mut record.task);
+        record.reason = reason;
+        skb::copy(packet, &mut record.packet);
+    });
+}

@@ -1,0 +1,64 @@
+//! A RST was accepted: `tcp_reset()` is about to kill the socket.
+//!
+//! match-proto: `tcp_receive_reset(struct sock *sk)`, 4.16 to 7.2. Always a full socket.
+//! It also fires without a RST on the wire, when data arrives after a local shutdown
+//! (`tcp_rcv_state_process`); the record then carries no packet, and a sent RST follows.
+
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use rstscope_ebpf::abi::{Hook, Kind, Tombstone, Tuple, side};
+
+use crate::kernel::maps::{RESETS, TOMBSTONES, netns_counts};
+use crate::kernel::read::Kernel;
+use crate::kernel::sock::{Identity, identity, snapshot};
+use crate::kernel::{emit, side as sides, task};
+
+#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
+fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
+    received(ctx.arg(0));
+    0
+}
+
+#[inline(always)]
+fn received(sk: Kernel) {
+    let Some(id) = identity(sk) else { return };
+    if let Some(counts) = netns_counts(id.netns) {
+        counts.resets_received += 1;
+    }
+    let conn = sides::conn(id.cookie);
+    let side = sides::of(&id, conn.as_deref());
+    if side == side::NONE {
+        return;
+    }
+    bury(&id, side);
+    emit::record(Kind::ResetReceived, Hook::TcpReceiveReset, |record| {
+        snapshot(sk, &id, side, conn.as_deref(), &mut record.sock);
+        task::describe(task::current(), false, &mut record.task);
+        // SAFETY: the entry is read only; its key is this very socket.
+        if let Some(packet) = unsafe { RESETS.get(id.cookie) } {
+            record.packet = *packet;
+        }
+        if let Some(conn) = conn.as_deref() {
+            record.syn_ack = conn.syn_ack;
+        }
+    });
+    if let Some(conn) = conn {
+        conn.reset_seen = 1;
+    }
+}
+
+/// Remembers the tuple, so that what the peer still sends is recognised.
+#[inline(always)]
+fn bury(id: &Identity, side: u8) {
+    let tuple = Tuple {
+        local: id.local,
+        remote: id.remote,
+        netns: 0,
+        local_port: id.local_port,
+        remote_port: id.remote_port,
+    };
+    // SAFETY: a helper without arguments.
+    let time_ns = unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() };
+    let stone = Tombstone { time_ns, cookie: id.cookie, side, received: 1, pad: [0; 6] };
+    let _lru_makes_room = TOMBSTONES.insert(tuple, stone, 0);
+}

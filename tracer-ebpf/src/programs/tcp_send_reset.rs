@@ -1,0 +1,126 @@
+//! A RST was sent by the TCP stack.
+//!
+//! match-proto: `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb)` to 6.9, full sockets only;
+//! `(…, const enum sk_rst_reason reason)` from 6.10, where `sk` may be null or a TIME_WAIT socket.
+//! `skb` is the segment that is answered, null for a RST of our own accord.
+//! A raw tracepoint on purpose: its arguments are scalars, so that tests for null are real on every kernel.
+
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use rstscope_ebpf::abi::{Hook, Kind, Record, Tombstone, Tuple, side};
+
+use crate::kernel::globals::{config, offset};
+use crate::kernel::maps::{TOMBSTONES, netns_counts};
+use crate::kernel::read::{Kernel, read, read_pointer};
+use crate::kernel::sock::{Identity, addresses, identity, is_full, owned, snapshot, state};
+use crate::kernel::{emit, side as sides, skb, task};
+
+#[raw_tracepoint(tracepoint = "tcp_send_reset")]
+fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
+    let reason =
+        if config!(send_reset_has_reason) == 1 { ctx.arg::<u32>(2) } else { rstscope_ebpf::abi::MISSING };
+    sent(ctx.arg(0), ctx.arg(1), reason);
+    0
+}
+
+#[inline(always)]
+fn sent(sk: Kernel, trigger: Kernel, reason: u32) {
+    if sk.is_null() {
+        without_socket(0, trigger, reason);
+        return;
+    }
+    let Some(id) = identity(sk) else { return };
+    count_sent(id.netns);
+    if id.state == state::LISTEN && !trigger.is_null() {
+        // The listener answered for a connection that it does not know: the tuple is the packet's.
+        without_socket(id.netns, trigger, reason);
+        return;
+    }
+    with_socket(sk, &id, trigger, reason);
+}
+
+#[inline(always)]
+fn count_sent(netns: u32) {
+    if let Some(counts) = netns_counts(netns) {
+        counts.resets_sent += 1;
+    }
+}
+
+#[inline(always)]
+fn with_socket(sk: Kernel, id: &Identity, trigger: Kernel, reason: u32) {
+    let conn = sides::conn(id.cookie);
+    let side = match conn.as_deref() {
+        Some(conn) => conn.side,
+        None => sides::of_tuple(id),
+    };
+    if side == side::NONE {
+        return;
+    }
+    // `current` is the actor only for a RST of our own accord, while it holds the socket.
+    let actor = trigger.is_null() && is_full(id.state) && owned(sk);
+    emit::record(Kind::ResetSent, Hook::TcpSendReset, |record| {
+        snapshot(sk, id, side, conn.as_deref(), &mut record.sock);
+        if let Some(conn) = conn.as_deref() {
+            record.syn_ack = conn.syn_ack;
+        }
+        finish(record, trigger, reason, actor);
+    });
+}
+
+/// A segment for which there is no connection. Reported if a RST killed the connection shortly before,
+/// if the port is one of Nginx's, or if it is one that Nginx connects to.
+#[inline(always)]
+fn without_socket(netns_of_listener: u32, trigger: Kernel, reason: u32) {
+    if trigger.is_null() {
+        return;
+    }
+    let Some(mut id) = skb::headers(trigger).receiver() else { return };
+    id.netns = if netns_of_listener == 0 { packet_netns(trigger) } else { netns_of_listener };
+    if netns_of_listener == 0 {
+        count_sent(id.netns);
+    }
+    let stone = tombstone(&id);
+    let side = stone.map_or_else(|| sides::of_tuple(&id), |stone| stone.side);
+    if side == side::NONE {
+        return;
+    }
+    emit::record(Kind::ResetSent, Hook::TcpSendReset, |record| {
+        id.cookie = stone.map_or(0, |stone| stone.cookie);
+        addresses(&id, side, &mut record.sock);
+        record.after_reset_ns = stone.map_or(0, |stone| stone.time_ns);
+        finish(record, trigger, reason, false);
+    });
+}
+
+#[inline(always)]
+fn finish(record: &mut Record, trigger: Kernel, reason: u32, actor: bool) {
+    record.reason = reason;
+    task::describe(task::current(), actor, &mut record.task);
+    if !trigger.is_null() {
+        skb::copy(trigger, &mut record.packet);
+    }
+}
+
+/// The namespace of a packet without a socket: that of the device it came in on.
+#[inline(always)]
+fn packet_netns(packet: Kernel) -> u32 {
+    let device = read_pointer(packet, offset!(skb_dev));
+    if device.is_null() {
+        return 0;
+    }
+    let net = read_pointer(device, offset!(dev_net));
+    read(net, offset!(ns_inum))
+}
+
+#[inline(always)]
+fn tombstone(id: &Identity) -> Option<Tombstone> {
+    let tuple = Tuple {
+        local: id.local,
+        remote: id.remote,
+        netns: 0,
+        local_port: id.local_port,
+        remote_port: id.remote_port,
+    };
+    // SAFETY: the entry is copied at once.
+    unsafe { TOMBSTONES.get(tuple) }.copied()
+}

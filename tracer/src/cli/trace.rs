@@ -1,0 +1,203 @@
+//! `rstscope trace`: its flags, what they mean, and what is said on standard error.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+
+use super::exit::Exit;
+use super::value;
+use crate::model::verdict::Party;
+use crate::output::{
+    ColorChoice, Fanout, Ndjson, Palette, Selection, Sink, Text, TextOptions, header, ndjson, sanitize,
+    summary, terminal,
+};
+use crate::session::run::Say;
+use crate::session::{self, Ended, SessionError, Settings, View};
+
+/// Longest message shown of one error.
+const MOST_CHARS: usize = 2000;
+
+/// Form of the live output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines for people
+    Text,
+    /// One verdict per line, as docs/verdict.schema.json says
+    Json,
+}
+
+/// Flags of `rstscope trace`.
+#[derive(Debug, Clone, Args)]
+pub struct TraceArgs {
+    /// Only client connections on these listen ports
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = value::port)]
+    pub nginx_port: Vec<u16>,
+
+    /// Only these upstreams: ADDR, ADDR:PORT or [ADDR6]:PORT
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', value_parser = value::upstream)]
+    pub upstream: Vec<SocketAddr>,
+
+    /// Follow this error.log, instead of those Nginx writes
+    #[arg(long, value_name = "PATH")]
+    pub error_log: Vec<PathBuf>,
+
+    /// Only the Nginx with this master process
+    #[arg(long, value_name = "PID", value_parser = value::pid)]
+    pub pid: Option<u32>,
+
+    /// See and use only what happens in this network namespace
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
+
+    /// End after this time: 30s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = value::span)]
+    pub duration: Option<Duration>,
+
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Write verdicts as JSON lines to this file, too
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Show only incidents of these parties: client, nginx, upstream, middlebox, unknown
+    #[arg(long, value_name = "PARTY", value_delimiter = ',', value_parser = value::party)]
+    pub only: Vec<Party>,
+
+    /// Show harmless incidents, too; they are always counted
+    #[arg(long)]
+    pub include_harmless: bool,
+
+    /// End with exit code 3 when no Nginx runs, instead of waiting for one
+    #[arg(long)]
+    pub no_wait: bool,
+
+    /// Colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+
+    /// Write the closing summary as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub stats: Option<PathBuf>,
+
+    /// Type information (BTF) to use instead of the running kernel's
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+}
+
+/// Runs `rstscope trace`.
+pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
+    let outputs = match outputs(args) {
+        Ok(outputs) => outputs,
+        Err(error) => return Ok(refuse(&error, Exit::Output)),
+    };
+    let view = View::new(selection(args), outputs);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the event loop")?;
+    let errors = text_options(args.color, &io::stderr());
+    let say = |said: Say<'_>| match said {
+        Say::Notice(notice) => complain(&format!("rstscope: {notice}\n")),
+        Say::Header(page) => complain(&header::text(page, &errors)),
+    };
+    match runtime.block_on(session::run(&settings(args), shown(args), view, say)) {
+        Ok(Ended::NoNginx) => Ok(refuse("no Nginx is running, and --no-wait was given", Exit::NoNginx)),
+        Ok(Ended::Done(closing)) => finish(args, &closing, &errors),
+        Err(error) => Ok(refuse(&error, exit_code(&error))),
+    }
+}
+
+fn finish(args: &TraceArgs, closing: &crate::output::Closing, errors: &TextOptions) -> anyhow::Result<Exit> {
+    if args.format == Format::Json {
+        complain(&summary::text(closing, errors));
+    }
+    if let Some(path) = &args.stats {
+        write_stats(path, closing)?;
+    }
+    Ok(if closing.losses.by_handover.contains_key("output") { Exit::Output } else { Exit::Success })
+}
+
+fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyhow::Result<()> {
+    let line = ndjson::line(&closing.stats()).context("cannot make the summary JSON")?;
+    std::fs::write(path, line).with_context(|| format!("cannot write the summary to {}", path.display()))
+}
+
+fn outputs(args: &TraceArgs) -> Result<Fanout, crate::output::OpenError> {
+    let mut outputs = Fanout::default();
+    // The file first: it has the verdict even if nobody reads standard output any more.
+    if let Some(path) = &args.output {
+        outputs.push(Ndjson::new(Sink::create(path)?));
+    }
+    match args.format {
+        Format::Text => outputs.push(Text::new(Sink::stdout(), text_options(args.color, &io::stdout()))),
+        Format::Json => outputs.push(Ndjson::new(Sink::stdout())),
+    }
+    Ok(outputs)
+}
+
+fn text_options<S>(color: ColorChoice, stream: &S) -> TextOptions
+where
+    S: anstream::stream::RawStream + std::os::fd::AsFd,
+{
+    TextOptions {
+        palette: Palette { colour: color.for_stream(stream) },
+        width: terminal::width(stream),
+        zone: TimeZone::system(),
+    }
+}
+
+fn selection(args: &TraceArgs) -> Selection {
+    Selection { only: args.only.clone(), include_harmless: args.include_harmless }
+}
+
+/// The display filters in force, as typed.
+fn shown(args: &TraceArgs) -> Vec<String> {
+    let only: Vec<&str> = args.only.iter().map(|party| party.slug()).collect();
+    let only = (!only.is_empty()).then(|| format!("--only {}", only.join(",")));
+    let harmless = args.include_harmless.then(|| "--include-harmless".to_owned());
+    only.into_iter().chain(harmless).collect()
+}
+
+fn settings(args: &TraceArgs) -> Settings {
+    Settings {
+        nginx_ports: args.nginx_port.clone(),
+        upstreams: args.upstream.clone(),
+        error_logs: args.error_log.clone(),
+        pid: args.pid,
+        netns: args.netns.clone(),
+        duration: args.duration,
+        no_wait: args.no_wait,
+        btf: args.btf.clone(),
+        disabled_hooks: disabled_hooks(),
+    }
+}
+
+/// `RSTSCOPE_DISABLE=hook,…` switches hooks off, to see what is left without them.
+fn disabled_hooks() -> Vec<String> {
+    let list = std::env::var("RSTSCOPE_DISABLE").unwrap_or_default();
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn exit_code(error: &SessionError) -> Exit {
+    match error {
+        SessionError::Privileges(_) => Exit::MissingPrivilege,
+        SessionError::Kernel(_) | SessionError::NoHooks(_) => Exit::UnsupportedKernel,
+        SessionError::Namespace { .. } => Exit::Usage,
+        SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
+    }
+}
+
+fn refuse(why: impl std::fmt::Display, exit: Exit) -> Exit {
+    complain(&format!("rstscope: {}\n", sanitize::line(&why.to_string(), MOST_CHARS)));
+    exit
+}
+
+/// Standard error may be closed; then nobody wanted to know.
+fn complain(text: &str) {
+    let _closed = io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,91 @@
+//! Values of flags: read strictly, and refused with a sentence that says what would be right.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::model::verdict::Party;
+
+/// Longest session that can be asked for.
+const MOST_SECONDS: u64 = 366 * 24 * 3600;
+
+/// A port: 1 to 65535.
+pub fn port(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err("a port is a number from 1 to 65535".to_owned()),
+    }
+}
+
+/// `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`; without a port it stands for every port (port zero).
+/// Names are refused: resolving them would make traffic.
+pub fn upstream(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(SocketAddr::new(address.ip().to_canonical(), address.port()));
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().map(|address| SocketAddr::new(address.to_canonical(), 0));
+    address.map_err(|_| "an upstream is ADDR, ADDR:PORT or [ADDR6]:PORT; names are not resolved".to_owned())
+}
+
+/// A party by its slug.
+pub fn party(text: &str) -> Result<Party, String> {
+    let known = || Party::ALL.iter().map(|party| party.slug()).collect::<Vec<_>>().join(", ");
+    Party::from_slug(text).ok_or_else(|| format!("a party is one of {}", known()))
+}
+
+/// A process id.
+pub fn pid(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err("a process id is a positive number".to_owned()),
+    }
+}
+
+/// A span of time: a number of seconds, or a number with `s`, `m` or `h`.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || "a duration is a positive number of seconds, or a number with s, m or h (30s, 5m, 1h)".to_owned();
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 's')) => (text.get(..at), 1),
+        Some((at, 'm')) => (text.get(..at), 60),
+        Some((at, 'h')) => (text.get(..at), 3600),
+        _ => (Some(text), 1),
+    };
+    let seconds =
+        number.and_then(|number| number.parse::<u64>().ok()).and_then(|number| number.checked_mul(unit));
+    match seconds {
+        Some(seconds) if seconds > 0 && seconds <= MOST_SECONDS => Ok(Duration::from_secs(seconds)),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_needs_no_port() {
+        assert_eq!(upstream("10.0.1.10:8080"), Ok("10.0.1.10:8080".parse().unwrap()));
+        assert_eq!(upstream("10.0.1.10"), Ok("10.0.1.10:0".parse().unwrap()));
+        assert_eq!(upstream("[fd00::1]:80"), Ok("[fd00::1]:80".parse().unwrap()));
+        assert_eq!(upstream("fd00::1"), Ok("[fd00::1]:0".parse().unwrap()));
+        assert_eq!(upstream("::ffff:10.0.0.1"), Ok("10.0.0.1:0".parse().unwrap()));
+        assert!(upstream("backend.example:80").is_err());
+    }
+
+    #[test]
+    fn spans_have_units_and_bounds() {
+        assert_eq!(span("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(span("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(span("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in ["", "0", "-1", "s", "1d", "99999999999999999999h", "ten", "5é"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn port_zero_is_refused() {
+        assert_eq!(port("443"), Ok(443));
+        assert!(port("0").is_err() && port("65536").is_err() && port("http").is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! Kernel record to `model::Event`. Pure, but for the names and the tick rate of the running kernel that it is given.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use rstscope_ebpf::abi::record::{Sock, task_flag};
+use rstscope_ebpf::abi::{self, Kind, MISSING, Record};
+
+use super::{headers, jiffies};
+use crate::model::{
+    Baseline, BaselineSource, Event, EventKind, ExitStatus, Mono, Overflow, Packet, PeerHistory, QueueKind,
+    Side, Socket, Task, TcpState, socket::Owner,
+};
+use crate::probe::Names;
+
+/// `RCV_SHUTDOWN` of `include/net/sock.h`.
+const RCV_SHUTDOWN: u8 = 1;
+/// Bit of `SOCK_DEAD` in `sk_flags`.
+const SOCK_DEAD: u32 = 1;
+
+/// Turns records into events.
+#[derive(Debug)]
+pub struct Decoder {
+    names: Names,
+    /// Ticks per second, known after the first record.
+    hz: Option<u32>,
+}
+
+impl Decoder {
+    /// A decoder for the kernel that has these names.
+    pub fn new(names: Names) -> Self {
+        Self { names, hz: None }
+    }
+
+    /// Decodes one record; `None` if it is damaged or of an unknown kind.
+    pub fn decode(&mut self, bytes: &[u8]) -> Option<Event> {
+        let record = Record::from_bytes(bytes)?;
+        let hz = *self.hz.get_or_insert_with(|| jiffies::rate(record.jiffies, record.time_ns));
+        let packet = headers::decode(&record.packet);
+        let side = side(record.sock.side);
+        let kind = self.kind(&record, side, packet.as_ref())?;
+        let socket = (record.sock.full == 1).then_some(side).flatten().map(|side| socket(&record, side, hz));
+        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task: task(&record.task) })
+    }
+
+    fn kind(&self, record: &Record, side: Option<Side>, packet: Option<&Packet>) -> Option<EventKind> {
+        let sock = &record.sock;
+        let (local, remote) = (address(sock.local, sock.local_port), address(sock.remote, sock.remote_port));
+        Some(match record.kind {
+            kind if kind == Kind::ResetReceived as u8 => EventKind::ResetReceived,
+            kind if kind == Kind::ResetSent as u8 => EventKind::ResetSent {
+                reason: self.reset_reason(record.reason),
+                after_reset: (record.after_reset_ns > 0).then_some(Mono(record.after_reset_ns)),
+                local,
+                remote,
+            },
+            kind if kind == Kind::ResetRefused as u8 => EventKind::ResetRefused {
+                reason: self.names.drop(record.reason).unwrap_or_else(|| record.reason.to_string()),
+                local,
+                remote,
+            },
+            kind if kind == Kind::Closed as u8 => {
+                EventKind::Closed { old: state(record.old_state), new: state(record.new_state) }
+            }
+            kind if kind == Kind::ListenOverflow as u8 => {
+                EventKind::ListenOverflow(overflow(record, side?, local, packet))
+            }
+            kind if kind == Kind::ProcessExit as u8 => EventKind::ProcessExit,
+            kind if kind == Kind::OomVictim as u8 => EventKind::OomVictim,
+            _ => return None,
+        })
+    }
+
+    fn reset_reason(&self, reason: u32) -> Option<String> {
+        (reason != MISSING).then(|| self.names.reset(reason).unwrap_or_else(|| reason.to_string()))
+    }
+}
+
+fn overflow(record: &Record, side: Side, listener: SocketAddr, packet: Option<&Packet>) -> Overflow {
+    Overflow {
+        listener,
+        netns: record.sock.netns,
+        queue: record.sock.ack_backlog,
+        limit: record.sock.max_ack_backlog,
+        queue_kind: if record.queue == 0 { QueueKind::Accept } else { QueueKind::Syn },
+        dropped: u32::try_from(record.dropped).unwrap_or(u32::MAX),
+        client: packet.map(|packet| packet.source),
+        side,
+    }
+}
+
+fn side(value: u8) -> Option<Side> {
+    match value {
+        abi::side::CLIENT => Some(Side::Client),
+        abi::side::UPSTREAM => Some(Side::Upstream),
+        abi::side::UPSTREAM_PEER => Some(Side::UpstreamPeer),
+        abi::side::CLIENT_PEER => Some(Side::ClientPeer),
+        _ => None,
+    }
+}
+
+fn state(value: u8) -> TcpState {
+    match value {
+        1 => TcpState::Established,
+        2 => TcpState::SynSent,
+        3 => TcpState::SynRecv,
+        4 => TcpState::FinWait1,
+        5 => TcpState::FinWait2,
+        6 => TcpState::TimeWait,
+        7 => TcpState::Close,
+        8 => TcpState::CloseWait,
+        9 => TcpState::LastAck,
+        10 => TcpState::Listen,
+        11 => TcpState::Closing,
+        12 => TcpState::NewSynRecv,
+        _ => TcpState::Unknown,
+    }
+}
+
+/// IPv4-mapped addresses become IPv4 addresses.
+fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
+}
+
+/// A process name, up to its NUL; bytes that are not UTF-8 are replaced.
+fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn task(task: &abi::Task) -> Task {
+    let has = |flag: u32| task.flags & flag != 0;
+    Task {
+        pid: task.pid,
+        tid: task.tid,
+        comm: comm(&task.comm),
+        is_actor: has(task_flag::ACTOR),
+        exiting: has(task_flag::EXITING).then(|| exit_status(task.exit_code)),
+        is_nginx: has(task_flag::NGINX),
+    }
+}
+
+/// The encoding of `wait(2)`: signal in the low seven bits, core dump in the eighth, status above.
+fn exit_status(code: u32) -> ExitStatus {
+    ExitStatus {
+        signal: (code & 0x7f) as u8,
+        status: (code >> 8 & 0xff) as u8,
+        core_dumped: code & 0x80 != 0,
+    }
+}
+
+fn socket(record: &Record, side: Side, hz: u32) -> Socket {
+    let sock = &record.sock;
+    let syn_ack = headers::decode(&record.syn_ack);
+    let age = |stamp: u32| jiffies::age_ms(record.jiffies, stamp, hz);
+    Socket {
+        side,
+        local: address(sock.local, sock.local_port),
+        remote: address(sock.remote, sock.remote_port),
+        netns: sock.netns,
+        cookie: sock.cookie,
+        state: state(sock.state),
+        owner: owner(sock),
+        opened: (sock.opened_ns > 0).then_some(Mono(sock.opened_ns)),
+        preexisting: sock.preexisting == 1,
+        error: i32::try_from(sock.error).unwrap_or(0),
+        receive_shutdown: sock.shutdown & RCV_SHUTDOWN != 0,
+        linger_zero: sock.linger_zero == 1,
+        orphan: sock.sk_flags & SOCK_DEAD != 0,
+        unread: distance(sock.rcv_nxt, sock.copied_seq),
+        unacked: distance(sock.snd_nxt, sock.snd_una),
+        unsent: distance(sock.write_seq, sock.snd_nxt),
+        bytes_sent: sock.bytes_sent.saturating_sub(sock.bytes_retrans),
+        bytes_acked: sock.bytes_acked,
+        bytes_received: sock.bytes_received,
+        data_segments_in: sock.data_segs_in,
+        data_segments_out: sock.data_segs_out,
+        srtt_us: sock.srtt_us_8 >> 3,
+        // `minmax_reset(…, ~0U)`: not measured yet.
+        min_rtt_us: if sock.min_rtt_us == u32::MAX { 0 } else { sock.min_rtt_us },
+        retransmits: sock.total_retrans,
+        retransmits_pending: u32::from(sock.retransmits),
+        last_sent_ms: (sock.data_segs_out > 0).then(|| age(sock.lsndtime)),
+        last_received_ms: (sock.data_segs_in > 0).then(|| age(sock.lrcvtime)),
+        last_ack_ms: (sock.rcv_tstamp > 0).then(|| age(sock.rcv_tstamp)),
+        rcv_nxt: sock.rcv_nxt,
+        snd_una: sock.snd_una,
+        snd_nxt: sock.snd_nxt,
+        snd_wnd: sock.snd_wnd,
+        mss: sock.mss,
+        ts_recent: (sock.tstamp_ok == 1).then_some(sock.ts_recent),
+        baseline: baseline(sock, syn_ack.as_ref()),
+        syn_ack,
+        peer_history: history(sock),
+    }
+}
+
+/// Sequence numbers wrap; a distance of more than half the space is a negative one.
+fn distance(later: u32, earlier: u32) -> u32 {
+    let distance = later.wrapping_sub(earlier);
+    if distance > u32::MAX / 2 { 0 } else { distance }
+}
+
+fn owner(sock: &Sock) -> Option<Owner> {
+    (sock.owner_pid > 0).then(|| Owner { pid: sock.owner_pid, comm: comm(&sock.owner_comm) })
+}
+
+fn baseline(sock: &Sock, syn_ack: Option<&Packet>) -> Option<Baseline> {
+    let of = |ttl: u8, source| (ttl > 0).then_some(Baseline { ttl, source });
+    syn_ack
+        .and_then(|packet| of(packet.ttl, BaselineSource::SynAck))
+        .or_else(|| of(sock.handshake_ttl, BaselineSource::Handshake))
+        .or_else(|| of(sock.peer_ttl, BaselineSource::PeerHistory))
+}
+
+fn history(sock: &Sock) -> Option<PeerHistory> {
+    (sock.peer_last_syn_ack_ns > 0).then_some(PeerHistory {
+        ttl: sock.peer_ttl,
+        handshakes: sock.peer_handshakes,
+        min_handshake_us: sock.peer_min_handshake_us,
+        last_syn_ack: Mono(sock.peer_last_syn_ack_ns),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_told_from_an_exit() {
+        assert_eq!(exit_status(9), ExitStatus { signal: 9, status: 0, core_dumped: false });
+        assert_eq!(exit_status(0x8b), ExitStatus { signal: 11, status: 0, core_dumped: true });
+        assert_eq!(exit_status(3 << 8), ExitStatus { signal: 0, status: 3, core_dumped: false });
+    }
+
+    #[test]
+    fn mapped_addresses_become_ipv4() {
+        let mut bytes = [0; 16];
+        bytes[10] = 0xff;
+        bytes[11] = 0xff;
+        bytes[12..].copy_from_slice(&[10, 0, 0, 1]);
+        assert_eq!(address(bytes, 80), "10.0.0.1:80".parse().unwrap());
+        assert_eq!(address([0; 16], 80), "[::]:80".parse().unwrap());
+    }
+
+    #[test]
+    fn distances_survive_the_wrap() {
+        assert_eq!(distance(5, u32::MAX - 4), 10);
+        assert_eq!(distance(5, 10), 0);
+    }
+
+    #[test]
+    fn short_records_are_refused() {
+        assert!(Decoder::new(Names::default()).decode(&[0; 10]).is_none());
+    }
+}

@@ -1,0 +1,118 @@
+//! A thread of its own empties the ring buffer in bounded batches and hands events over a bounded channel.
+//! What does not fit is counted, never waited for: the kernel's ring must not fill because a reader is slow.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::{io, thread};
+
+use aya::maps::{MapData, RingBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::mpsc::{Sender, error::TrySendError};
+
+use super::Decoder;
+use crate::model::Event;
+
+/// Records taken before the stop flag is looked at again.
+const BATCH: usize = 1024;
+/// Longest sleep, so that the thread notices the end of the session.
+const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// Counters of the hand-over; they only grow.
+#[derive(Debug, Default)]
+pub struct DrainCounters {
+    /// Events that found the channel full.
+    pub channel_full: AtomicU64,
+    /// Records that could not be decoded.
+    pub undecodable: AtomicU64,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Drain {
+    counters: Arc<DrainCounters>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drain {
+    /// Starts the thread.
+    pub fn start(ring: RingBuf<MapData>, decoder: Decoder, to: Sender<Event>) -> io::Result<Self> {
+        let counters = Arc::new(DrainCounters::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut work = Work { ring, decoder, to, counters: Arc::clone(&counters), stop: Arc::clone(&stop) };
+        let thread = thread::Builder::new().name("rstscope-drain".to_owned()).spawn(move || work.run())?;
+        Ok(Self { counters, stop, thread: Some(thread) })
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &DrainCounters {
+        &self.counters
+    }
+
+    /// Takes what is left in the ring and ends the thread.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Work {
+    ring: RingBuf<MapData>,
+    decoder: Decoder,
+    to: Sender<Event>,
+    counters: Arc<DrainCounters>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn run(&mut self) {
+        loop {
+            let stopping = self.stop.load(Ordering::Acquire);
+            let taken = self.batch();
+            if taken == BATCH {
+                continue;
+            }
+            if stopping || self.to.is_closed() {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    fn wait(&self) {
+        let mut fds = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
+        // An interrupted or failing poll only means looking sooner.
+        let _woken = poll(&mut fds, Some(&WAIT));
+    }
+
+    fn batch(&mut self) -> usize {
+        for taken in 0..BATCH {
+            let Some(record) = self.ring.next() else { return taken };
+            match self.decoder.decode(&record) {
+                Some(event) => send(&self.to, event, &self.counters),
+                None => count(&self.counters.undecodable),
+            }
+        }
+        BATCH
+    }
+}
+
+fn send(to: &Sender<Event>, event: Event, counters: &DrainCounters) {
+    if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = to.try_send(event) {
+        count(&counters.channel_full);
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,161 @@
+//! Sockets that exist now, by `sock_diag`, in any network namespace: with the cookie that the hooks use.
+
+use std::fs::File;
+use std::net::SocketAddr as InetAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::{io, thread};
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use netlink_sys::{Socket, SocketAddr};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use thiserror::Error;
+
+/// Bytes asked for at once; the kernel fills at most 32 KiB for a dump.
+const BUFFER: usize = 64 << 10;
+/// `TCP_LISTEN` of `include/net/tcp_states.h`.
+const LISTEN: u8 = 10;
+/// Sockets taken at most; a host with more is seeded in part, and the result says so.
+const MOST: usize = 1 << 20;
+
+/// One TCP socket.
+#[derive(Debug, Clone)]
+pub struct DiagSocket {
+    /// Local address, IPv4-mapped addresses normalised.
+    pub local: InetAddr,
+    /// Remote address, likewise.
+    pub remote: InetAddr,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Inode of the socket file, zero for an orphan.
+    pub inode: u32,
+    /// It listens.
+    pub listening: bool,
+    /// Of a listener: connections waiting for `accept()`.
+    pub queue: u32,
+    /// Of a listener: the limit of that queue.
+    pub limit: u32,
+}
+
+/// Why the sockets of a namespace could not be listed.
+#[derive(Debug, Error)]
+pub enum DiagError {
+    /// The namespace could not be entered.
+    #[error("cannot enter the network namespace {path}: {source}")]
+    Namespace {
+        /// The namespace.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The kernel did not answer.
+    #[error("cannot list TCP sockets: {0}")]
+    Netlink(#[from] io::Error),
+    /// The thread that entered the namespace died.
+    #[error("listing TCP sockets ended unexpectedly")]
+    Thread,
+}
+
+/// Lists the TCP sockets of the namespace at `path` (`/proc/PID/ns/net`).
+/// The calling thread stays where it is: a thread of its own enters the namespace.
+pub fn list(path: &Path) -> Result<Vec<DiagSocket>, DiagError> {
+    let path = path.to_path_buf();
+    let worker = thread::Builder::new().name("rstscope-diag".to_owned()).spawn(move || list_inside(&path))?;
+    worker.join().map_err(|_| DiagError::Thread)?
+}
+
+fn list_inside(path: &Path) -> Result<Vec<DiagSocket>, DiagError> {
+    let error = |source| DiagError::Namespace { path: path.to_path_buf(), source };
+    let namespace = File::open(path).map_err(error)?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|errno| error(errno.into()))?;
+    let mut sockets = dump(AF_INET)?;
+    sockets.extend(dump(AF_INET6)?);
+    Ok(sockets)
+}
+
+fn dump(family: u8) -> io::Result<Vec<DiagSocket>> {
+    let mut netlink = Socket::new(NETLINK_SOCK_DIAG)?;
+    netlink.bind_auto()?;
+    netlink.connect(&SocketAddr::new(0, 0))?;
+    netlink.send(&request(family), 0)?;
+    let mut sockets = Vec::new();
+    let mut buffer = Vec::with_capacity(BUFFER);
+    loop {
+        buffer.clear();
+        netlink.recv(&mut buffer, 0)?;
+        if take(&buffer, &mut sockets)? || sockets.len() >= MOST {
+            return Ok(sockets);
+        }
+    }
+}
+
+fn request(family: u8) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+    let request = InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id,
+    };
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// Reads the messages of one datagram; true after the last one of the dump.
+fn take(mut bytes: &[u8], sockets: &mut Vec<DiagSocket>) -> io::Result<bool> {
+    while !bytes.is_empty() {
+        let message = NetlinkMessage::<SockDiagMessage>::deserialize(bytes).map_err(io::Error::other)?;
+        match message.payload {
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                sockets.push(socket(&response))
+            }
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            _ => {}
+        }
+        // Messages are aligned to four bytes (`NLMSG_ALIGN`).
+        let length = (message.header.length as usize).next_multiple_of(4).max(16);
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+fn socket(response: &InetResponse) -> DiagSocket {
+    let header = &response.header;
+    let id = &header.socket_id;
+    let listening = header.state == LISTEN;
+    DiagSocket {
+        local: InetAddr::new(id.source_address.to_canonical(), id.source_port),
+        remote: InetAddr::new(id.destination_address.to_canonical(), id.destination_port),
+        cookie: u64::from_ne_bytes(id.cookie),
+        inode: header.inode,
+        listening,
+        queue: if listening { header.recv_queue } else { 0 },
+        limit: if listening { header.send_queue } else { 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_this_process_is_listed_with_cookie_and_limit() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sockets: Vec<DiagSocket> = dump(AF_INET).unwrap();
+        let found = sockets.iter().find(|socket| socket.local == address).unwrap();
+        assert!(found.listening && found.cookie != 0 && found.limit > 0);
+    }
+}

@@ -1,0 +1,179 @@
+//! What stands around a line: JSON objects of Docker, journald and log shippers, and the text prefixes of CRI,
+//! compose, kubectl and syslog. The head of a line is found behind any prefix; the known prefixes are only needed
+//! for lines without a head.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::head::digits;
+use crate::model::Utc;
+
+/// A line without its carrier.
+pub(super) struct Carried<'a> {
+    /// The line as Nginx wrote it, without a line feed.
+    pub payload: Cow<'a, [u8]>,
+    /// The moment the carrier saw the line.
+    pub time: Option<Utc>,
+}
+
+/// Keys that hold the line in JSON carriers, Docker's first.
+const LINE_KEYS: [&str; 7] = ["log", "MESSAGE", "message", "msg", "line", "_raw", "textPayload"];
+/// Keys that hold the carrier's time.
+const TIME_KEYS: [&str; 3] = ["time", "@timestamp", "timestamp"];
+
+/// Removes a JSON carrier and the end of the line.
+pub(super) fn unwrap(line: &[u8]) -> Carried<'_> {
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    let line = without_end(line);
+    if line.first() == Some(&b'{')
+        && let Some(carried) = from_json(line)
+    {
+        return carried;
+    }
+    Carried { payload: Cow::Borrowed(line), time: cri_time(line) }
+}
+
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn from_json<'a>(line: &[u8]) -> Option<Carried<'a>> {
+    let Value::Object(object) = serde_json::from_slice(line).ok()? else { return None };
+    let payload = LINE_KEYS.iter().find_map(|key| object.get(*key)).and_then(bytes_of)?;
+    let time = TIME_KEYS.iter().find_map(|key| object.get(*key)?.as_str()?.parse().ok());
+    let journal = || object.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok().map(microseconds);
+    Some(Carried {
+        payload: Cow::Owned(without_end(&payload).to_vec()),
+        time: time.and_then(utc).or_else(journal),
+    })
+}
+
+/// journald writes text that is not UTF-8 as an array of numbers.
+fn bytes_of(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::String(text) => Some(text.as_bytes().to_vec()),
+        Value::Array(numbers) => numbers.iter().map(|number| u8::try_from(number.as_u64()?).ok()).collect(),
+        _ => None,
+    }
+}
+
+fn utc(time: Timestamp) -> Option<Utc> {
+    i64::try_from(time.as_nanosecond()).ok().map(Utc)
+}
+
+fn microseconds(count: i64) -> Utc {
+    Utc(count.saturating_mul(1000))
+}
+
+/// The RFC 3339 time at the start of a CRI line or of `docker logs -t`.
+fn cri_time(line: &[u8]) -> Option<Utc> {
+    let word = line.get(..40).unwrap_or(line).split(|byte| *byte == b' ').next()?;
+    if word.len() < 20 || word.get(10) != Some(&b'T') {
+        return None;
+    }
+    utc(std::str::from_utf8(word).ok()?.parse().ok()?)
+}
+
+/// Removes one kind of prefix, `None` if the line has none of it.
+type Step = fn(&[u8]) -> Option<&[u8]>;
+
+/// Removes the known text prefixes from a line without a level.
+pub(super) fn without_prefix(line: &[u8]) -> &[u8] {
+    const STEPS: [Step; 6] = [compose, kubectl, priority, stamp, cri_stream, syslog];
+    let mut rest = line;
+    for step in STEPS {
+        rest = step(rest).unwrap_or(rest);
+    }
+    rest.strip_prefix(b"nginx: ").unwrap_or(rest)
+}
+
+/// `nginx_1  | `: a name, spaces, a bar.
+fn compose(line: &[u8]) -> Option<&[u8]> {
+    let bar = line.get(..80).unwrap_or(line).iter().position(|byte| *byte == b'|')?;
+    let name = line[..bar].trim_ascii();
+    let is_name =
+        !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte));
+    is_name.then(|| line[bar + 1..].trim_ascii_start())
+}
+
+/// `[pod/web-5c/nginx] `.
+fn kubectl(line: &[u8]) -> Option<&[u8]> {
+    let inside = line.strip_prefix(b"[pod/")?;
+    let end = inside.iter().position(|byte| *byte == b']')?;
+    Some(inside[end + 1..].trim_ascii_start())
+}
+
+/// `<187>` of syslog, with the version of RFC 5424 after it.
+fn priority(line: &[u8]) -> Option<&[u8]> {
+    let (_, rest) = digits(line.strip_prefix(b"<")?)?;
+    let rest = rest.strip_prefix(b">")?;
+    Some(rest.strip_prefix(b"1 ").unwrap_or(rest))
+}
+
+/// An RFC 3339 time in front.
+fn stamp(line: &[u8]) -> Option<&[u8]> {
+    cri_time(line)?;
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    Some(&line[space + 1..])
+}
+
+/// `stderr F `.
+fn cri_stream(line: &[u8]) -> Option<&[u8]> {
+    let rest = line.strip_prefix(b"stderr ").or_else(|| line.strip_prefix(b"stdout "))?;
+    rest.strip_prefix(b"F ").or_else(|| rest.strip_prefix(b"P "))
+}
+
+/// `May 21 23:01:44 host nginx[812]: ` of RFC 3164.
+fn syslog(line: &[u8]) -> Option<&[u8]> {
+    let is_stamp = line.len() > 16
+        && line[..3].iter().all(u8::is_ascii_alphabetic)
+        && line[3] == b' '
+        && line[9] == b':'
+        && line[12] == b':'
+        && line[15] == b' ';
+    if !is_stamp {
+        return None;
+    }
+    let rest = &line[16..];
+    let end = memchr::memmem::find(rest.get(..160).unwrap_or(rest), b": ")?;
+    Some(&rest[end + 2..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_carriers_are_opened() {
+        let docker = br#"{"log":"2022/05/21 23:01:44 [error] 3#3: *1 a \"b\"\n","stream":"stderr","time":"2022-05-21T23:01:44.5Z"}"#;
+        let carried = unwrap(docker);
+        assert_eq!(&*carried.payload, b"2022/05/21 23:01:44 [error] 3#3: *1 a \"b\"");
+        assert_eq!(carried.time, Some(Utc(1_653_174_104_500_000_000)));
+        let journal = br#"{"__REALTIME_TIMESTAMP":"1653174104000000","MESSAGE":[120,255]}"#;
+        let carried = unwrap(journal);
+        assert_eq!((&*carried.payload, carried.time), (&b"x\xff"[..], Some(Utc(1_653_174_104_000_000_000))));
+    }
+
+    #[test]
+    fn broken_json_is_kept_as_it_is() {
+        assert_eq!(&*unwrap(b"{\"log\":\"2022/05").payload, b"{\"log\":\"2022/05");
+        assert_eq!(&*unwrap(b"{\"log\":5}\r\n").payload, b"{\"log\":5}");
+    }
+
+    #[test]
+    fn known_prefixes_go_where_there_is_no_head() {
+        for line in [
+            "nginx-1  | recv() failed",
+            "2022-05-21T23:01:44.470722263Z stderr F recv() failed",
+            "<187>May 21 23:01:44 web nginx: recv() failed",
+            "<187>1 2022-05-21T23:01:44Z recv() failed",
+            "May  1 23:01:44 web nginx[812]: nginx: recv() failed",
+            "[pod/web/nginx] recv() failed",
+        ] {
+            assert_eq!(without_prefix(line.as_bytes()), b"recv() failed", "{line}");
+        }
+    }
+}

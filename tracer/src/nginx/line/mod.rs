@@ -1,0 +1,113 @@
+//! One line of error.log: bytes in, [`LogRecord`] out. Never fails and never loses a line: what cannot be read
+//! stays `None`, and `problems` says why. Pure; the caller fills `file`, `offset` and `arrival`.
+//!
+//! The order of work is the order of the bytes: `carrier` removes what Docker, syslog and the like put around the
+//! line, `head` reads time, level, process and connection, `tail` reads the fields that `ngx_http_log_error`
+//! appends, `body` takes what is between apart, and `side` says whose socket it was.
+
+mod body;
+mod carrier;
+mod errno;
+mod head;
+mod peer;
+mod problem;
+mod record;
+mod side;
+mod tail;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::model::{Level, LogRecord, LogSide, MessageKind};
+use crate::nginx::catalogue;
+
+pub use problem::Problem;
+
+/// `NGX_MAX_ERROR_STR` without the line feed: Nginx cuts longer lines (`src/core/ngx_log.h`).
+pub const NGINX_LINE_LIMIT: usize = 2047;
+
+/// A line taken apart, borrowing from its bytes. Text is raw: Nginx escapes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line<'a> {
+    /// The printed time, without a zone.
+    pub time: Option<DateTime>,
+    /// Severity.
+    pub level: Option<Level>,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Thread id.
+    pub tid: Option<u32>,
+    /// `*N`.
+    pub connection: Option<u64>,
+    /// What the line says.
+    pub kind: MessageKind,
+    /// Whose socket it speaks of.
+    pub side: LogSide,
+    /// The failing call.
+    pub call: Option<&'a [u8]>,
+    /// Linux number.
+    pub errno: Option<i32>,
+    /// Content of `(SSL: …)`.
+    pub tls: Option<&'a [u8]>,
+    /// Message without errno and tail, `(SSL: …)` included.
+    pub message: &'a [u8],
+    /// Text after ` while `.
+    pub action: Option<&'a [u8]>,
+    /// The fields after `, client: `.
+    pub tail: tail::Tail<'a>,
+    /// What was wrong, in the order it was found.
+    pub problems: Vec<Problem>,
+}
+
+impl<'a> Line<'a> {
+    /// Reads a line without its carrier and without its line feed.
+    pub fn read(bytes: &'a [u8]) -> Self {
+        let head = head::read(bytes);
+        let split = tail::split(head.rest, bytes.len());
+        let body = body::read(split.body);
+        let found = catalogue::find(body.subject);
+        let mut line = Self {
+            time: head.time,
+            level: head.level,
+            pid: head.pid,
+            tid: head.tid,
+            connection: head.connection,
+            kind: found.map_or(MessageKind::OTHER, |found| found.entry.kind),
+            side: LogSide::None,
+            call: found.and_then(|found| found.call),
+            errno: body.errno,
+            tls: body.tls,
+            message: body.message,
+            action: body.action,
+            tail: split.tail,
+            problems: head.problems,
+        };
+        line.problems.extend(body.problem);
+        line.problems.extend(split.problems);
+        if let Some(found) = found {
+            line.side = side::decide(found.entry, &line);
+        }
+        line.note_unreadable();
+        line
+    }
+
+    /// A line that has neither a head nor a known message nor fields is no line of Nginx's.
+    fn note_unreadable(&mut self) {
+        let has_head = self.level.is_some() || self.time.is_some();
+        if has_head || self.kind != MessageKind::OTHER || self.tail.client.is_some() {
+            return;
+        }
+        self.kind = MessageKind::UNREADABLE;
+        self.problems.push(Problem::NotALine);
+    }
+}
+
+/// Reads one line of error.log, with or without a carrier around it. `zone` is that of the Nginx process.
+pub fn parse(line: &[u8], zone: &TimeZone) -> LogRecord {
+    let carried = carrier::unwrap(line);
+    record::from_line(&Line::read(&carried.payload), carried.time, zone)
+}

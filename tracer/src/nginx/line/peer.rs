@@ -1,0 +1,68 @@
+//! The upstream's address inside the `upstream: "…"` field: `SCHEME PEER URI` without scheme and URI.
+
+use memchr::memmem;
+
+/// `addr:port`, `[v6]:port`, a group name, or `unix:/path`; `None` when nothing is left.
+pub(super) fn of_url(url: &[u8]) -> Option<&[u8]> {
+    let peer = without_scheme(url);
+    let length = if peer.starts_with(b"unix:") { unix_length(peer) } else { inet_length(peer) };
+    let peer = &peer[..length];
+    (!peer.is_empty()).then_some(peer)
+}
+
+/// Whether the scheme is one that speaks TLS to the upstream.
+pub(super) fn is_tls(url: &[u8]) -> bool {
+    [&b"https://"[..], b"grpcs://", b"suwsgi://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+fn without_scheme(url: &[u8]) -> &[u8] {
+    if let Some(at) = memmem::find(url.get(..24).unwrap_or(url), b"://") {
+        return &url[at + 3..];
+    }
+    // Passenger prints `passenger:unix:/path:`.
+    match memmem::find(url.get(..24).unwrap_or(url), b":unix:") {
+        Some(at) => &url[at + 1..],
+        None => url,
+    }
+}
+
+/// Up to the colon that separates path and URI.
+fn unix_length(peer: &[u8]) -> usize {
+    const SCHEME: usize = b"unix:".len();
+    memchr::memchr(b':', &peer[SCHEME..]).map_or(peer.len(), |at| SCHEME + at)
+}
+
+/// Host and port; the URI may follow without a slash when `proxy_pass` has variables.
+fn inet_length(peer: &[u8]) -> usize {
+    let host = match peer.first() {
+        Some(b'[') => memchr::memchr(b']', peer).map_or(peer.len(), |at| at + 1),
+        _ => peer.iter().position(|byte| b":/?\" ".contains(byte)).unwrap_or(peer.len()),
+    };
+    let Some(port) = peer[host..].strip_prefix(b":") else { return host };
+    let digits = port.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 { host } else { host + 1 + digits.min(5) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_peer() {
+        for (url, peer) in [
+            ("http://127.0.0.1:8080/a?b", "127.0.0.1:8080"),
+            ("https://[2001:db8::1]:443/", "[2001:db8::1]:443"),
+            ("http://backend/", "backend"),
+            ("http://127.0.0.1:5001version", "127.0.0.1:5001"),
+            ("fastcgi://unix:/run/php.sock:", "unix:/run/php.sock"),
+            ("http://unix:/tmp/a.sock:/uri", "unix:/tmp/a.sock"),
+            ("passenger:unix:/tmp/p.1/server.socket:", "unix:/tmp/p.1/server.socket"),
+            ("10.0.0.1:3306", "10.0.0.1:3306"),
+            ("fastcgi://127.0.0.1:9000", "127.0.0.1:9000"),
+            ("http://example.org:80?x=http://y/", "example.org:80"),
+        ] {
+            assert_eq!(of_url(url.as_bytes()).map(String::from_utf8_lossy).as_deref(), Some(peer), "{url}");
+        }
+        assert_eq!(of_url(b"http:///x"), None);
+    }
+}

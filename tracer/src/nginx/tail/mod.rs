@@ -1,0 +1,193 @@
+//! Follows error.log files: every complete line, with the moment it was seen and its place in the file, through a
+//! bounded channel. Rotation by rename, `copytruncate`, deletion and late creation are followed by inode. It reads
+//! and never writes. When the receiver is slow the reading waits, since the file keeps the lines; nothing is dropped.
+
+mod inode;
+mod open;
+mod path;
+mod run;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc as commands;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use jiff::tz::TimeZone;
+use rustix::fd::OwnedFd;
+use tokio::sync::mpsc;
+
+use crate::model::{LogRecord, Mono};
+use crate::nginx::line;
+
+pub(in crate::nginx) use open::open_directory;
+pub use open::{Identity, OpenError, open_in_root};
+
+/// Longest line delivered whole, bytes. Nginx writes at most 2048; carriers in JSON make them longer.
+pub const LINE_LIMIT: usize = 64 * 1024;
+
+/// A file to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Root of the mount namespace the path belongs to: `/`, or `/proc/PID/root`.
+    pub root: PathBuf,
+    /// Absolute path inside that root.
+    pub path: PathBuf,
+}
+
+impl Target {
+    /// A file of this process' own mount namespace.
+    pub fn local(path: impl Into<PathBuf>) -> Self {
+        Self { root: PathBuf::from("/"), path: path.into() }
+    }
+}
+
+/// Where to begin in a file that exists at the start. Files that appear later are read from their beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// Only lines written from now on.
+    #[default]
+    End,
+    /// The whole file.
+    Beginning,
+}
+
+/// One line as it appeared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailedLine {
+    /// Path of the file inside its root.
+    pub file: Arc<str>,
+    /// Byte offset of the line in its file.
+    pub offset: u64,
+    /// When the bytes were there to be read.
+    pub arrival: Mono,
+    /// The line without its line feed.
+    pub bytes: Vec<u8>,
+    /// The line was longer than [`LINE_LIMIT`]; the rest is missing.
+    pub is_cut: bool,
+}
+
+impl TailedLine {
+    /// Reads the line. `zone` is that of the Nginx process.
+    pub fn record(&self, zone: &TimeZone) -> LogRecord {
+        let mut record = line::parse(&self.bytes, zone);
+        record.file = String::from(&*self.file);
+        record.offset = self.offset;
+        record.arrival = Some(self.arrival);
+        if self.is_cut {
+            record.problems.push(format!("the line is longer than {LINE_LIMIT} bytes"));
+        }
+        record
+    }
+}
+
+/// What happened while following; the numbers only grow.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Lines delivered.
+    pub lines: AtomicU64,
+    /// Lines longer than [`LINE_LIMIT`].
+    pub cut: AtomicU64,
+    /// Files found shorter than before, or rewritten (`copytruncate`).
+    pub truncations: AtomicU64,
+    /// Files replaced by another at the same path.
+    pub rotations: AtomicU64,
+    /// Times the reading waited because the receiver was slow; arrival times after that are too late.
+    pub delays: AtomicU64,
+    /// Rotated files given up although their end was unread.
+    pub abandoned: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Why following could not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start following log files: {what}")]
+pub struct StartError {
+    what: &'static str,
+    source: std::io::Error,
+}
+
+enum Command {
+    Add(Target, Start),
+}
+
+/// The state of every followed file that has trouble, by path.
+type Problems = Arc<Mutex<Vec<String>>>;
+
+/// Follows files on a thread of its own. Dropping it stops the thread after a last read.
+#[derive(Debug)]
+pub struct Follower {
+    commands: commands::Sender<Command>,
+    wake: Arc<OwnedFd>,
+    counters: Arc<Counters>,
+    problems: Problems,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Follower {
+    /// Starts the thread. `capacity` is that of the channel, in lines.
+    pub fn start(capacity: usize) -> Result<(Self, mpsc::Receiver<TailedLine>), StartError> {
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        let (commands, inbox) = commands::channel();
+        let wake = Arc::new(watch::wake_descriptor().map_err(failed("eventfd"))?);
+        let counters = Arc::new(Counters::default());
+        let problems = Problems::default();
+        let runner =
+            run::Runner::new(sender, inbox, Arc::clone(&wake), Arc::clone(&counters), Arc::clone(&problems));
+        let thread = std::thread::Builder::new().name("nginx-tail".to_owned());
+        let thread = thread.spawn(move || runner.run()).map_err(failed("thread"))?;
+        Ok((Self { commands, wake, counters, problems, thread: Some(thread) }, receiver))
+    }
+
+    /// Follows one more file. A file that is followed already is left alone.
+    pub fn add(&self, target: Target, start: Start) {
+        // The thread is gone only after `stop`, and then there is nothing to follow any more.
+        if self.commands.send(Command::Add(target, start)).is_ok() {
+            watch::wake(&self.wake);
+        }
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Files that cannot be followed, and why.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads what is there, ends the thread and waits for it.
+    pub fn stop(&mut self) {
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        let (closed, _) = commands::channel();
+        // The thread ends when the last sender of commands is gone.
+        self.commands = closed;
+        watch::wake(&self.wake);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            count(&self.counters.abandoned);
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn failed(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError { what, source }
+}

@@ -1,0 +1,215 @@
+//! The thread behind [`super::Follower`]: waits, looks at names, reads, hands over.
+
+use std::os::fd::AsFd;
+use std::sync::mpsc as commands;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use rustix::fd::OwnedFd;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::inode::{BUFFER, RawLine, Stop};
+use super::path::FollowedPath;
+use super::watch::Watcher;
+use super::{Command, Counters, Problems, Start, TailedLine, Target, count};
+use crate::model::Mono;
+
+/// Longest wait: file systems without inotify are read this often.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Wait before the next attempt when the receiver was slow.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// Reads while the last read is finished, at most this often: an unread receiver must not keep the thread.
+const LAST_READS: u32 = 1000;
+
+pub(super) struct Runner {
+    sender: mpsc::Sender<TailedLine>,
+    inbox: commands::Receiver<Command>,
+    wake: Arc<OwnedFd>,
+    counters: Arc<Counters>,
+    problems: Problems,
+    watcher: Watcher,
+    paths: Vec<FollowedPath>,
+    buffer: Vec<u8>,
+    last_check: Mono,
+}
+
+impl Runner {
+    pub(super) fn new(
+        sender: mpsc::Sender<TailedLine>,
+        inbox: commands::Receiver<Command>,
+        wake: Arc<OwnedFd>,
+        counters: Arc<Counters>,
+        problems: Problems,
+    ) -> Self {
+        Self {
+            sender,
+            inbox,
+            wake,
+            counters,
+            problems,
+            watcher: Watcher::new(),
+            paths: Vec::new(),
+            buffer: vec![0; BUFFER],
+            last_check: Mono(0),
+        }
+    }
+
+    /// Runs until the last sender of commands or the receiver of lines is gone.
+    pub(super) fn run(mut self) {
+        let mut wait = TICK;
+        loop {
+            let is_open = self.take_commands();
+            let woken = if is_open {
+                self.watcher.wait(&self.wake, wait)
+            } else {
+                super::watch::Woken { names: true }
+            };
+            let now = now();
+            if woken.names || now.since(self.last_check) >= TICK {
+                self.check(now);
+            }
+            if !is_open {
+                return self.read_last();
+            }
+            wait = match self.read_all() {
+                _ if self.sender.is_closed() => return,
+                Stop::Full => RETRY,
+                _ => TICK,
+            };
+        }
+    }
+
+    /// True while somebody can still send commands.
+    fn take_commands(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Command::Add(target, start)) => self.add(target, start),
+                Err(commands::TryRecvError::Empty) => return true,
+                Err(commands::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn add(&mut self, target: Target, start: Start) {
+        if self.paths.iter().any(|path| path.target == target) {
+            return;
+        }
+        let path = FollowedPath::new(target, start);
+        if let Some(directory) = path.directory() {
+            self.watcher.watch_directory(&path.target.root, directory);
+        }
+        self.watch_current(&path);
+        self.paths.push(path);
+        self.publish_problems();
+    }
+
+    fn watch_current(&self, path: &FollowedPath) {
+        if let Some(inode) = path.current() {
+            self.watcher.watch_file(inode.file().as_fd());
+        }
+    }
+
+    fn check(&mut self, now: Mono) {
+        self.last_check = now;
+        for path in &mut self.paths {
+            if path.check(now, &self.counters)
+                && let Some(inode) = path.current()
+            {
+                self.watcher.watch_file(inode.file().as_fd());
+                if let Some(directory) = path.directory() {
+                    self.watcher.watch_directory(&path.target.root, directory);
+                }
+            }
+        }
+        self.publish_problems();
+    }
+
+    fn publish_problems(&self) {
+        let described = self.paths.iter().filter_map(|path| {
+            let problem = path.problem.as_ref()?;
+            Some(format!("{} {problem}", path.name))
+        });
+        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = described.collect();
+    }
+
+    /// Reads every file until nothing is left or the receiver takes no more.
+    fn read_all(&mut self) -> Stop {
+        loop {
+            let mut result = Stop::End;
+            for path in &mut self.paths {
+                let stop = read_path(path, &mut self.buffer, &self.counters, &self.sender);
+                match stop {
+                    Stop::Full => return Stop::Full,
+                    Stop::More | Stop::Truncated => result = Stop::More,
+                    Stop::End => {}
+                }
+            }
+            if result == Stop::End {
+                return Stop::End;
+            }
+        }
+    }
+
+    /// Reads what was written before the end, as long as somebody takes it.
+    fn read_last(mut self) {
+        for _ in 0..LAST_READS {
+            match self.read_all() {
+                Stop::Full if !self.sender.is_closed() => std::thread::sleep(RETRY),
+                _ => return,
+            }
+        }
+    }
+}
+
+fn read_path(
+    path: &mut FollowedPath,
+    buffer: &mut [u8],
+    counters: &Counters,
+    sender: &mpsc::Sender<TailedLine>,
+) -> Stop {
+    let arrival = now();
+    let file = Arc::clone(&path.name);
+    path.read(arrival, buffer, counters, &mut |line| hand_over(line, &file, arrival, counters, sender))
+}
+
+/// False when the receiver takes no more. Lines for a receiver that is gone are taken and forgotten.
+fn hand_over(
+    line: &RawLine<'_>,
+    file: &Arc<str>,
+    arrival: Mono,
+    counters: &Counters,
+    sender: &mpsc::Sender<TailedLine>,
+) -> bool {
+    match sender.try_reserve() {
+        Ok(permit) => {
+            count(&counters.lines);
+            if line.is_cut {
+                count(&counters.cut);
+            }
+            permit.send(TailedLine {
+                file: Arc::clone(file),
+                offset: line.offset,
+                arrival,
+                bytes: line.bytes.to_vec(),
+                is_cut: line.is_cut,
+            });
+            true
+        }
+        Err(TrySendError::Full(())) => {
+            count(&counters.delays);
+            false
+        }
+        Err(TrySendError::Closed(())) => true,
+    }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the kernel's events.
+fn now() -> Mono {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0)))
+}

@@ -1,0 +1,277 @@
+//! Reads the kernel's type information (BTF) by name: member offsets, enum values, tracepoint prototypes.
+//!
+//! aya loads BTF for the verifier but does not expose members; this reads just what the hooks need.
+//! It does not relocate programs. Format: `include/uapi/linux/btf.h`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::{fs, io};
+
+use thiserror::Error;
+
+const MAGIC: u16 = 0xeb9f;
+/// A chain of modifiers or nested anonymous members longer than this is damaged data.
+const DEPTH: usize = 32;
+
+const KIND_PTR: u32 = 2;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Why type information could not be used.
+#[derive(Debug, Error)]
+pub enum BtfError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The bytes are not BTF of this byte order.
+    #[error("{path} is not BTF of this machine's byte order")]
+    Format {
+        /// The file.
+        path: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u32,
+    /// Members, parameters or values.
+    count: usize,
+    /// Member offsets carry a bit-field size in their high byte.
+    bitfields: bool,
+    /// `size` or `type`, depending on the kind.
+    target: u32,
+    /// Where the data behind the type begins.
+    data: usize,
+}
+
+/// The kernel's types.
+#[derive(Debug)]
+pub struct KernelTypes {
+    bytes: Vec<u8>,
+    types: Vec<Type>,
+    strings: usize,
+    by_name: HashMap<(u32, Vec<u8>), usize>,
+}
+
+impl KernelTypes {
+    /// Reads a BTF file, `/sys/kernel/btf/vmlinux` on most hosts.
+    pub fn read(path: &Path) -> Result<Self, BtfError> {
+        let name = path.display().to_string();
+        let bytes = fs::read(path).map_err(|source| BtfError::Read { path: name.clone(), source })?;
+        Self::parse(bytes).ok_or(BtfError::Format { path: name })
+    }
+
+    fn parse(bytes: Vec<u8>) -> Option<Self> {
+        if bytes.get(..2)? != MAGIC.to_ne_bytes() {
+            return None;
+        }
+        let header = word(&bytes, 4)? as usize;
+        let types_at = header + word(&bytes, 8)? as usize;
+        let types_end = types_at + word(&bytes, 12)? as usize;
+        let strings = header + word(&bytes, 16)? as usize;
+        let types = scan(&bytes, types_at, types_end)?;
+        let mut this = Self { bytes, types, strings, by_name: HashMap::new() };
+        this.index();
+        Some(this)
+    }
+
+    fn index(&mut self) {
+        let wanted = |kind| matches!(kind, KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF);
+        for (id, of) in self.types.iter().enumerate().filter(|(_, of)| of.name != 0 && wanted(of.kind)) {
+            let name = string(&self.bytes, self.strings, of.name).to_vec();
+            self.by_name.entry((of.kind, name)).or_insert(id);
+        }
+    }
+
+    fn find(&self, kind: u32, name: &str) -> Option<usize> {
+        self.by_name.get(&(kind, name.as_bytes().to_vec())).copied()
+    }
+
+    /// Offset in bits of `path` (members joined by dots) in `struct name`. Anonymous members are looked through.
+    pub fn offset_bits(&self, structure: &str, path: &str) -> Option<u32> {
+        let mut of = self.find(KIND_STRUCT, structure)?;
+        let mut bits = 0;
+        for member in path.split('.') {
+            let (offset, next) = self.member(of, member, 0)?;
+            bits += offset;
+            of = self.resolve(next)?;
+        }
+        Some(bits)
+    }
+
+    /// Whether there is such a structure with such a member.
+    pub fn has_member(&self, structure: &str, path: &str) -> bool {
+        self.offset_bits(structure, path).is_some()
+    }
+
+    fn member(&self, of: usize, name: &str, depth: usize) -> Option<(u32, usize)> {
+        let of = *self.types.get(of)?;
+        if depth > DEPTH || !matches!(of.kind, KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        (0..of.count).find_map(|index| {
+            let at = of.data + index * 12;
+            let member_name = string(&self.bytes, self.strings, word(&self.bytes, at)?);
+            let target = word(&self.bytes, at + 4)? as usize;
+            let raw = word(&self.bytes, at + 8)?;
+            let bits = if of.bitfields { raw & 0x00ff_ffff } else { raw };
+            if member_name == name.as_bytes() {
+                return Some((bits, target));
+            }
+            if !member_name.is_empty() {
+                return None;
+            }
+            let (inner, target) = self.member(self.resolve(target)?, name, depth + 1)?;
+            Some((bits + inner, target))
+        })
+    }
+
+    /// Looks through typedefs and qualifiers.
+    fn resolve(&self, mut id: usize) -> Option<usize> {
+        for _ in 0..DEPTH {
+            let of = self.types.get(id)?;
+            match of.kind {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = of.target as usize
+                }
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    /// Values of `enum name`, by number.
+    pub fn enum_names(&self, name: &str) -> HashMap<u32, String> {
+        let found = [KIND_ENUM, KIND_ENUM64].into_iter().find_map(|kind| self.find(kind, name));
+        let Some(of) = found.and_then(|id| self.types.get(id)) else { return HashMap::new() };
+        let size = if of.kind == KIND_ENUM64 { 12 } else { 8 };
+        (0..of.count)
+            .filter_map(|index| {
+                let at = of.data + index * size;
+                let name = string(&self.bytes, self.strings, word(&self.bytes, at)?);
+                Some((word(&self.bytes, at + 4)?, String::from_utf8_lossy(name).into_owned()))
+            })
+            .collect()
+    }
+
+    /// Arguments of a tracepoint after `void *__data`: for each, whether it is a pointer.
+    /// `None` if the kernel has no such tracepoint.
+    pub fn tracepoint(&self, name: &str) -> Option<Vec<bool>> {
+        let typedef = self.find(KIND_TYPEDEF, &format!("btf_trace_{name}"))?;
+        let pointer = self.types.get(self.types.get(typedef)?.target as usize)?;
+        let proto = self.types.get(pointer.target as usize).filter(|of| of.kind == KIND_FUNC_PROTO)?;
+        (1..proto.count)
+            .map(|index| {
+                let target = word(&self.bytes, proto.data + index * 8 + 4)? as usize;
+                Some(self.types.get(self.resolve(target)?)?.kind == KIND_PTR)
+            })
+            .collect()
+    }
+}
+
+fn scan(bytes: &[u8], mut at: usize, end: usize) -> Option<Vec<Type>> {
+    let void = Type { name: 0, kind: 0, count: 0, bitfields: false, target: 0, data: 0 };
+    let mut types = vec![void];
+    while at < end {
+        let info = word(bytes, at + 4)?;
+        let kind = info >> 24 & 0x1f;
+        let count = (info & 0xffff) as usize;
+        let of = Type {
+            name: word(bytes, at)?,
+            kind,
+            count,
+            bitfields: info >> 31 == 1,
+            target: word(bytes, at + 8)?,
+            data: at + 12,
+        };
+        types.push(of);
+        at += 12 + data_size(kind, count)?;
+    }
+    Some(types)
+}
+
+/// Bytes behind a type; `None` for a kind this reader does not know, after which nothing can be found.
+fn data_size(kind: u32, count: usize) -> Option<usize> {
+    Some(match kind {
+        1 | 14 | 17 => 4,
+        3 => 12,
+        KIND_STRUCT | KIND_UNION | 15 | KIND_ENUM64 => count * 12,
+        KIND_ENUM | KIND_FUNC_PROTO => count * 8,
+        KIND_PTR | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+        _ => return None,
+    })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn string(bytes: &[u8], strings: usize, at: u32) -> &[u8] {
+    let text = bytes.get(strings + at as usize..).unwrap_or_default();
+    let end = memchr::memchr(0, text).unwrap_or(text.len());
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hand-made BTF: `struct outer { int a; struct { int b; } ; }` and `enum skb_drop_reason { X = 7 }`.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0outer\0a\0b\0skb_drop_reason\0X\0int\0";
+        let name = |text: &str| {
+            let needle: Vec<u8> = [b"\0", text.as_bytes(), b"\0"].concat();
+            strings.windows(needle.len()).position(|window| window == needle).unwrap() as u32 + 1
+        };
+        let mut types: Vec<u32> = vec![name("int"), 1 << 24, 4, 32];
+        types.extend([0, KIND_STRUCT << 24 | 1, 4, name("b"), 1, 0]);
+        types.extend([name("outer"), KIND_STRUCT << 24 | 2, 8, name("a"), 1, 0, 0, 2, 32]);
+        types.extend([name("skb_drop_reason"), KIND_ENUM << 24 | 1, 4, name("X"), 7]);
+        let bytes: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let header = [24, 0, bytes.len() as u32, bytes.len() as u32, strings.len() as u32];
+        let mut all = MAGIC.to_ne_bytes().to_vec();
+        all.extend([1, 0]);
+        all.extend(header.iter().flat_map(|word| word.to_ne_bytes()));
+        all.extend(bytes);
+        all.extend(strings);
+        all
+    }
+
+    #[test]
+    fn anonymous_members_are_looked_through() {
+        let types = KernelTypes::parse(sample()).unwrap();
+        assert_eq!(types.offset_bits("outer", "a"), Some(0));
+        assert_eq!(types.offset_bits("outer", "b"), Some(32));
+        assert_eq!(types.offset_bits("outer", "c"), None);
+        assert_eq!(types.offset_bits("other", "a"), None);
+    }
+
+    #[test]
+    fn enum_values_are_found_by_name() {
+        let types = KernelTypes::parse(sample()).unwrap();
+        assert_eq!(types.enum_names("skb_drop_reason").get(&7).map(String::as_str), Some("X"));
+        assert!(types.enum_names("sk_rst_reason").is_empty());
+    }
+
+    #[test]
+    fn damaged_type_information_is_refused() {
+        assert!(KernelTypes::parse(b"no type information".to_vec()).is_none());
+        let mut cut = sample();
+        cut.truncate(60);
+        assert!(KernelTypes::parse(cut).is_none());
+    }
+}

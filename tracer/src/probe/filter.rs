@@ -1,0 +1,174 @@
+//! Tells the kernel programs what is Nginx's: processes, listen sockets, upstream addresses, older connections.
+
+use std::net::{IpAddr, SocketAddr};
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use rstscope_ebpf::abi::{
+    Conn, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, side,
+};
+
+use super::load::{Probe, ProbeError};
+use crate::model::Side;
+
+/// A connection that existed before the start.
+#[derive(Debug, Clone)]
+pub struct Seed {
+    /// Socket cookie, from `sock_diag`.
+    pub cookie: u64,
+    /// `Client` or `Upstream`.
+    pub side: Side,
+    /// The worker that holds it; zero if unknown.
+    pub owner_pid: u32,
+    /// `comm` of that worker.
+    pub comm: String,
+}
+
+/// What a listener has dropped so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// Network namespace.
+    pub netns: u32,
+    /// Listen port.
+    pub port: u16,
+    /// Packets.
+    pub total: u64,
+}
+
+impl Probe {
+    /// Makes `pids` Nginx's processes, beside those the kernel learned itself. Those in `gone` are forgotten.
+    pub fn set_processes(&mut self, pids: &[u32], gone: &[u32]) -> Result<(), ProbeError> {
+        let mut map = self.hash::<u32, u8>("NGINX")?;
+        for pid in pids {
+            put(&mut map, "NGINX", *pid, 1)?;
+        }
+        for pid in gone {
+            let _may_have_exited_itself = map.remove(pid);
+        }
+        Ok(())
+    }
+
+    /// Adds listen sockets of namespace `netns`.
+    pub fn add_listeners(&mut self, netns: u32, listeners: &[SocketAddr]) -> Result<(), ProbeError> {
+        for listener in listeners {
+            let port = ListenPort { netns, port: listener.port(), pad: 0 };
+            let any = listener.ip().is_unspecified();
+            if !any {
+                let key = ListenAddress { port, addr: bytes(listener.ip()) };
+                put(&mut self.hash::<ListenAddress, u8>("LISTEN_ADDRESSES")?, "LISTEN_ADDRESSES", key, 1)?;
+            }
+            let mut ports = self.hash::<ListenPort, u8>("LISTEN_PORTS")?;
+            if any || ports.get(&port, 0).is_err() {
+                put(&mut ports, "LISTEN_PORTS", port, u8::from(any))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds addresses that Nginx connects to.
+    pub fn add_upstreams(&mut self, upstreams: &[SocketAddr]) -> Result<(), ProbeError> {
+        self.add_endpoints("ENDPOINTS", upstreams)
+    }
+
+    /// Makes `upstreams` the only ones to follow; port zero stands for every port.
+    pub fn set_upstream_filter(&mut self, upstreams: &[SocketAddr]) -> Result<(), ProbeError> {
+        self.add_endpoints("UPSTREAM_FILTER", upstreams)
+    }
+
+    fn add_endpoints(&mut self, name: &'static str, addresses: &[SocketAddr]) -> Result<(), ProbeError> {
+        let mut map = self.hash::<Endpoint, u8>(name)?;
+        for address in addresses {
+            put(&mut map, name, Endpoint { addr: bytes(address.ip()), port: address.port(), pad: 0 }, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Counts every TCP socket of these namespaces from now on, see `Probe::netns_counts`.
+    pub fn count_namespaces(&mut self, namespaces: &[u32]) -> Result<(), ProbeError> {
+        let name = "NETNS_COUNTS";
+        let error = |source| ProbeError::Map { name, source };
+        let cpus = aya::util::nr_cpus().map_err(|(_, error_)| error(MapError::IoError(error_)))?;
+        let map = self.ebpf.map_mut(name).ok_or(ProbeError::NoMap(name))?;
+        let mut map = PerCpuHashMap::<_, u32, NetnsCounts>::try_from(map).map_err(error)?;
+        for netns in namespaces {
+            if map.get(netns, 0).is_err() {
+                let zero = PerCpuValues::try_from(vec![NetnsCounts::default(); cpus]);
+                map.insert(netns, zero.map_err(|error_| error(MapError::IoError(error_)))?, 0)
+                    .map_err(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes connections that existed before the start known.
+    pub fn seed(&mut self, seeds: &[Seed]) -> Result<(), ProbeError> {
+        let mut map = self.hash::<u64, Conn>("CONNS")?;
+        for seed in seeds {
+            put(&mut map, "CONNS", seed.cookie, conn(seed))?;
+        }
+        Ok(())
+    }
+
+    /// What every listener that ever overflowed has dropped so far.
+    pub fn dropped(&mut self) -> Result<Vec<Dropped>, ProbeError> {
+        let map = self.hash::<OverflowKey, OverflowState>("OVERFLOWS")?;
+        let dropped = |(key, state): (OverflowKey, OverflowState)| Dropped {
+            netns: key.port.netns,
+            port: key.port.port,
+            total: state.total,
+        };
+        Ok(map.iter().filter_map(Result::ok).map(dropped).collect())
+    }
+
+    fn hash<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<HashMap<&mut MapData, K, V>, ProbeError> {
+        let map = self.ebpf.map_mut(name).ok_or(ProbeError::NoMap(name))?;
+        HashMap::try_from(map).map_err(|source| ProbeError::Map { name, source })
+    }
+}
+
+fn put<K: aya::Pod, V: aya::Pod>(
+    map: &mut HashMap<&mut MapData, K, V>,
+    name: &'static str,
+    key: K,
+    value: V,
+) -> Result<(), ProbeError> {
+    map.insert(key, value, 0).map_err(|source| ProbeError::Map { name, source })
+}
+
+fn conn(seed: &Seed) -> Conn {
+    let mut comm = [0; 16];
+    for (to, from) in comm.iter_mut().zip(seed.comm.bytes().take(15)) {
+        *to = from;
+    }
+    let side = if seed.side == Side::Upstream { side::UPSTREAM } else { side::CLIENT };
+    Conn { owner_pid: seed.owner_pid, side, preexisting: 1, comm, ..Conn::EMPTY }
+}
+
+/// The form of the kernel side: IPv4 as `::ffff:a.b.c.d`.
+fn bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_is_mapped() {
+        let v4 = bytes("10.1.2.3".parse().unwrap());
+        assert_eq!(v4, bytes("::ffff:10.1.2.3".parse().unwrap()));
+        assert_eq!(v4[12..], [10, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_to_what_the_kernel_keeps() {
+        let seed =
+            Seed { cookie: 1, side: Side::Client, owner_pid: 2, comm: "a-very-long-process-name".to_owned() };
+        assert_eq!(&conn(&seed).comm, b"a-very-long-pro\0");
+    }
+}

@@ -1,0 +1,264 @@
+//! Loads and attaches the programs, each on its own; what fails is recorded, not fatal.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint,
+};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use rstscope_ebpf::abi::{Config, Counter, MISSING, NetnsCounts, Offsets};
+use thiserror::Error;
+
+use super::btf::{BtfError, KernelTypes};
+use super::environment::{Environment, KERNEL_BTF};
+use super::hooks::{Attachment, HOOKS, HookSpec};
+use super::names::Names;
+use crate::model::{HookState, Losses};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstscope-ebpf"));
+
+/// What is decided before loading.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Only this network namespace (inode number); zero for all.
+    pub netns: u32,
+    /// Whether `filter::set_upstreams` will name the only upstreams to follow.
+    pub upstream_filter: bool,
+    /// Bytes of the ring buffer; a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Type information other than the running kernel's own.
+    pub btf: Option<PathBuf>,
+    /// Hooks that must not run.
+    pub disabled: Vec<String>,
+}
+
+/// Why no probe could be loaded at all.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// No type information.
+    #[error(transparent)]
+    Types(#[from] BtfError),
+    /// aya could not use the type information.
+    #[error("cannot use the kernel's type information: {0}")]
+    Btf(#[from] aya::BtfError),
+    /// The maps could not be made, or the object does not fit this kernel.
+    #[error("cannot create the kernel maps: {0}")]
+    Load(#[from] EbpfError),
+    /// A map is not what the code expects.
+    #[error("map {name}: {source}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// The reason.
+        source: MapError,
+    },
+    /// The object has no such map.
+    #[error("the kernel object has no map {0}")]
+    NoMap(&'static str),
+}
+
+/// The running probes. Dropping it detaches everything.
+pub struct Probe {
+    pub(super) ebpf: Ebpf,
+    /// Every hook and its state.
+    pub hooks: Vec<HookState>,
+    /// Names of this kernel's enum values.
+    pub names: Names,
+    /// Members that this kernel does not have.
+    pub missing_members: Vec<&'static str>,
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probe").field("hooks", &self.hooks).finish_non_exhaustive()
+    }
+}
+
+impl Probe {
+    /// Loads the object and attaches every hook that this kernel allows. The filter maps are still empty:
+    /// nothing is reported before `filter` fills them.
+    pub fn load(settings: &Settings, environment: &Environment) -> Result<Self, ProbeError> {
+        let path = settings.btf.as_deref().unwrap_or_else(|| Path::new(KERNEL_BTF));
+        let types = KernelTypes::read(path)?;
+        let btf = Btf::parse_file(path, aya::Endianness::default())?;
+        let (offsets, missing_members) =
+            Offsets::resolve(|structure, member| types.offset_bits(structure, member));
+        let names = Names::read(&types);
+        raise_memlock();
+        let config = config(settings, &types, &names);
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
+            .override_global("OFFSETS", &offsets, true)
+            .override_global("REASONS", &names.drop_reasons(), true)
+            .override_global("CONFIG", &config, true)
+            .map_max_entries("EVENTS", settings.ring_bytes)
+            .load(OBJECT)?;
+        let hooks =
+            HOOKS.iter().map(|spec| attach(&mut ebpf, spec, &types, &btf, settings, environment)).collect();
+        Ok(Self { ebpf, hooks, names, missing_members })
+    }
+
+    /// The ring buffer; it can be taken once.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
+        let map = self.ebpf.take_map("EVENTS").ok_or(ProbeError::NoMap("EVENTS"))?;
+        RingBuf::try_from(map).map_err(|source| ProbeError::Map { name: "EVENTS", source })
+    }
+
+    /// Records that found the ring full, per hook.
+    pub fn losses(&self) -> Result<Losses, ProbeError> {
+        let mut losses = Losses::default();
+        for spec in HOOKS {
+            let lost = self.per_cpu("LOSSES", spec.hook as u32)?;
+            if lost > 0 {
+                losses.by_handover.insert(spec.name.to_owned(), lost);
+            }
+        }
+        Ok(losses)
+    }
+
+    /// Counts of the namespaces given to `filter::count_namespaces`, all CPUs and namespaces added up.
+    pub fn netns_counts(&self) -> Result<NetnsCounts, ProbeError> {
+        let name = "NETNS_COUNTS";
+        let map = self.ebpf.map(name).ok_or(ProbeError::NoMap(name))?;
+        let map = PerCpuHashMap::<_, u32, NetnsCounts>::try_from(map);
+        let map = map.map_err(|source| ProbeError::Map { name, source })?;
+        let values = map.iter().filter_map(Result::ok).flat_map(|(_, values)| values.to_vec());
+        Ok(values.fold(NetnsCounts::default(), add))
+    }
+
+    /// One of the kernel side's counters.
+    pub fn count(&self, counter: Counter) -> Result<u64, ProbeError> {
+        self.per_cpu("COUNTS", counter as u32)
+    }
+
+    fn per_cpu(&self, name: &'static str, index: u32) -> Result<u64, ProbeError> {
+        let map = self.ebpf.map(name).ok_or(ProbeError::NoMap(name))?;
+        let error = |source| ProbeError::Map { name, source };
+        let values = PerCpuArray::<_, u64>::try_from(map).map_err(error)?;
+        Ok(values.get(&index, 0).map_err(error)?.iter().sum())
+    }
+}
+
+fn add(one: NetnsCounts, other: NetnsCounts) -> NetnsCounts {
+    NetnsCounts {
+        resets_sent: one.resets_sent + other.resets_sent,
+        resets_received: one.resets_received + other.resets_received,
+        established_resets: one.established_resets + other.established_resets,
+        retransmits: one.retransmits + other.retransmits,
+    }
+}
+
+/// What the programs must know of this kernel, read from its prototypes, never from its version.
+fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
+    let arguments = |name: &str| types.tracepoint(name).unwrap_or_default();
+    Config {
+        netns: settings.netns,
+        upstream_filter: u32::from(settings.upstream_filter),
+        oom_arg_is_task: u32::from(arguments("mark_victim").first().copied().unwrap_or(false)),
+        send_reset_has_reason: u32::from(arguments("tcp_send_reset").len() > 2),
+        kfree_skb_has_socket: u32::from(arguments("kfree_skb").len() > 3),
+        drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
+    }
+}
+
+/// Kernels before 5.11 count maps against `RLIMIT_MEMLOCK`; on others this does nothing.
+fn raise_memlock() {
+    let all = rustix::process::Rlimit { current: None, maximum: None };
+    // A failure shows as a failing map on the kernels that care.
+    let _unprivileged = rustix::process::setrlimit(rustix::process::Resource::Memlock, all);
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    spec: &HookSpec,
+    types: &KernelTypes,
+    btf: &Btf,
+    settings: &Settings,
+    environment: &Environment,
+) -> HookState {
+    let result = if settings.disabled.iter().any(|name| name == spec.name) {
+        Err("switched off".to_owned())
+    } else {
+        try_attach(ebpf, spec, types, btf, environment)
+    };
+    HookState {
+        name: spec.name.to_owned(),
+        running: result.is_ok(),
+        problem: result.err(),
+        lost_evidence: spec.lost_evidence.to_owned(),
+    }
+}
+
+fn try_attach(
+    ebpf: &mut Ebpf,
+    spec: &HookSpec,
+    types: &KernelTypes,
+    btf: &Btf,
+    environment: &Environment,
+) -> Result<(), String> {
+    if spec.attachment != Attachment::CgroupIngress && types.tracepoint(spec.name).is_none() {
+        return Err("this kernel has no such tracepoint".to_owned());
+    }
+    let program = ebpf.program_mut(spec.name).ok_or("the kernel object has no such program")?;
+    match spec.attachment {
+        Attachment::RawTracepoint => {
+            let program: &mut RawTracePoint = program.try_into().map_err(explain)?;
+            program.load().map_err(explain)?;
+            program.attach(spec.name).map_err(explain)?;
+        }
+        Attachment::BtfTracepoint => {
+            let program: &mut BtfTracePoint = program.try_into().map_err(explain)?;
+            program.load(spec.name, btf).map_err(explain)?;
+            program.attach().map_err(explain)?;
+        }
+        Attachment::CgroupIngress => {
+            let root = environment.cgroup.as_deref().ok_or("cgroup v2 is not mounted")?;
+            let root = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
+            let program: &mut CgroupSkb = program.try_into().map_err(explain)?;
+            program.load().map_err(explain)?;
+            program.attach(root, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single).map_err(explain)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lines of the verifier's log that are kept: the last ones say what it did not like.
+const VERIFIER_LINES: usize = 6;
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn explain(error: ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = &error else {
+        return format!("{:#}", anyhow::Error::new(error));
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.get(lines.len().saturating_sub(VERIFIER_LINES)..).unwrap_or_default().join(" | ");
+    if last.is_empty() {
+        format!("the kernel refused it: {io_error}")
+    } else {
+        format!("the kernel refused it: {io_error}: {last}")
+    }
+}
+
+/// Size of the ring buffer for a host with `cpus` processors: 512 KiB for each, within 1 and 16 MiB.
+pub fn ring_bytes(cpus: usize) -> u32 {
+    let wanted = u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(512 << 10);
+    wanted.clamp(1 << 20, 16 << 20).next_power_of_two().min(16 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_size_is_a_bounded_power_of_two() {
+        for cpus in [1, 2, 3, 8, 12, 64, 1024] {
+            let bytes = ring_bytes(cpus);
+            assert!(bytes.is_power_of_two());
+            assert!((1 << 20..=16 << 20).contains(&bytes));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Host facts for the judge and the session header for people.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use crate::model::{HostFacts, Level, NginxConfig};
+use crate::nginx::discover::{Instance, LogFile};
+use crate::output::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
+use crate::probe::{Environment, Probe};
+
+use super::watch::{Watch, listeners};
+use super::{Settings, addresses};
+
+/// Facts about the host, its hooks and the Nginx found on it.
+pub fn facts(probe: &Probe, environment: &Environment, watch: &Watch) -> HostFacts {
+    let pids = watch.instances().iter().map(|instance| instance.master);
+    let local: BTreeSet<_> = pids.flat_map(addresses::of_process).collect();
+    HostFacts {
+        host: name(),
+        kernel: environment.kernel.clone(),
+        hooks: probe.hooks.clone(),
+        follows_error_log: follows_error_log(watch.instances()),
+        local_addresses: local.into_iter().collect(),
+        nginx: merged(watch.instances()),
+    }
+}
+
+/// `error` is the level Nginx logs at when nothing else is configured.
+fn follows_error_log(instances: &[Instance]) -> bool {
+    let wide_enough = |log: &LogFile| log.level.is_none_or(|level| level >= Level::Error);
+    instances.iter().flat_map(|instance| &instance.error_logs).any(wide_enough)
+}
+
+/// Host name.
+fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Several instances as one configuration.
+fn merged(instances: &[Instance]) -> NginxConfig {
+    let mut all = NginxConfig::default();
+    for config in instances.iter().map(|instance| &instance.config) {
+        all.connect_timeouts_ms.extend(&config.connect_timeouts_ms);
+        all.read_timeouts_ms.extend(&config.read_timeouts_ms);
+        all.upstream_keepalive_timeouts_ms.extend(&config.upstream_keepalive_timeouts_ms);
+        all.reset_timedout_connection |= config.reset_timedout_connection;
+        all.lingering_close_off |= config.lingering_close_off;
+        all.real_ip |= config.real_ip;
+        all.upstreams.extend(&config.upstreams);
+        all.listeners.extend(&config.listeners);
+        all.problems.extend(config.problems.iter().cloned());
+    }
+    all
+}
+
+/// The header of the session.
+pub fn header(
+    probe: &Probe,
+    environment: &Environment,
+    watch: &Watch,
+    settings: &Settings,
+    shown: Vec<String>,
+) -> SessionHeader {
+    let instances = watch.instances();
+    let listen: BTreeSet<SocketAddr> =
+        instances.iter().flat_map(|instance| listeners(instance, settings)).collect();
+    let upstreams: BTreeSet<SocketAddr> =
+        instances.iter().flat_map(|instance| instance.config.upstreams.iter().copied()).collect();
+    let mut filters = settings.filters();
+    filters.extend(shown);
+    SessionHeader {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: name(),
+        kernel: environment.kernel.clone(),
+        lockdown: environment
+            .lockdown
+            .clone()
+            .unwrap_or_else(|| "unknown (securityfs is not mounted)".to_owned()),
+        tier: HookTier::RawTracepoint,
+        hooks: probe.hooks.clone(),
+        nginx: instances.iter().map(nginx).collect(),
+        listeners: listen.iter().map(ToString::to_string).collect(),
+        upstreams: upstreams.iter().map(ToString::to_string).collect(),
+        logs: logs(instances, settings),
+        filters,
+        notes: notes(probe, watch),
+    }
+}
+
+fn nginx(instance: &Instance) -> WatchedNginx {
+    WatchedNginx {
+        master: instance.master,
+        workers: instance.workers.clone(),
+        configuration: instance.configuration_file.as_ref().map(|path| path.display().to_string()),
+        netns: instance.netns,
+    }
+}
+
+fn logs(instances: &[Instance], settings: &Settings) -> Vec<WatchedLog> {
+    if !settings.error_logs.is_empty() {
+        let log = |path: &std::path::PathBuf| WatchedLog {
+            path: path.display().to_string(),
+            level: None,
+            problem: None,
+        };
+        return settings.error_logs.iter().map(log).collect();
+    }
+    let of = |instance: &Instance| {
+        let log = |log: &LogFile| WatchedLog {
+            path: log.target.path.display().to_string(),
+            level: log.level,
+            problem: None,
+        };
+        instance.error_logs.iter().map(log).collect::<Vec<_>>()
+    };
+    instances.iter().flat_map(of).collect()
+}
+
+fn notes(probe: &Probe, watch: &Watch) -> Vec<String> {
+    let mut notes = watch.problems();
+    if !probe.missing_members.is_empty() {
+        notes.push(format!("this kernel has no {}; they read as zero", probe.missing_members.join(", ")));
+    }
+    if watch.seeds() > 0 {
+        notes.push(format!(
+            "{} connections are older than this session; how they began is not known",
+            watch.seeds()
+        ));
+    }
+    notes
+}

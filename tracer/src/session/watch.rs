@@ -1,0 +1,193 @@
+//! Finds Nginx, keeps finding it (reloads, restarts, late starts), and tells probes and followers about it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::tz::TimeZone;
+
+use crate::collect::sock_diag;
+use crate::model::{LogRecord, NginxConfig, Side};
+use crate::nginx::discover::{self, Instance, LogFile};
+use crate::nginx::tail::{Follower, Start, TailedLine, Target};
+use crate::probe::filter::Seed;
+use crate::probe::{Probe, ProbeError};
+
+use super::Settings;
+
+/// What is watched.
+#[derive(Debug, Default)]
+pub struct Watch {
+    instances: Vec<Instance>,
+    /// Processes the kernel programs know of.
+    pids: BTreeSet<u32>,
+    /// Namespaces whose existing connections were made known.
+    seeded: BTreeSet<u32>,
+    /// Connections that were there before.
+    seeds: usize,
+    /// What could not be found out.
+    problems: BTreeSet<String>,
+}
+
+impl Watch {
+    /// Looks for Nginx now. True if anything changed.
+    pub fn look(&mut self, settings: &Settings, netns: u32) -> bool {
+        let found = discover::discover(settings.pid, (netns != 0).then_some(netns));
+        let changed = !found.iter().map(face).eq(self.instances.iter().map(face));
+        self.instances = found;
+        changed
+    }
+
+    /// Nginx processes that run.
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
+    }
+
+    /// Connections that existed before the start.
+    pub fn seeds(&self) -> usize {
+        self.seeds
+    }
+
+    /// What could not be found out.
+    pub fn problems(&self) -> Vec<String> {
+        let of_instances = self.instances.iter().flat_map(|instance| instance.problems.iter().cloned());
+        of_instances.chain(self.problems.iter().cloned()).collect()
+    }
+
+    /// Makes the kernel programs know what was found. Filters act here, in what they are told.
+    pub fn apply(&mut self, probe: &mut Probe, settings: &Settings) -> Result<(), ProbeError> {
+        let pids: BTreeSet<u32> = self.instances.iter().flat_map(Instance::processes).collect();
+        let gone: Vec<u32> = self.pids.difference(&pids).copied().collect();
+        probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
+        self.pids = pids;
+        for instance in &self.instances {
+            probe.count_namespaces(&[instance.netns])?;
+            probe.add_listeners(instance.netns, &listeners(instance, settings))?;
+            probe.add_upstreams(&instance.config.upstreams)?;
+        }
+        self.seed(probe, settings)
+    }
+
+    /// Makes connections known that are older than this session, once per namespace.
+    fn seed(&mut self, probe: &mut Probe, settings: &Settings) -> Result<(), ProbeError> {
+        let fresh: BTreeMap<u32, u32> = self
+            .instances
+            .iter()
+            .filter(|instance| !self.seeded.contains(&instance.netns))
+            .map(|instance| (instance.netns, instance.master))
+            .collect();
+        for (netns, pid) in fresh {
+            self.seeded.insert(netns);
+            let seeds = self.existing(netns, pid, settings);
+            self.seeds += seeds.len();
+            probe.seed(&seeds)?;
+        }
+        Ok(())
+    }
+
+    fn existing(&mut self, netns: u32, pid: u32, settings: &Settings) -> Vec<Seed> {
+        let sockets = match sock_diag::list(&PathBuf::from(format!("/proc/{pid}/ns/net"))) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                self.problems.insert(format!("connections older than this session are not known: {error}"));
+                return Vec::new();
+            }
+        };
+        let here = || self.instances.iter().filter(move |instance| instance.netns == netns);
+        let owners: HashMap<u32, u32> =
+            here().flat_map(Instance::processes).flat_map(socket_inodes).collect();
+        let ports: BTreeSet<u16> =
+            here().flat_map(|instance| instance.listeners.iter()).map(SocketAddr::port).collect();
+        let seed = |socket: &sock_diag::DiagSocket| {
+            let owner_pid = *owners.get(&socket.inode)?;
+            let side = if ports.contains(&socket.local.port()) { Side::Client } else { Side::Upstream };
+            let wanted = match side {
+                Side::Client => port_wanted(settings, socket.local.port()),
+                _ => upstream_wanted(settings, socket.remote),
+            };
+            let usable = wanted && !socket.listening && socket.inode != 0 && socket.cookie != 0;
+            usable.then(|| Seed { cookie: socket.cookie, side, owner_pid, comm: "nginx".to_owned() })
+        };
+        sockets.iter().filter_map(seed).collect()
+    }
+
+    /// Reads a line as the Nginx that wrote it meant it: its time zone, and its pids as the host numbers them.
+    pub fn record(&self, line: &TailedLine) -> LogRecord {
+        let wrote =
+            |instance: &&Instance| instance.error_logs.iter().any(|log| log.target.path == *line.file);
+        let Some(instance) = self.instances.iter().find(wrote).or_else(|| self.instances.first()) else {
+            return line.record(&TimeZone::system());
+        };
+        let mut record = line.record(&instance.zone);
+        record.pid = record.pid.map(|pid| instance.host_pid(pid).unwrap_or(pid));
+        record
+    }
+
+    /// Follows the logs that the instances write, or those asked for instead.
+    pub fn follow(&self, follower: &Follower, settings: &Settings) {
+        for path in &settings.error_logs {
+            follower.add(Target::local(path), Start::End);
+        }
+        if !settings.error_logs.is_empty() {
+            return;
+        }
+        for instance in &self.instances {
+            for log in &instance.error_logs {
+                follower.add(log.target.clone(), Start::End);
+            }
+        }
+    }
+}
+
+/// What a change of means that something must be told to the probes or the followers.
+fn face(instance: &Instance) -> (u32, &[u32], &[SocketAddr], &[LogFile], &NginxConfig) {
+    (instance.master, &instance.workers, &instance.listeners, &instance.error_logs, &instance.config)
+}
+
+/// Listen sockets of an instance that the port filter lets through.
+pub fn listeners(instance: &Instance, settings: &Settings) -> Vec<SocketAddr> {
+    instance.listeners.iter().copied().filter(|listener| port_wanted(settings, listener.port())).collect()
+}
+
+fn port_wanted(settings: &Settings, port: u16) -> bool {
+    settings.nginx_ports.is_empty() || settings.nginx_ports.contains(&port)
+}
+
+fn upstream_wanted(settings: &Settings, address: SocketAddr) -> bool {
+    let matches =
+        |wanted: &SocketAddr| wanted.ip() == address.ip() && [0, address.port()].contains(&wanted.port());
+    settings.upstreams.is_empty() || settings.upstreams.iter().any(matches)
+}
+
+/// Socket inodes that a process holds, each with the process.
+fn socket_inodes(pid: u32) -> Vec<(u32, u32)> {
+    let Ok(folder) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let inode = |entry: fs::DirEntry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((inode, pid))
+    };
+    folder.filter_map(Result::ok).filter_map(inode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_without_a_port_lets_every_port_of_the_address_through() {
+        let settings = Settings { upstreams: vec!["10.0.0.1:0".parse().unwrap()], ..Settings::default() };
+        assert!(upstream_wanted(&settings, "10.0.0.1:8080".parse().unwrap()));
+        assert!(!upstream_wanted(&settings, "10.0.0.2:8080".parse().unwrap()));
+    }
+
+    #[test]
+    fn sockets_of_this_process_are_found_by_inode() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let held = socket_inodes(std::process::id());
+        assert!(held.iter().all(|(_, pid)| *pid == std::process::id()));
+        assert!(!held.is_empty());
+        drop(listener);
+    }
+}

@@ -1,0 +1,265 @@
+//! One bench: a network, one Nginx, one tracer, and the scenarios played on them one after the other.
+//!
+//! A scenario starts while the tracer still thinks about the one before, as on a real host; its addresses
+//! tell its records apart from all others. Records are compared when everything has been played.
+
+use super::judge::{self, Finding};
+use super::net::{Family, Network, Node, SEATS};
+use super::nginx::{Level, Nginx};
+use super::scenario::{Place, Scenario};
+use super::schema::Schema;
+use super::stage::{Stage, Truth};
+use super::tracer::{self, Setup, Tracer};
+use super::{kernel, wait};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// From the end of the last scenario until every expected record must be there.
+pub const PATIENCE: Duration = Duration::from_secs(12);
+/// From the end of a driver until its log line must be there.
+const LOG_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Ends the line that Nginx writes at `info` for every kept-alive client that closes in order.
+const ORDERLY_END: &str = "closed keepalive connection";
+
+/// A scenario in one family and log level, with the addresses it has on its bench.
+#[derive(Clone)]
+pub struct Seat {
+    /// Its number on the bench; addresses and ports follow from it.
+    pub number: u8,
+    /// What is played.
+    pub scenario: &'static Scenario,
+    /// In which family.
+    pub family: Family,
+    /// At which level of the error log.
+    pub level: Level,
+    /// Inode of the Nginx host's network namespace, once it is laid.
+    pub namespace: Option<u64>,
+}
+
+impl Seat {
+    /// Where Nginx listens for this scenario.
+    pub fn listener(&self) -> SocketAddr {
+        SocketAddr::new(self.family.web(), 8000 + u16::from(self.number))
+    }
+
+    /// The upstream of this scenario.
+    pub fn upstream(&self) -> SocketAddr {
+        match self.scenario.place {
+            Place::Remote => SocketAddr::new(self.family.upstream(self.number), 8080),
+            Place::Local => SocketAddr::new(self.family.loopback(), 9000 + u16::from(self.number)),
+        }
+    }
+
+    /// The client of this scenario.
+    pub fn client(&self) -> IpAddr {
+        self.family.client(self.number)
+    }
+
+    fn servers(&self, root: &str) -> String {
+        self.scenario
+            .servers
+            .replace("@LISTEN@", &self.listener().to_string())
+            .replace("@UPSTREAM@", &self.upstream().to_string())
+            .replace("@NAME@", &format!("seat{}", self.number))
+            .replace("@ROOT@", root)
+    }
+}
+
+/// What a bench is laid with.
+pub struct Plan {
+    /// Number of the bench in this run.
+    pub number: usize,
+    /// Level of its error log.
+    pub level: Level,
+    /// What is played, in order.
+    pub seats: Vec<Seat>,
+}
+
+/// Result of one seat.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Name of the scenario.
+    pub name: &'static str,
+    /// Family.
+    pub family: Family,
+    /// Level of the error log.
+    pub level: Level,
+    /// What was expected and what came.
+    pub findings: Vec<Finding>,
+    /// What went wrong beside the findings: the driver, the log, the schema.
+    pub troubles: Vec<String>,
+}
+
+impl Row {
+    /// Is everything as it should be?
+    pub fn passed(&self) -> bool {
+        self.troubles.is_empty() && self.findings.iter().all(|finding| finding.differences.is_empty())
+    }
+}
+
+/// A laid network with its Nginx.
+pub struct Bench {
+    // Fields are dropped in this order: Nginx ends before its namespace goes.
+    /// The Nginx under observation.
+    pub nginx: Nginx,
+    /// The namespaces.
+    pub network: Network,
+}
+
+impl Bench {
+    /// Lays the network and starts Nginx with the listeners of every seat.
+    pub fn lay(plan: &mut Plan) -> Result<Self> {
+        if plan.seats.len() > usize::from(SEATS) {
+            bail!("{} scenarios on one bench, more than {SEATS}", plan.seats.len());
+        }
+        let network = Network::lay(plan.number)?;
+        let namespace = kernel::namespace_inode(&network.name(Node::Web));
+        for (number, seat) in (0..).zip(&mut plan.seats) {
+            (seat.number, seat.namespace) = (number, namespace);
+        }
+        let listeners: Vec<SocketAddr> = plan.seats.iter().map(Seat::listener).collect();
+        let servers = |root: &str| plan.seats.iter().map(|seat| seat.servers(root)).collect::<String>();
+        let nginx = Nginx::start(&network, plan.number, plan.level, servers, &listeners)?;
+        Ok(Self { nginx, network })
+    }
+
+    /// Plays one scenario and looks at the log it left; gives the truth and what went wrong.
+    pub fn play(&self, seat: &Seat) -> (Truth, Vec<String>) {
+        let mut troubles = Vec::new();
+        let mut truth = Truth::default();
+        match Stage::set(self, seat) {
+            Ok(mut stage) => {
+                if let Err(error) = (seat.scenario.drive)(&mut stage) {
+                    troubles.push(format!("the scenario did not come about: {error:#}"));
+                }
+                truth = stage.truth.clone();
+            }
+            Err(error) => troubles.push(format!("the stage could not be set: {error:#}")),
+        }
+        if troubles.is_empty() {
+            troubles.extend(self.check_log(seat));
+        }
+        (truth, troubles)
+    }
+
+    /// The line of the ground truth must appear, and at a silent level none may.
+    fn check_log(&self, seat: &Seat) -> Option<String> {
+        let client = seat.client().to_string();
+        let notable = |line: &&str| names(line, &client) && !line.ends_with(ORDERLY_END);
+        let lines = || self.nginx.log().lines().filter(notable).collect::<Vec<_>>().join(" | ");
+        if let Some(wanted) = seat.scenario.log.at(seat.level) {
+            let seen = wait::until("the log line", LOG_PATIENCE, || lines().contains(wanted).then_some(()));
+            return seen.is_err().then(|| format!("nginx did not log `{wanted}` but `{}`", lines()));
+        }
+        let silent = seat.scenario.log.silent_at(seat.level);
+        (silent && !lines().is_empty()).then(|| format!("nginx was to log nothing but logged `{}`", lines()))
+    }
+}
+
+/// Does the line name this client, and not one whose address only begins alike?
+fn names(line: &str, client: &str) -> bool {
+    line.match_indices(client).any(|(place, _)| {
+        let next = line[place + client.len()..].chars().next();
+        !next.is_some_and(|next| next.is_ascii_hexdigit() || next == '.' || next == ':')
+    })
+}
+
+/// Plays a whole plan with a tracer, or without one to see that the faults are real.
+pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, keep: bool) -> Result<Vec<Row>> {
+    let bench = Bench::lay(&mut plan)?;
+    let tracer =
+        setup.map(|setup| Tracer::start(setup, &bench.network, bench.nginx.folder(), None)).transpose()?;
+    let mut played = Vec::new();
+    for seat in &plan.seats {
+        played.push(bench.play(seat));
+        if super::cleanup::interrupted() {
+            bail!("interrupted");
+        }
+    }
+    let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
+    let (records, stats) = collect(&plan, &played, tracer)?;
+    if keep {
+        crate::say!("kept until Ctrl-C: {} and its namespaces", bench.nginx.folder().display());
+        drop(wait::pass(Duration::from_hours(24)));
+    }
+    Ok(rows(&plan, played, &records, &stats, schema))
+}
+
+fn without_records(plan: &Plan, played: Vec<(Truth, Vec<String>)>) -> Vec<Row> {
+    plan.seats.iter().zip(played).map(|(seat, (_, troubles))| row(seat, Vec::new(), troubles)).collect()
+}
+
+fn row(seat: &Seat, findings: Vec<Finding>, troubles: Vec<String>) -> Row {
+    Row { name: seat.scenario.name, family: seat.family, level: seat.level, findings, troubles }
+}
+
+/// Is there a record for everything this scenario expects?
+pub fn is_complete(seat: &Seat, truth: &Truth, records: &[Value]) -> bool {
+    let ours: Vec<&Value> = records.iter().filter(|record| judge::concerns(record, seat)).collect();
+    judge::compare(seat, truth, &ours).iter().all(|found| found.party != "none")
+}
+
+/// Waits until every expected record is there, ends the tracer, and gives all it wrote.
+fn collect(plan: &Plan, played: &[(Truth, Vec<String>)], tracer: Tracer) -> Result<(Vec<Value>, Value)> {
+    let complete = |records: &[Value]| {
+        let mut results = plan.seats.iter().zip(played);
+        results.all(|(seat, (truth, troubles))| !troubles.is_empty() || is_complete(seat, truth, records))
+    };
+    // A record that does not come is a finding of its scenario, not an error of the bench.
+    drop(wait::until("every expected record", PATIENCE, || {
+        tracer.records().is_ok_and(|records| complete(&records)).then_some(())
+    }));
+    let file = tracer.records_file();
+    let stats = tracer.stop().context("the tracer")?;
+    Ok((tracer::read_records(&file)?, stats))
+}
+
+/// Compares everything that was played with everything that was recorded.
+pub fn rows(
+    plan: &Plan,
+    played: Vec<(Truth, Vec<String>)>,
+    records: &[Value],
+    stats: &Value,
+    schema: &Schema,
+) -> Vec<Row> {
+    let mut rows: Vec<Row> = plan
+        .seats
+        .iter()
+        .zip(played)
+        .map(|(seat, (truth, mut troubles))| {
+            let ours: Vec<&Value> = records.iter().filter(|record| judge::concerns(record, seat)).collect();
+            troubles.extend(ours.iter().flat_map(|record| schema.complaints(record)));
+            if seat.scenario.alone {
+                troubles.extend(silence(stats));
+            }
+            row(seat, judge::compare(seat, &truth, &ours), troubles)
+        })
+        .collect();
+    let strays = records.iter().filter(|record| !plan.seats.iter().any(|seat| judge::concerns(record, seat)));
+    if let Some(last) = rows.last_mut() {
+        last.troubles.extend(strays.map(|record| format!("a record of no scenario: {record}")));
+    }
+    rows
+}
+
+/// Healthy traffic sends nothing through the ring.
+fn silence(stats: &Value) -> Option<String> {
+    let sent = stats["ring_records"].as_u64();
+    (sent != Some(0)).then(|| format!("the kernel side sent {sent:?} records during healthy traffic"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn an_address_that_only_begins_alike_is_another_client() {
+        assert!(names("client: 10.77.0.1, server", "10.77.0.1"));
+        assert!(names("client 10.77.0.1 closed", "10.77.0.1"));
+        assert!(!names("client: 10.77.0.11, server", "10.77.0.1"));
+        assert!(!names("client: fd00:77::1a, server", "fd00:77::1"));
+    }
+}

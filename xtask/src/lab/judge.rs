@@ -1,0 +1,207 @@
+//! Compares the records of one scenario with its ground truth.
+//!
+//! Pure: records and truth in, differences out. It knows the contract's fields, not the tracer's reasons.
+
+use super::bench::Seat;
+use super::scenario::{Certainty, Check, Expect, Side};
+use super::stage::Truth;
+use serde_json::Value;
+
+/// What came of one expectation, or of a record nobody expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Party of the ground truth; `none` for a record nobody expected.
+    pub wanted: String,
+    /// Party of the record; `none` when it is missing.
+    pub party: String,
+    /// `cause` of the record.
+    pub cause: String,
+    /// `certainty` of the record.
+    pub certainty: String,
+    /// What is wrong with it.
+    pub differences: Vec<String>,
+}
+
+/// Is this record about this scenario?
+pub fn concerns(record: &Value, seat: &Seat) -> bool {
+    let listener = seat.listener().to_string();
+    let upstream = seat.upstream().to_string();
+    let client = seat.client().to_string();
+    let connection = &record["connection"];
+    let (local, remote) = (text(&connection["local"]), text(&connection["remote"]));
+    local == listener
+        || remote == upstream
+        || text(&record["listener"]["address"]) == listener
+        || text(&record["log"]["client"]).trim_matches(['[', ']']) == client
+}
+
+/// One finding per expectation and one per record too many.
+pub fn compare(seat: &Seat, truth: &Truth, records: &[&Value]) -> Vec<Finding> {
+    let mut left: Vec<&Value> = records.to_vec();
+    let mut findings: Vec<Finding> =
+        seat.scenario.expect.iter().map(|expect| claim(seat, truth, expect, &mut left)).collect();
+    findings.extend(left.into_iter().filter(|record| !is_harmless(record)).map(surplus));
+    findings
+}
+
+/// Takes the record that fits best out of those left.
+fn claim(seat: &Seat, truth: &Truth, expect: &Expect, left: &mut Vec<&Value>) -> Finding {
+    let best = left
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| is_harmless(record) == expect.harmless)
+        .map(|(place, record)| (place, differences(seat, truth, expect, record)))
+        .min_by_key(|(_, differences)| differences.len());
+    let Some((place, differences)) = best else { return missing(expect) };
+    let record = left.remove(place);
+    Finding { wanted: expect.party.to_owned(), differences, ..described(record) }
+}
+
+fn missing(expect: &Expect) -> Finding {
+    Finding {
+        wanted: expect.party.to_owned(),
+        party: "none".to_owned(),
+        cause: String::new(),
+        certainty: String::new(),
+        differences: vec![format!("no incident of {} ({})", expect.party, expect.causes.join(" or "))],
+    }
+}
+
+fn surplus(record: &Value) -> Finding {
+    let summary = text(&record["summary"]);
+    Finding { differences: vec![format!("nobody expected: {summary}")], ..described(record) }
+}
+
+fn described(record: &Value) -> Finding {
+    Finding {
+        wanted: "none".to_owned(),
+        party: text(&record["party"]).to_owned(),
+        cause: text(&record["cause"]).to_owned(),
+        certainty: text(&record["certainty"]).to_owned(),
+        differences: Vec::new(),
+    }
+}
+
+fn is_harmless(record: &Value) -> bool {
+    text(&record["impact"]) == "harmless"
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Everything in the record that is not as expected.
+fn differences(seat: &Seat, truth: &Truth, expect: &Expect, record: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    one_of(&mut wrong, record, "party", &[expect.party]);
+    one_of(&mut wrong, record, "cause", expect.causes);
+    one_of(&mut wrong, record, "kind", expect.kinds);
+    one_of(&mut wrong, record, "impact", expect.impacts);
+    certainty(&mut wrong, expect, text(&record["certainty"]));
+    connection(&mut wrong, seat, truth, expect, record);
+    log(&mut wrong, seat, expect, &record["log"]);
+    wrong.extend(expect.checks.iter().filter_map(|check| check_one(*check, seat, truth, record)));
+    wrong
+}
+
+fn one_of(wrong: &mut Vec<String>, record: &Value, field: &str, right: &[&str]) {
+    let got = text(&record[field]);
+    if !right.is_empty() && !right.contains(&got) {
+        wrong.push(format!("{field} is {got}, not {}", right.join(" or ")));
+    }
+}
+
+fn certainty(wrong: &mut Vec<String>, expect: &Expect, got: &str) {
+    let fits = Certainty::parse(got).is_some_and(|got| expect.least <= got && got <= expect.most);
+    if !fits {
+        wrong.push(format!("certainty is {got}, not {} to {}", expect.least.slug(), expect.most.slug()));
+    }
+}
+
+fn connection(wrong: &mut Vec<String>, seat: &Seat, truth: &Truth, expect: &Expect, record: &Value) {
+    let Some(side) = expect.side else { return };
+    let got = &record["connection"];
+    let (local, remote) = match side {
+        Side::Client => (Some(seat.listener().to_string()), truth.client.clone()),
+        Side::Upstream => (truth.upstream_local.clone(), Some(seat.upstream().to_string())),
+    };
+    let wished = [("side", Some(side.slug().to_owned())), ("local", local), ("remote", remote)];
+    for (field, wish) in wished {
+        let got = text(&got[field]);
+        if wish.as_deref().is_some_and(|wish| wish != got) {
+            wrong.push(format!("connection.{field} is `{got}`, not `{}`", wish.unwrap_or_default()));
+        }
+    }
+    let namespace = got["netns"].as_u64();
+    if seat.namespace.is_some() && namespace != seat.namespace {
+        wrong.push(format!("connection.netns is {namespace:?}, not {:?}", seat.namespace));
+    }
+}
+
+/// The joined line: message and errno of the ground truth, or no line where Nginx wrote none.
+fn log(wrong: &mut Vec<String>, seat: &Seat, expect: &Expect, got: &Value) {
+    if expect.harmless {
+        return;
+    }
+    if let Some(line) = seat.scenario.log.at(seat.level) {
+        let (message, errno) = split_line(line);
+        if !text(&got["message"]).contains(message) || got["errno"].as_i64() != errno {
+            wrong.push(format!("log is `{} {}`, not `{line}`", text(&got["message"]), got["errno"]));
+        }
+    } else if seat.scenario.log.silent_at(seat.level) && !got.is_null() {
+        wrong.push(format!("log is `{}` although Nginx wrote nothing", text(&got["message"])));
+    }
+}
+
+/// `recv() failed (104` is the message and the errno.
+fn split_line(line: &str) -> (&str, Option<i64>) {
+    match line.split_once(" (") {
+        Some((message, number)) => (message, number.split(':').next().and_then(|number| number.parse().ok())),
+        None => (line, None),
+    }
+}
+
+/// One further check; gives what is wrong.
+fn check_one(check: Check, seat: &Seat, truth: &Truth, record: &Value) -> Option<String> {
+    match check {
+        Check::Idle => idle(truth, record["connection"]["idle_ms"].as_u64()),
+        Check::Sender => sender(truth, &record["reset"]["sender"], record),
+        Check::Says(words) => {
+            let place = [&record["reset"]["sender"], &record["evidence"], &record["summary"]];
+            let said = place.iter().any(|value| value.to_string().contains(words));
+            (!said).then(|| format!("nothing says {words}"))
+        }
+        Check::ListenerLimit(limit) => {
+            let got = &record["listener"];
+            let right = got["limit"].as_u64() == Some(limit)
+                && got["queue"].as_u64() >= Some(limit)
+                && text(&got["address"]) == seat.listener().to_string();
+            (!right).then(|| format!("listener is {got}, not {} with limit {limit}", seat.listener()))
+        }
+        Check::Evidence(codes) => {
+            let codes_seen = record["evidence"].as_array().into_iter().flatten();
+            let has = codes_seen
+                .filter(|piece| text(&piece["weight"]) != "against")
+                .any(|piece| codes.iter().any(|code| text(&piece["code"]).contains(code)));
+            (!has).then(|| format!("no evidence `{}`", codes.join("` or `")))
+        }
+    }
+}
+
+/// A quarter of a second covers the way of the events themselves.
+fn idle(truth: &Truth, got: Option<u64>) -> Option<String> {
+    let (least, most) = truth.idle?;
+    let range = least.as_millis().saturating_sub(50)..=most.as_millis() + 250;
+    let right = got.is_some_and(|got| range.contains(&u128::from(got)));
+    (!right).then(|| format!("connection.idle_ms is {got:?}, not {range:?}"))
+}
+
+/// The process stands in the RST's sender, or in the evidence where no RST was sent.
+fn sender(truth: &Truth, got: &Value, record: &Value) -> Option<String> {
+    let (pid, comm) = truth.sender.as_ref()?;
+    let in_reset = got["pid"].as_u64() == Some(u64::from(*pid)) && text(&got["comm"]) == comm;
+    let evidence = record["evidence"].to_string();
+    let in_evidence =
+        got.is_null() && evidence.contains(&pid.to_string()) && evidence.contains(comm.as_str());
+    (!in_reset && !in_evidence).then(|| format!("reset.sender is {got}, not {comm} ({pid})"))
+}

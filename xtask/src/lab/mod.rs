@@ -1,0 +1,201 @@
+//! `cargo xtask lab`: faults of known origin on a real Nginx and a real kernel, against the tracer's verdicts.
+//!
+//! Benches run side by side, each with its own network, Nginx and tracer; each plays its share of the
+//! scenarios. Nothing leaves the namespaces, and nothing is left behind.
+
+mod bench;
+mod cleanup;
+mod judge;
+mod kernel;
+mod net;
+mod nginx;
+mod program;
+mod puppet;
+mod report;
+mod scenario;
+mod scenarios;
+pub mod schema;
+mod stage;
+pub mod tour;
+mod tracer;
+mod wait;
+
+use crate::{project, setup, shell};
+use anyhow::{Context, Result, bail};
+use bench::{Plan, Row, Seat};
+use nginx::Level;
+use schema::Schema;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use tracer::Setup;
+
+/// Benches at the same time, unless told otherwise.
+const JOBS: usize = 4;
+
+/// Options of `lab`.
+#[derive(clap::Args, Debug, Default)]
+pub struct Options {
+    /// Only scenarios whose name contains this; `*` stands for anything.
+    #[arg(long, value_name = "PATTERN")]
+    scenario: Option<String>,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Keep network and logs after the scenarios until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// Benches at the same time.
+    #[arg(long, value_name = "N", default_value_t = JOBS)]
+    jobs: usize,
+    /// Only this level of the error log.
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "info"])]
+    level: Option<String>,
+    /// Play the faults without a tracer: checks what Nginx logs.
+    #[arg(long)]
+    no_tracer: bool,
+    /// A tracer that is built already.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// List the scenarios and stop.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the sub-command.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.list {
+        scenarios::all().for_each(|scenario| crate::say!("{:<40} {}", scenario.name, scenario.says));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = play(options)?;
+    let failed = rows.iter().filter(|row| !row.passed()).count();
+    if options.json {
+        crate::say!("{}", report::json(&rows));
+    } else {
+        report::print(&rows);
+        crate::say!("\n{} passed, {failed} failed", rows.len() - failed);
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Everything, as the test command runs it; gives how many passed and failed.
+pub fn test() -> Result<(usize, usize)> {
+    let rows = play(&Options { jobs: JOBS, ..Options::default() })?;
+    report::print(&rows);
+    let failed = rows.iter().filter(|row| !row.passed()).count();
+    Ok((rows.len() - failed, failed))
+}
+
+/// How many results `test` would give.
+pub fn count() -> usize {
+    [Level::Error, Level::Info].into_iter().map(|level| seats("*", level).count()).sum()
+}
+
+fn play(options: &Options) -> Result<Vec<Row>> {
+    if !shell::is_root() {
+        bail!(
+            "the lab lays network namespaces: run it as root, for example `sudo -E env PATH=$PATH cargo xtask lab`"
+        );
+    }
+    let setup = if options.no_tracer { None } else { Some(tracer_setup(options.binary.clone())?) };
+    let schema = Schema::load()?;
+    cleanup::prepare();
+    cleanup::leftovers();
+    let plans = plans(options)?;
+    side_by_side(options.jobs.max(1), plans, |plan| bench::run(plan, setup.as_ref(), &schema, options.keep))
+}
+
+/// The tracer is built unless one is given.
+fn tracer_setup(binary: Option<PathBuf>) -> Result<Setup> {
+    let binary = match binary {
+        Some(binary) => binary,
+        None => build()?,
+    };
+    Ok(Setup { binary, format: "json", colour: false, include_harmless: true })
+}
+
+fn build() -> Result<PathBuf> {
+    setup::ensure(true)?;
+    shell::run(shell::cargo().args(["build", "--quiet", "--release", "--locked", "--package", "rstscope"]))?;
+    Ok(project::target().join("release/rstscope"))
+}
+
+/// Shares the chosen scenarios out: one bench per level and share, and one for each that wants to be alone.
+fn plans(options: &Options) -> Result<Vec<Plan>> {
+    let levels = [Level::Error, Level::Info];
+    let chosen = |level: &Level| options.level.as_deref().is_none_or(|name| name == level.name());
+    let pattern = options.scenario.as_deref().unwrap_or("*");
+    let mut groups: Vec<(Level, Vec<Seat>)> = Vec::new();
+    for level in levels.into_iter().filter(chosen) {
+        let (alone, shared): (Vec<Seat>, Vec<Seat>) =
+            seats(pattern, level).partition(|seat| seat.scenario.alone);
+        let size = shared.len().div_ceil(options.jobs.div_ceil(2)).clamp(1, usize::from(net::SEATS));
+        groups.extend(shared.chunks(size).map(|share| (level, share.to_vec())));
+        groups.extend(alone.into_iter().map(|seat| (level, vec![seat])));
+    }
+    if groups.is_empty() {
+        bail!("no scenario matches `{pattern}`; `cargo xtask lab --list` shows them");
+    }
+    Ok((0..).zip(groups).map(|(number, (level, seats))| Plan { number, level, seats }).collect())
+}
+
+fn seats(pattern: &str, level: Level) -> impl Iterator<Item = Seat> {
+    let chosen = scenarios::all().filter(move |scenario| matches(pattern, scenario.name));
+    chosen.flat_map(move |scenario| {
+        let seat = move |family| Seat { number: 0, scenario, family, level, namespace: None };
+        scenario.families.iter().copied().map(seat)
+    })
+}
+
+/// The parts between the stars must stand in the name, in order.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut rest = name;
+    pattern.split('*').all(|part| match rest.find(part) {
+        Some(place) => {
+            rest = &rest[place + part.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
+/// Runs the plans on this many threads. The first error ends the run; what is laid is removed as it unwinds.
+fn side_by_side(
+    jobs: usize,
+    plans: Vec<Plan>,
+    run: impl Fn(Plan) -> Result<Vec<Row>> + Sync,
+) -> Result<Vec<Row>> {
+    let mut results: Vec<Option<Result<Vec<Row>>>> = plans.iter().map(|_| None).collect();
+    let work = Mutex::new(plans.into_iter().zip(&mut results));
+    let next = || work.lock().ok().and_then(|mut work| work.next());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some((plan, result)) = next() {
+                    *result = Some(run(plan));
+                }
+            });
+        }
+    });
+    drop(work);
+    let mut rows = Vec::new();
+    for result in results {
+        rows.extend(result.context("a bench did not run")??);
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns() {
+        assert!(matches("*", "race-fin"));
+        assert!(matches("race", "race-fin"));
+        assert!(matches("race*lost", "race-fin-lost"));
+        assert!(!matches("lost*race", "race-fin-lost"));
+        assert!(!matches("forged", "race-fin"));
+    }
+}

@@ -1,0 +1,259 @@
+//! The network of a bench: client, two routers, Nginx host, two routers, upstream host, in namespaces.
+//!
+//! ```text
+//! client ─ outer ─ inner ─ web ─ near ─ far ─ upstream
+//! ```
+//!
+//! Link `n` between neighbours carries `10.77.n.0/24` and `fd00:77:n::/64`. The hosts at both ends have one
+//! address per scenario, so that an incident names its scenario by address. Nothing is connected to the
+//! machine's own network.
+
+use super::cleanup::{self, Action, Guard, PREFIX};
+use crate::shell;
+use anyhow::{Context, Result};
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+
+/// Hosts of a bench, in the order of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// Where clients live.
+    Client,
+    /// Router beside the client.
+    Outer,
+    /// Router beside Nginx, on the client's side.
+    Inner,
+    /// The Nginx host.
+    Web,
+    /// Router beside Nginx, on the upstream's side.
+    Near,
+    /// Router beside the upstream.
+    Far,
+    /// Where remote upstreams live.
+    Upstream,
+}
+
+const PATH: [(Node, &str); 7] = [
+    (Node::Client, "client"),
+    (Node::Outer, "outer"),
+    (Node::Inner, "inner"),
+    (Node::Web, "web"),
+    (Node::Near, "near"),
+    (Node::Far, "far"),
+    (Node::Upstream, "upstream"),
+];
+
+/// Addresses per end host and family; also the limit of scenarios on one bench.
+pub const SEATS: u8 = 120;
+
+/// Seat numbers start here; lower host numbers belong to the links.
+const FIRST_SEAT: u8 = 10;
+
+/// Address family of a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Short name for tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+        }
+    }
+
+    /// The name nftables gives the family.
+    pub fn nft(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
+
+    fn address(self, link: u8, host: u8) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::from([10, 77, link, host]),
+            Self::V6 => IpAddr::from([0xfd00, 0x77, u16::from(link), 0, 0, 0, 0, u16::from(host)]),
+        }
+    }
+
+    /// The loopback address.
+    pub fn loopback(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::from([127, 0, 0, 1]),
+            Self::V6 => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        }
+    }
+
+    /// Where clients reach Nginx.
+    pub fn web(self) -> IpAddr {
+        self.address(2, 2)
+    }
+
+    /// The client of a seat.
+    pub fn client(self, seat: u8) -> IpAddr {
+        self.address(0, FIRST_SEAT + seat)
+    }
+
+    /// The remote upstream of a seat.
+    pub fn upstream(self, seat: u8) -> IpAddr {
+        self.address(5, FIRST_SEAT + seat)
+    }
+}
+
+/// The namespaces of one bench; they go when it is dropped.
+#[derive(Debug)]
+pub struct Network {
+    prefix: String,
+    guards: Vec<Guard>,
+}
+
+impl Network {
+    /// Lays the network of bench number `bench`.
+    pub fn lay(bench: usize) -> Result<Self> {
+        let prefix = format!("{PREFIX}{}-{bench}", std::process::id());
+        let mut network = Self { prefix, guards: Vec::new() };
+        for (node, _) in PATH {
+            network.guards.push(cleanup::later(Action::Namespace(network.name(node))));
+        }
+        batch(&["-batch", "-"], &network.links())?;
+        for (place, (node, _)) in (0_u8..).zip(PATH) {
+            batch(&["-n", &network.name(node), "-batch", "-"], &addresses(place))?;
+            let forward = !matches!(node, Node::Client | Node::Web | Node::Upstream);
+            network.sysctl(node, forward)?;
+        }
+        Ok(network)
+    }
+
+    /// Name of a node's namespace.
+    pub fn name(&self, node: Node) -> String {
+        let role = PATH.iter().find(|(other, _)| *other == node).map_or("", |(_, name)| *name);
+        format!("{}-{role}", self.prefix)
+    }
+
+    /// A command that runs inside a node.
+    pub fn inside(&self, node: Node, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name(node)]).arg(program);
+        command
+    }
+
+    /// Gives a node's packet filter a script.
+    pub fn nft(&self, node: Node, script: &str) -> Result<()> {
+        feed(self.inside(node, shell::need("nft")?).args(["-f", "-"]), script)
+    }
+
+    fn links(&self) -> Vec<String> {
+        let mut script = Vec::new();
+        for (node, _) in PATH {
+            script.push(format!("netns add {}", self.name(node)));
+        }
+        for (left, right) in PATH.iter().zip(&PATH[1..]) {
+            let (left, right) = (self.name(left.0), self.name(right.0));
+            script.push(format!("link add right netns {left} type veth peer name left netns {right}"));
+        }
+        script
+    }
+
+    /// Routers forward; nobody waits for duplicate address detection.
+    fn sysctl(&self, node: Node, forward: bool) -> Result<()> {
+        if !forward {
+            return Ok(());
+        }
+        let script =
+            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+        shell::read(self.inside(node, "sh").args(["-c", script])).map(drop)
+    }
+}
+
+/// Interfaces, addresses and routes of the node at this place of the path.
+fn addresses(place: u8) -> Vec<String> {
+    let last = PATH.len() as u8 - 1;
+    let mut script = vec!["link set lo up".to_owned()];
+    for family in [Family::V4, Family::V6] {
+        if place > 0 {
+            interface(&mut script, family, "left", place - 1, 2, place == last);
+        }
+        if place < last {
+            interface(&mut script, family, "right", place, 1, place == 0);
+        }
+    }
+    for family in [Family::V4, Family::V6] {
+        for link in 0..last {
+            route(&mut script, family, place, link);
+        }
+    }
+    script
+}
+
+fn interface(script: &mut Vec<String>, family: Family, device: &str, link: u8, host: u8, end: bool) {
+    let (length, options) = if family == Family::V4 { (24, "") } else { (64, " nodad") };
+    script.push(format!("link set {device} up"));
+    let seats = if end { FIRST_SEAT..FIRST_SEAT + SEATS } else { 0..0 };
+    for number in std::iter::once(host).chain(seats) {
+        let address = family.address(link, number);
+        script.push(format!("address add {address}/{length} dev {device}{options}"));
+    }
+}
+
+fn route(script: &mut Vec<String>, family: Family, place: u8, link: u8) {
+    let gateway = match (link + 1 < place, link > place) {
+        (true, _) => family.address(place - 1, 1),
+        (_, true) => family.address(place, 2),
+        _ => return,
+    };
+    let (network, length) = (family.address(link, 0), if family == Family::V4 { 24 } else { 64 });
+    script.push(format!("route add {network}/{length} via {gateway}"));
+}
+
+fn batch(arguments: &[&str], script: &[String]) -> Result<()> {
+    feed(Command::new(shell::need("ip")?).args(arguments), &(script.join("\n") + "\n"))
+}
+
+/// Runs a command with a text on its stdin.
+fn feed(command: &mut Command, text: &str) -> Result<()> {
+    use std::io::Write;
+    let shown = shell::show(command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(text.as_bytes()).with_context(|| format!("`{shown}` does not read"))?;
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        anyhow::bail!("`{shown}`: {}\n{text}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_has_a_way_to_every_link() {
+        for place in 0..PATH.len() as u8 {
+            let script = addresses(place).concat();
+            for link in 0..PATH.len() as u8 - 1 {
+                assert!(script.contains(&format!("10.77.{link}.")), "node {place} misses link {link}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_hosts_have_a_seat_for_every_scenario() {
+        let seats = |place| addresses(place).concat().matches("address add fd00:").count();
+        assert_eq!(seats(0), 1 + usize::from(SEATS));
+        assert_eq!(seats(6), 1 + usize::from(SEATS));
+        assert_eq!(seats(3), 2);
+    }
+}

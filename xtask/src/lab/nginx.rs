@@ -1,0 +1,182 @@
+//! The real Nginx of a bench: its folder, configuration, start, worker, log.
+//!
+//! One instance serves every scenario of the bench, each with a listener of its own.
+
+use super::cleanup::{self, Action, Guard, PREFIX};
+use super::net::{Network, Node};
+use super::{kernel, wait};
+use crate::shell;
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+/// Bytes of the static file that a client stops reading; far more than all socket buffers hold.
+const BIG_FILE: u64 = 64 << 20;
+
+/// Severity of the error log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The default of Nginx.
+    Error,
+    /// Client-side failures are logged from here on.
+    Info,
+}
+
+impl Level {
+    /// As Nginx spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// A running Nginx; stopped when dropped, its folder removed.
+#[derive(Debug)]
+pub struct Nginx {
+    child: Child,
+    folder: PathBuf,
+    guard: Option<Guard>,
+    _folder_guard: Guard,
+}
+
+impl Nginx {
+    /// Writes the configuration, starts Nginx and waits until it listens everywhere.
+    pub fn start(
+        network: &Network,
+        bench: usize,
+        level: Level,
+        servers: impl Fn(&str) -> String,
+        listeners: &[SocketAddr],
+    ) -> Result<Self> {
+        use std::os::unix::process::CommandExt;
+        let (folder, folder_guard) = lay_folder(bench)?;
+        let servers = servers(&folder.join("static").display().to_string());
+        std::fs::write(folder.join("nginx.conf"), configuration(&folder, level, &servers))?;
+        let child = network
+            .inside(Node::Web, shell::need("nginx")?)
+            .arg("-p")
+            .arg(&folder)
+            .arg("-e")
+            .arg(folder.join("error.log"))
+            .args(["-c", "nginx.conf"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.join("stderr"))?)
+            .process_group(0)
+            .spawn()
+            .context("cannot start nginx")?;
+        let guard = Some(cleanup::later(Action::Kill(child.id())));
+        let mut nginx = Self { child, folder, guard, _folder_guard: folder_guard };
+        nginx.wait_until_listening(listeners)?;
+        Ok(nginx)
+    }
+
+    fn wait_until_listening(&mut self, listeners: &[SocketAddr]) -> Result<()> {
+        let pid = self.master();
+        let ready = wait::until("nginx listens and has a worker", wait::SOON, || {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return Some(false);
+            }
+            let sockets = kernel::sockets(pid);
+            let listens = |address: &SocketAddr| {
+                sockets.iter().any(|socket| socket.local == *address && socket.state == kernel::LISTEN)
+            };
+            (listeners.iter().all(listens) && self.worker().is_ok()).then_some(true)
+        })?;
+        if !ready {
+            bail!("nginx refuses to start: {}", std::fs::read_to_string(self.folder.join("stderr"))?.trim());
+        }
+        Ok(())
+    }
+
+    /// Process id of the master.
+    pub fn master(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Process id of the only worker.
+    pub fn worker(&self) -> Result<u32> {
+        kernel::children(self.master()).first().copied().context("nginx has no worker")
+    }
+
+    /// Stops the worker (SIGSTOP) and waits until it is stopped.
+    pub fn freeze(&self) -> Result<Frozen> {
+        let worker = self.worker()?;
+        let frozen = Frozen(worker);
+        signal(worker, Signal::STOP)?;
+        wait::until("the worker stops", wait::SOON, || (kernel::state(worker) == Some('T')).then_some(()))?;
+        Ok(frozen)
+    }
+
+    /// Its folder: configuration, logs and the static file.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Everything in the error log so far.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.folder.join("error.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        drop(signal(self.child.id(), Signal::TERM));
+        let gone = wait::until("nginx ends", Duration::from_secs(3), || self.child.try_wait().ok().flatten());
+        if gone.is_err() {
+            self.guard = None;
+            drop(self.child.wait());
+        } else if let Some(guard) = self.guard.take() {
+            guard.forget();
+        }
+    }
+}
+
+/// A stopped worker; goes on when dropped.
+#[derive(Debug)]
+pub struct Frozen(u32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(signal(self.0, Signal::CONT));
+    }
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
+    Ok(rustix::process::kill_process(pid, signal).map_err(std::io::Error::from)?)
+}
+
+/// A folder that Nginx's unprivileged worker may read.
+fn lay_folder(bench: usize) -> Result<(PathBuf, Guard)> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = std::env::temp_dir().join(format!("{PREFIX}{}-{bench}", std::process::id()));
+    std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let guard = cleanup::later(Action::Folder(folder.clone()));
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
+    std::fs::create_dir(folder.join("static"))?;
+    std::fs::File::create(folder.join("static/big"))?.set_len(BIG_FILE)?;
+    std::fs::write(folder.join("static/small"), "small\n")?;
+    Ok((folder, guard))
+}
+
+fn configuration(folder: &Path, level: Level, servers: &str) -> String {
+    let folder = folder.display();
+    format!(
+        "daemon off;\nmaster_process on;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
+         pid {folder}/nginx.pid;\nerror_log {folder}/error.log {};\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{\n  access_log {folder}/access.log;\n\
+         client_body_temp_path {folder}/body;\n  proxy_temp_path {folder}/proxy;\n\
+         fastcgi_temp_path {folder}/fastcgi;\n  uwsgi_temp_path {folder}/uwsgi;\n  scgi_temp_path {folder}/scgi;\n\
+         sendfile on;\n  keepalive_requests 100000;\n{servers}}}\n",
+        level.name()
+    )
+}

@@ -1,0 +1,186 @@
+//! What a scenario is: its ground truth as data, and a small function that produces it.
+//!
+//! The truth is stated from what the driver really did, never from what the tracer is likely to say.
+
+use super::net::Family;
+use super::nginx::Level;
+use super::stage::Stage;
+use anyhow::Result;
+
+/// One scenario; a table of them is the lab.
+pub struct Scenario {
+    /// Unique name, also the pattern of `--scenario`.
+    pub name: &'static str,
+    /// Number of the fault in the tour of `cargo xtask demo`; none when it is not part of it.
+    pub tour: Option<u8>,
+    /// One sentence for people: what is being done.
+    pub says: &'static str,
+    /// Families it makes sense in.
+    pub families: &'static [Family],
+    /// Where the upstream lives.
+    pub place: Place,
+    /// Part of `http {}`; `@LISTEN@`, `@UPSTREAM@`, `@NAME@` and `@ROOT@` are filled in.
+    pub servers: &'static str,
+    /// Produces the fault.
+    pub drive: fn(&mut Stage<'_>) -> Result<()>,
+    /// Incidents that must be reported, each once; no other may be, except harmless ones.
+    pub expect: &'static [Expect],
+    /// The line that Nginx must write.
+    pub log: LogTruth,
+    /// Needs a tracer of its own, whose kernel side must stay silent.
+    pub alone: bool,
+}
+
+/// What most scenarios share.
+pub const ORDINARY: Scenario = Scenario {
+    name: "",
+    tour: None,
+    says: "",
+    families: BOTH,
+    place: Place::Remote,
+    servers: "",
+    drive: |_| Ok(()),
+    expect: &[],
+    log: LogTruth::Silent,
+    alone: false,
+};
+
+/// IPv4 and IPv6.
+pub const BOTH: &[Family] = &[Family::V4, Family::V6];
+
+/// Where the upstream lives, seen from Nginx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Behind two routers, in a namespace the tracer may not look into.
+    Remote,
+    /// On the Nginx host.
+    Local,
+}
+
+/// The part of the error line that must appear, up to the errno's number.
+#[derive(Debug, Clone, Copy)]
+pub enum LogTruth {
+    /// Nginx writes nothing at either level.
+    Silent,
+    /// Written at level `error` and above, so always.
+    Always(&'static str),
+    /// Written only from level `info` on.
+    Info(&'static str),
+    /// Depends on which event the worker sees first; not compared.
+    Either,
+}
+
+impl LogTruth {
+    /// What must be in the log at this level.
+    pub fn at(self, level: Level) -> Option<&'static str> {
+        match (self, level) {
+            (Self::Always(line), _) | (Self::Info(line), Level::Info) => Some(line),
+            _ => None,
+        }
+    }
+
+    /// Must the scenario leave no line at this level?
+    pub fn silent_at(self, level: Level) -> bool {
+        matches!((self, level), (Self::Silent, _) | (Self::Info(_), Level::Error))
+    }
+}
+
+/// One incident that must be reported.
+#[derive(Debug)]
+pub struct Expect {
+    /// The one right party.
+    pub party: &'static str,
+    /// Causes that are right.
+    pub causes: &'static [&'static str],
+    /// Kinds that are right; empty: any.
+    pub kinds: &'static [&'static str],
+    /// Impacts that are right; empty: any but `harmless`, or exactly `harmless` for a harmless one.
+    pub impacts: &'static [&'static str],
+    /// The least certainty the evidence allows.
+    pub least: Certainty,
+    /// The most certainty that is honest.
+    pub most: Certainty,
+    /// Side of the connection, and with it which addresses it must have.
+    pub side: Option<Side>,
+    /// Hidden by default.
+    pub harmless: bool,
+    /// Anything else in the record.
+    pub checks: &'static [Check],
+}
+
+/// What most expectations share: an incident on the upstream side.
+pub const INCIDENT: Expect = Expect {
+    party: "",
+    causes: &[],
+    kinds: &[],
+    impacts: &[],
+    least: Certainty::Weak,
+    most: Certainty::Proven,
+    side: Some(Side::Upstream),
+    harmless: false,
+    checks: &[],
+};
+
+/// `certainty` of a verdict, in rising order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// The party is unknown.
+    Undetermined,
+    /// One piece.
+    Weak,
+    /// Two independent pieces.
+    Strong,
+    /// A decisive piece.
+    Proven,
+}
+
+impl Certainty {
+    /// Reads the slug of the contract.
+    pub fn parse(slug: &str) -> Option<Self> {
+        [Self::Undetermined, Self::Weak, Self::Strong, Self::Proven].into_iter().find(|it| it.slug() == slug)
+    }
+
+    /// The slug of the contract.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Undetermined => "undetermined",
+            Self::Weak => "weak",
+            Self::Strong => "strong",
+            Self::Proven => "proven",
+        }
+    }
+}
+
+/// `connection.side` of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Client to Nginx.
+    Client,
+    /// Nginx to upstream.
+    Upstream,
+}
+
+impl Side {
+    /// The slug of the contract.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// Something else that must hold in the record.
+#[derive(Debug, Clone, Copy)]
+pub enum Check {
+    /// `connection.idle_ms` is the idle time the driver measured.
+    Idle,
+    /// `reset.sender` is the process the driver killed or let act.
+    Sender,
+    /// `reset.sender.exit`, or an evidence detail, names this.
+    Says(&'static str),
+    /// `listener` is Nginx's, full, with this limit.
+    ListenerLimit(u64),
+    /// A piece of evidence whose code contains one of these, and which does not speak against.
+    Evidence(&'static [&'static str]),
+}

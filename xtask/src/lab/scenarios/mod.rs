@@ -1,0 +1,61 @@
+//! The table of scenarios, by where the fault lies.
+//!
+//! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
+
+mod clients;
+mod healthy;
+mod middlebox;
+mod nginx;
+mod race;
+mod silence;
+mod upstream;
+
+use super::scenario::Scenario;
+
+/// Every scenario.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    [
+        upstream::TABLE,
+        race::TABLE,
+        clients::TABLE,
+        nginx::TABLE,
+        middlebox::TABLE,
+        silence::TABLE,
+        healthy::TABLE,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// One upstream, a new connection for each request.
+const PLAIN: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; } }\n";
+
+/// One upstream whose connections are kept.
+const KEPT: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; }\n\
+     server { listen @LISTEN@; location / { proxy_pass http://@NAME@; proxy_http_version 1.1; \
+     proxy_set_header Connection \"\"; } }\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_every_fault_of_the_tour_is_there_once() {
+        let names: HashSet<&str> = all().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), all().count());
+        let mut tour: Vec<u8> = all().filter_map(|scenario| scenario.tour).collect();
+        tour.sort_unstable();
+        assert_eq!(tour, (1..=12).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn the_range_of_certainty_is_not_empty_and_no_cause_is_missing() {
+        for scenario in all() {
+            for expect in scenario.expect {
+                assert!(expect.least <= expect.most, "{}", scenario.name);
+                assert!(!expect.causes.is_empty() && !expect.party.is_empty(), "{}", scenario.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What a driver works with: one client, one upstream, the routers' filters and a view of the kernel.
+//!
+//! The stage remembers what really happened (addresses, processes, idle times) as the ground truth, and puts
+//! everything back when the scenario is over.
+
+use super::bench::{Bench, Seat};
+use super::net::{Family, Node};
+use super::nginx::Frozen;
+use super::puppet::{Puppet, numbered};
+use super::scenario::Place;
+use super::{kernel, wait};
+use anyhow::{Context, Result, bail};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Facts that only the run of a scenario can tell.
+#[derive(Debug, Default, Clone)]
+pub struct Truth {
+    /// The client's end of the client connection.
+    pub client: Option<String>,
+    /// Nginx's end of the upstream connection.
+    pub upstream_local: Option<String>,
+    /// How long the connection was idle at least and at most.
+    pub idle: Option<(Duration, Duration)>,
+    /// The process that acted: pid and comm.
+    pub sender: Option<(u32, String)>,
+}
+
+/// One scenario being played.
+pub struct Stage<'a> {
+    bench: &'a Bench,
+    seat: &'a Seat,
+    /// The client.
+    pub client: Puppet,
+    server: Option<Puppet>,
+    /// What really happened.
+    pub truth: Truth,
+    tables: Vec<Node>,
+}
+
+impl<'a> Stage<'a> {
+    /// Starts client and upstream.
+    pub fn set(bench: &'a Bench, seat: &'a Seat) -> Result<Self> {
+        let home = if seat.scenario.place == Place::Local { Node::Web } else { Node::Upstream };
+        Ok(Self {
+            bench,
+            seat,
+            client: Puppet::start(&bench.network, Node::Client)?,
+            server: Some(Puppet::start(&bench.network, home)?),
+            truth: Truth::default(),
+            tables: Vec::new(),
+        })
+    }
+
+    /// The upstream.
+    pub fn server(&mut self) -> Result<&mut Puppet> {
+        self.server.as_mut().context("the upstream has been killed")
+    }
+
+    /// Kills the upstream as `kill -9` does, and remembers it as the one who acted.
+    pub fn kill_server(&mut self) -> Result<()> {
+        let server = self.server.take().context("the upstream has been killed")?;
+        self.truth.sender = Some((server.pid(), kernel::comm(server.pid())));
+        server.murder()
+    }
+
+    /// Address of the upstream.
+    pub fn upstream(&self) -> SocketAddr {
+        self.seat.upstream()
+    }
+
+    /// Where the client connects to.
+    pub fn listener(&self) -> SocketAddr {
+        self.seat.listener()
+    }
+
+    /// Address of the client.
+    pub fn client_address(&self) -> IpAddr {
+        self.seat.client()
+    }
+
+    /// Address family.
+    pub fn family(&self) -> Family {
+        self.seat.family
+    }
+
+    /// The upstream listens; gives the listener's number.
+    pub fn listen(&mut self) -> Result<u32> {
+        let address = self.upstream();
+        Ok(numbered(&self.server()?.tell(&format!("listen {address} 64"))?)?.0)
+    }
+
+    /// The client connects; gives the connection's number.
+    pub fn connect(&mut self) -> Result<u32> {
+        self.connect_with("")
+    }
+
+    /// The client connects with a small receive buffer, so that a large response gets stuck.
+    pub fn connect_narrow(&mut self) -> Result<u32> {
+        self.connect_with(" 4096")
+    }
+
+    fn connect_with(&mut self, option: &str) -> Result<u32> {
+        let command = format!("connect {} {}{option}", self.client_address(), self.listener());
+        let (id, local) = numbered(&self.client.tell(&command)?)?;
+        self.truth.client = Some(local);
+        Ok(id)
+    }
+
+    /// The client sends a whole request without a body.
+    pub fn request(&mut self, id: u32, line: &str) -> Result<()> {
+        self.client.tell(&format!("send {id} {line} HTTP/1.1\\r\\nHost: lab\\r\\n\\r\\n")).map(drop)
+    }
+
+    /// The upstream takes Nginx's next connection; gives its number.
+    pub fn accept(&mut self, listener: u32) -> Result<u32> {
+        let (id, remote) = numbered(&self.server()?.tell(&format!("accept {listener}"))?)?;
+        self.truth.upstream_local = Some(remote);
+        Ok(id)
+    }
+
+    /// The upstream reads a request's head.
+    pub fn read_request(&mut self, id: u32) -> Result<()> {
+        self.server()?.tell(&format!("head {id}")).map(drop)
+    }
+
+    /// The upstream answers completely and keeps the connection.
+    pub fn answer(&mut self, id: u32) -> Result<()> {
+        self.server()?
+            .tell(&format!("send {id} HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello"))
+            .map(drop)
+    }
+
+    /// The client reads a whole response, which must have this status.
+    pub fn response(&mut self, id: u32, status: &str) -> Result<()> {
+        let line = self.client.tell(&format!("response {id}"))?;
+        if line.split(' ').nth(1) == Some(status) {
+            return Ok(());
+        }
+        bail!("the client got `{line}` instead of {status}")
+    }
+
+    /// A request and its answer on a new upstream connection, whose number it gives.
+    pub fn exchange(&mut self, id: u32, listener: u32) -> Result<u32> {
+        self.request(id, "GET /healthy")?;
+        let connection = self.accept(listener)?;
+        self.read_request(connection)?;
+        self.answer(connection)?;
+        self.response(id, "200")?;
+        Ok(connection)
+    }
+
+    /// Lets the connection be idle and remembers for how long.
+    pub fn idle(&mut self, time: Duration) -> Result<Instant> {
+        let start = Instant::now();
+        wait::pass(time)?;
+        self.truth.idle = Some((time, start.elapsed()));
+        Ok(start)
+    }
+
+    /// The idle time ends now.
+    pub fn idle_ended(&mut self, start: Instant) {
+        if let Some((_, most)) = &mut self.truth.idle {
+            *most = start.elapsed();
+        }
+    }
+
+    /// Puts one rule into a router's forward chain.
+    pub fn filter(&mut self, node: Node, rule: &str) -> Result<()> {
+        self.tables.push(node);
+        self.bench.network.nft(node, &table(self.family(), &self.table(), rule))
+    }
+
+    /// A rule that stays until the network goes, so that what is silent now cannot speak later.
+    pub fn silence(&self, node: Node, rule: &str) -> Result<()> {
+        self.bench.network.nft(node, &table(self.family(), &format!("silence{}", self.seat.number), rule))
+    }
+
+    /// Takes the routers' rules away again.
+    pub fn clear_filters(&mut self) {
+        let script = format!("delete table {} {}\n", self.family().nft(), self.table());
+        for node in std::mem::take(&mut self.tables) {
+            drop(self.bench.network.nft(node, &script));
+        }
+    }
+
+    fn table(&self) -> String {
+        format!("lab{}", self.seat.number)
+    }
+
+    /// The part of a rule that says: from Nginx to this scenario's upstream.
+    pub fn towards_upstream(&self) -> String {
+        format!("{} daddr {}", self.family().nft(), self.upstream().ip())
+    }
+
+    /// The part of a rule that says: from this scenario's upstream to Nginx.
+    pub fn leaving_upstream(&self) -> String {
+        format!("{} saddr {}", self.family().nft(), self.upstream().ip())
+    }
+
+    /// The part of a rule that says: from this scenario's client to Nginx.
+    pub fn leaving_client(&self) -> String {
+        format!("{} saddr {}", self.family().nft(), self.client_address())
+    }
+
+    /// The part of a rule that says: from Nginx to this scenario's client.
+    pub fn towards_client(&self) -> String {
+        format!("{} daddr {}", self.family().nft(), self.client_address())
+    }
+
+    /// Port of Nginx's end of the upstream connection.
+    pub fn upstream_local_port(&self) -> Result<u16> {
+        let local = self.truth.upstream_local.as_deref().context("no upstream connection yet")?;
+        Ok(local.parse::<SocketAddr>()?.port())
+    }
+
+    /// Stops Nginx's worker until the guard goes.
+    pub fn freeze(&self) -> Result<Frozen> {
+        self.bench.nginx.freeze()
+    }
+
+    /// A TCP counter of the Nginx host.
+    pub fn counter(&self, name: &str) -> u64 {
+        kernel::counter(self.bench.nginx.master(), name)
+    }
+
+    /// Waits for the socket of the Nginx host with this local and remote address to be as wished; `None` means gone.
+    pub fn wait_socket(
+        &self,
+        what: &str,
+        (local, remote): (&str, &str),
+        wished: impl Fn(Option<&kernel::Socket>) -> bool,
+    ) -> Result<()> {
+        let (local, remote): (SocketAddr, SocketAddr) = (local.parse()?, remote.parse()?);
+        let master = self.bench.nginx.master();
+        wait::until(what, wait::SOON, || {
+            let sockets = kernel::sockets(master);
+            let ours = sockets.iter().find(|socket| socket.local == local && socket.remote == remote);
+            wished(ours).then_some(())
+        })
+    }
+
+    /// Waits for Nginx's end of the upstream connection.
+    pub fn wait_upstream(&self, what: &str, wished: impl Fn(Option<&kernel::Socket>) -> bool) -> Result<()> {
+        let local = self.truth.upstream_local.clone().context("no upstream connection yet")?;
+        self.wait_socket(what, (&local, &self.upstream().to_string()), wished)
+    }
+
+    /// Waits for Nginx's end of the client connection.
+    pub fn wait_client(&self, what: &str, wished: impl Fn(Option<&kernel::Socket>) -> bool) -> Result<()> {
+        let remote = self.truth.client.clone().context("no client connection yet")?;
+        self.wait_socket(what, (&self.listener().to_string(), &remote), wished)
+    }
+
+    /// Waits until Nginx has taken every connection of this scenario's listener.
+    pub fn wait_accepted(&self) -> Result<()> {
+        wait::until("Nginx accepts", wait::SOON, || (self.waiting() == 0).then_some(()))
+    }
+
+    /// How many connections wait in this scenario's listener.
+    pub fn waiting(&self) -> u32 {
+        let sockets = kernel::sockets(self.bench.nginx.master());
+        let ours =
+            |socket: &&kernel::Socket| socket.local == self.listener() && socket.state == kernel::LISTEN;
+        sockets.iter().find(ours).map_or(0, |socket| socket.unread)
+    }
+
+    /// Starts a real server on the upstream's host and waits until it listens; remembered as the one who acts.
+    pub fn program(&mut self, program: &str, arguments: &[&str]) -> Result<super::program::Program> {
+        let home = if self.seat.scenario.place == Place::Local { Node::Web } else { Node::Upstream };
+        let address = self.upstream();
+        let program = super::program::Program::start(&self.bench.network, home, program, arguments, address)?;
+        self.truth.sender = Some((program.pid(), kernel::comm(program.pid())));
+        Ok(program)
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        self.clear_filters();
+    }
+}
+
+/// A table with one rule in its forward chain.
+fn table(family: Family, name: &str, rule: &str) -> String {
+    format!(
+        "table {} {name} {{\n chain forwarding {{\n  type filter hook forward priority 0; policy accept;\n  {rule}\n }}\n}}\n",
+        family.nft()
+    )
+}

@@ -1,0 +1,192 @@
+//! The tracer under test: started on a bench's Nginx host, its records read while it runs.
+//!
+//! It is a black box: command line in, records out. It sees only the namespace of the Nginx host, as the
+//! tracer of a real host would.
+
+use super::cleanup::{self, Action, Guard};
+use super::net::{Network, Node};
+use super::{nginx, wait};
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the tracer prints when it is ready starts like this.
+const READY: &str = "watching";
+/// From the signal to its end.
+const END: Duration = Duration::from_secs(15);
+
+/// How the tracer is started.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The program.
+    pub binary: PathBuf,
+    /// `text` for people, `json` for the lab; records always go to a file as well.
+    pub format: &'static str,
+    /// Keep colours in a pipe.
+    pub colour: bool,
+    /// Print harmless incidents too.
+    pub include_harmless: bool,
+}
+
+/// A running tracer; stopped when dropped.
+#[derive(Debug)]
+pub struct Tracer {
+    child: Child,
+    guard: Option<Guard>,
+    records: PathBuf,
+    stats: PathBuf,
+    lines: Receiver<String>,
+    relays: Vec<JoinHandle<()>>,
+    shown: Arc<AtomicUsize>,
+    /// From the start of the process to its readiness.
+    pub start_up: Duration,
+}
+
+impl Tracer {
+    /// Starts it and waits for its header. `live` gets every line of its stdout.
+    pub fn start(setup: &Setup, network: &Network, folder: &Path, live: Option<fn(&str)>) -> Result<Self> {
+        use std::os::unix::process::CommandExt;
+        let (records, stats) = (folder.join("verdicts.ndjson"), folder.join("stats.json"));
+        let mut command = Command::new(&setup.binary);
+        command.arg("trace").arg("--netns").arg(Path::new("/run/netns").join(network.name(Node::Web)));
+        command.args(["--format", setup.format]).arg("--output").arg(&records).arg("--stats").arg(&stats);
+        command.args(["--color", if setup.colour { "always" } else { "never" }]);
+        if setup.include_harmless {
+            command.arg("--include-harmless");
+        }
+        let begin = Instant::now();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", setup.binary.display()))?;
+        let guard = Some(cleanup::later(Action::Kill(child.id())));
+        let (stdout, stderr) =
+            child.stdout.take().zip(child.stderr.take()).context("a tracer without pipes")?;
+        let (sender, lines) = channel();
+        let shown = Arc::new(AtomicUsize::new(0));
+        let relays = vec![relay(stdout, None, live, &shown), relay(stderr, Some(sender), live, &shown)];
+        let mut tracer =
+            Self { child, guard, records, stats, lines, relays, shown, start_up: Duration::ZERO };
+        tracer.wait_until_ready()?;
+        tracer.start_up = begin.elapsed();
+        Ok(tracer)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let mut header = Vec::new();
+        let ready = wait::until("the tracer is ready", wait::SOON, || {
+            header.extend(self.lines.try_iter());
+            if header.iter().any(|line: &String| plain(line).trim_start().starts_with(READY)) {
+                return Some(true);
+            }
+            matches!(self.child.try_wait(), Ok(Some(_))).then_some(false)
+        });
+        match ready {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("the tracer ended at once: {}", header.join(" | ")),
+            Err(error) => Err(error.context(format!("its header so far: {}", header.join(" | ")))),
+        }
+    }
+
+    /// Every record so far; a line that is no JSON becomes an error.
+    pub fn records(&self) -> Result<Vec<Value>> {
+        let text = std::fs::read_to_string(&self.records).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("not a record: {line}")))
+            .collect()
+    }
+
+    /// Ends it as Ctrl-C does, and waits; gives the statistics it wrote.
+    pub fn stop(mut self) -> Result<Value> {
+        nginx::signal(self.child.id(), Signal::INT)?;
+        let status = wait::until("the tracer ends", END, || self.child.try_wait().ok().flatten())?;
+        if let Some(guard) = self.guard.take() {
+            guard.forget();
+        }
+        for relay in self.relays.drain(..) {
+            drop(relay.join());
+        }
+        if !status.success() {
+            let lines: Vec<String> = self.lines.try_iter().collect();
+            bail!("the tracer ended with {status}: {}", lines.join(" | "));
+        }
+        let text = std::fs::read_to_string(&self.stats).context("the tracer wrote no statistics")?;
+        serde_json::from_str(&text).context("the tracer's statistics are no JSON")
+    }
+
+    /// Lines it has printed so far.
+    pub fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
+    }
+
+    /// Where its records are.
+    pub fn records_file(&self) -> PathBuf {
+        self.records.clone()
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.guard = None;
+        drop(self.child.wait());
+    }
+}
+
+fn relay(
+    stream: impl std::io::Read + Send + 'static,
+    sender: Option<Sender<String>>,
+    live: Option<fn(&str)>,
+    shown: &Arc<AtomicUsize>,
+) -> JoinHandle<()> {
+    let shown = Arc::clone(shown);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if let Some(show) = live {
+                show(&line);
+            }
+            let _count = shown.fetch_add(1, Ordering::Relaxed);
+            if let Some(sender) = &sender {
+                drop(sender.send(line));
+            }
+        }
+    })
+}
+
+/// The line without colour sequences.
+fn plain(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
+/// Every record of a file that is complete; used after the tracer is gone.
+pub fn read_records(file: &Path) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not a record: {line}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn colour_sequences_are_taken_out() {
+        assert_eq!(plain("\u{1b}[1mwatching\u{1b}[0m nginx"), "watching nginx");
+        assert_eq!(plain("watching"), "watching");
+    }
+}

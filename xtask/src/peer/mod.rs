@@ -1,0 +1,111 @@
+//! `cargo xtask peer`: one end of TCP connections, worked by hand.
+//!
+//! The lab starts it inside a network namespace and tells it, line by line on stdin, what to do with its
+//! sockets; each command is answered by one line, `ok …` or `err NAME`. So a client or an upstream does
+//! exactly what a scenario says, in the order it says, and no step depends on how long another takes.
+//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic.
+
+mod load;
+mod serve;
+mod sockets;
+
+use anyhow::{Result, bail};
+use sockets::Sockets;
+use std::io::{BufRead, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+
+/// Runs the sub-command until stdin ends.
+pub fn run() -> Result<ExitCode> {
+    let mut sockets = Sockets::default();
+    for line in std::io::stdin().lock().lines() {
+        let answer = match obey(&mut sockets, &line?) {
+            Ok(text) => format!("ok {text}"),
+            Err(error) => format!("err {}", name(&error)),
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{answer}")?;
+        out.flush()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The kernel's name for an error, so that a scenario can compare it.
+fn name(error: &anyhow::Error) -> String {
+    let number = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    match number {
+        Some(libc::ECONNRESET) => "ECONNRESET".to_owned(),
+        Some(libc::EPIPE) => "EPIPE".to_owned(),
+        Some(libc::ECONNREFUSED) => "ECONNREFUSED".to_owned(),
+        Some(libc::ETIMEDOUT) => "ETIMEDOUT".to_owned(),
+        _ => format!("{error:#}").replace('\n', " "),
+    }
+}
+
+/// One command. Words are separated by blanks; the text of `send` reaches to the end of the line.
+fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let mut words = rest.split(' ');
+    let mut word = || {
+        words.next().filter(|word| !word.is_empty()).ok_or_else(|| anyhow::anyhow!("{verb}: too few words"))
+    };
+    match verb {
+        "listen" => sockets.listen(word()?.parse()?, word()?.parse()?),
+        "accept" => sockets.accept(word()?.parse()?),
+        "connect" => {
+            let (from, to): (IpAddr, SocketAddr) = (word()?.parse()?, word()?.parse()?);
+            sockets.connect(from, to, word().ok().map(str::parse).transpose()?)
+        }
+        "flood" => sockets.flood(word()?.parse()?, word()?.parse()?, word()?.parse()?),
+        "send" => {
+            let (id, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            sockets.send(id.parse()?, &unescape(text))
+        }
+        "fill" => sockets.fill(word()?.parse()?, word()?.parse()?),
+        "head" => sockets.head(word()?.parse()?),
+        "response" => sockets.response(word()?.parse()?),
+        "read" => sockets.read(word()?.parse()?, word()?.parse()?),
+        "drain" => sockets.drain(word()?.parse()?),
+        "readable" => sockets.readable(word()?.parse()?),
+        "ttl" => sockets.set_ttl(word()?.parse()?, word()?.parse()?),
+        "reset" => sockets.reset(word()?.parse()?),
+        "close" => sockets.close(word()?.parse()?),
+        "finish" => sockets.finish(word()?.parse()?),
+        "serve" => serve::start(word()?.parse()?),
+        "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
+        _ => bail!("unknown command {verb}"),
+    }
+}
+
+/// `\r` and `\n` cannot stand in a line, so they are written out.
+fn unescape(text: &str) -> String {
+    text.replace("\\r", "\r").replace("\\n", "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_between_two_sockets() {
+        let mut sockets = Sockets::default();
+        let listener = obey(&mut sockets, "listen 127.0.0.1:0 8").unwrap();
+        let (id, address) = listener.split_once(' ').unwrap();
+        let client = obey(&mut sockets, &format!("connect 127.0.0.1 {address}")).unwrap();
+        let client = client.split(' ').next().unwrap().to_owned();
+        let server = obey(&mut sockets, &format!("accept {id}")).unwrap();
+        let server = server.split(' ').next().unwrap().to_owned();
+        obey(&mut sockets, &format!("send {client} GET / HTTP/1.1\\r\\n\\r\\n")).unwrap();
+        assert_eq!(obey(&mut sockets, &format!("head {server}")).unwrap(), "GET / HTTP/1.1");
+        obey(&mut sockets, &format!("reset {server}")).unwrap();
+        assert_eq!(obey(&mut sockets, &format!("drain {client}")).unwrap(), "ECONNRESET 0");
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let error = obey(&mut Sockets::default(), "dance 1").unwrap_err();
+        assert_eq!(name(&error), "unknown command dance");
+        assert!(obey(&mut Sockets::default(), "close").is_err());
+        assert!(obey(&mut Sockets::default(), "close 77").is_err());
+    }
+}

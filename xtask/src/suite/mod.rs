@@ -1,0 +1,80 @@
+//! `cargo xtask test`: everything that has to hold, in one command, counted on its last line.
+//!
+//! Every step runs, whatever the others say, except that nothing is tried without the tools.
+
+mod libtest;
+mod tidy;
+
+use crate::{lab, project, setup, shell};
+use anyhow::Result;
+use libtest::Count;
+use std::process::{Command, ExitCode};
+
+/// Options of `test`.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// Install nothing: list what is missing and stop.
+    #[arg(long)]
+    no_install: bool,
+    /// Leave the lab out; it is counted as skipped.
+    #[arg(long)]
+    no_lab: bool,
+}
+
+/// Runs the sub-command.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    setup::ensure(options.no_install)?;
+    let mut count = Count::default();
+    for (name, mut command) in commands() {
+        count.add_one(name, shell::run(&mut command));
+    }
+    count.add(libtest::run(shell::cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"])));
+    for (name, problems) in tidy::check(project::root()) {
+        count.add_one(name, problems);
+    }
+    count.add_one("the published schema is there and valid", lab::schema::Schema::check());
+    count.add(lab_results(options.no_lab));
+    crate::say!("{count}");
+    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let command = |words: &[&str]| {
+        let mut command = shell::cargo();
+        command.args(words);
+        command
+    };
+    let lints = ["--", "-D", "warnings"];
+    let host = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked"];
+    let kernel = ["clippy", "--quiet", "--package", "rstscope-ebpf", "--bins", "--release", "--locked"];
+    let target = ["--target", "bpfel-unknown-none", "-Z", "build-std=core"];
+    let mut kernel = command(&[&kernel[..], &target, &lints].concat());
+    kernel.env("RUSTC_BOOTSTRAP", "1");
+    kernel.env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH));
+    vec![
+        ("format", command(&["fmt", "--all", "--check"])),
+        ("lints", command(&[&host[..], &lints].concat())),
+        ("lints of the kernel programs", kernel),
+    ]
+}
+
+/// The lab, or how much of it was skipped and why.
+fn lab_results(left_out: bool) -> Count {
+    let why = match (left_out, shell::is_root()) {
+        (true, _) => "left out by --no-lab",
+        (_, false) => "needs root",
+        (false, true) => return played(),
+    };
+    crate::say!("the lab is skipped: {why}");
+    Count { skipped: lab::count(), ..Count::default() }
+}
+
+fn played() -> Count {
+    match lab::test() {
+        Ok((passed, failed)) => Count { passed, failed, skipped: 0 },
+        Err(error) => {
+            crate::say!("FAILED the lab: {error:#}");
+            Count { failed: 1, ..Count::default() }
+        }
+    }
+}
