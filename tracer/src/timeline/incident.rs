@@ -86,7 +86,7 @@ impl Incident {
         }
     }
 
-    /// The event that is the failure itself, see [`rank`].
+    /// The event that is the failure itself, by `rank`.
     pub fn principal(&self) -> Option<&Event> {
         self.own.iter().min_by_key(|event| (rank(self, event), event.time))
     }
