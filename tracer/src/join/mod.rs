@@ -60,10 +60,16 @@ impl Line {
         let printed = record.time.map(|time| clock.mono(time));
         let at = record.arrival.or(printed).unwrap_or(now);
         let upstream = record.upstream_addr().map(canonical);
-        let client = record.client.as_deref().and_then(|client| client.parse::<IpAddr>().ok());
+        let client = printed_client(&record).and_then(|client| client.parse::<IpAddr>().ok());
         let client = client.map(|client| client.to_canonical());
         Self { number, coarse: record.arrival.is_none(), record, at, real_ip, upstream, client }
     }
+}
+
+/// Keep-alive lines have no `client:` field; the address is in the message (`client ADDR closed keepalive connection`).
+fn printed_client(record: &LogRecord) -> Option<&str> {
+    let in_message = || record.message.strip_prefix("client ")?.split(' ').next();
+    record.client.as_deref().or_else(in_message)
 }
 
 /// How well a line fits an incident.
