@@ -17,6 +17,8 @@ mod tail;
 mod time;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use jiff::civil::DateTime;

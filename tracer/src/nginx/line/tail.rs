@@ -77,8 +77,9 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// The fields explain the line to its end; a line may end early.
     fn is_consistent(&self) -> bool {
-        self.problem.is_none()
+        matches!(self.problem, None | Some(Problem::Cut))
     }
 }
 
@@ -108,13 +109,33 @@ fn best_reading<'a>(rest: &'a [u8], reader: &Reader) -> Option<(usize, Reading<'
 
 /// Where the tail may begin: at `client:`, or without any at the first field there is.
 fn beginnings(rest: &[u8]) -> impl Iterator<Item = usize> {
+    let quoted = end_of_quoted_message(rest);
     let clients = openings(rest).filter(|(_, key, _)| *key == Key::Client).map(|(at, ..)| at);
-    let mut clients = clients.take(TRIES).peekable();
+    let mut clients = clients.filter(move |at| *at >= quoted).take(TRIES).peekable();
     let fallback = match clients.peek() {
         Some(_) => None,
         None => openings(rest).map(|(at, ..)| at).next(),
     };
     clients.chain(fallback)
+}
+
+/// Where the quoted part of a message ends, as in `open() "PATH" failed (2: …)` or `client sent …: "TEXT" while …`.
+/// What stands between the quotes comes from others and holds no fields.
+fn end_of_quoted_message(rest: &[u8]) -> usize {
+    const ENDS: [&[u8]; 3] = [b"\" failed (", b"\" while ", b"\" is "];
+    let Some(quote) = memchr(b'"', rest) else { return 0 };
+    let is_in_message = openings(&rest[..quote]).next().is_none() && opening_at_quote(rest, quote).is_none();
+    if !is_in_message {
+        return 0;
+    }
+    let inside = &rest[quote + 1..];
+    ENDS.iter().filter_map(|end| memmem::find(inside, end)).min().map_or(0, |at| quote + 1 + at)
+}
+
+/// The opening that ends with this quote.
+fn opening_at_quote(rest: &[u8], quote: usize) -> Option<Key> {
+    let before = &rest[..=quote];
+    OPENINGS.iter().find(|(text, _)| text.ends_with(b"\"") && before.ends_with(text)).map(|(_, key)| *key)
 }
 
 /// Every field opening: where it stands, whose it is, where the value begins.
@@ -263,7 +284,7 @@ fn may_follow(last: Option<Key>, key: Key) -> bool {
 /// An unquoted value ends at the next field; a client address at the next comma.
 fn bare_end(value: &[u8], key: Key) -> usize {
     let end = match key {
-        Key::Client => memmem::find(value, b", "),
+        Key::Client => memchr(b',', value),
         _ => openings(value).find(|(_, next, _)| may_follow(Some(key), *next)).map(|(at, ..)| at),
     };
     end.unwrap_or(value.len())
@@ -353,6 +374,14 @@ mod tests {
         let split = split(line.as_bytes(), line.len());
         assert_eq!(text(split.tail.client), Some("1.1.1.1"));
         assert!(split.body.ends_with(b"(2: No such file or directory)"));
+    }
+
+    #[test]
+    fn a_path_with_forged_quotes_cannot_override() {
+        let line = "open() \"/x, client: 6.6.6.6, server: y, request: \"GET\" failed (2: No such file or directory), \
+                    client: 1.1.1.1, server: _, request: \"GET /x HTTP/1.1\", host: \"h\"";
+        let tail = tail(line);
+        assert_eq!((text(tail.client), text(tail.request)), (Some("1.1.1.1"), Some("GET /x HTTP/1.1")));
     }
 
     #[test]
