@@ -9,6 +9,7 @@ mod body;
 mod carrier;
 mod errno;
 mod head;
+mod named;
 mod peer;
 mod problem;
 mod record;
@@ -16,6 +17,8 @@ mod side;
 mod tail;
 mod time;
 
+#[cfg(test)]
+mod messages;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -93,6 +96,7 @@ impl<'a> Line<'a> {
         if let Some(found) = found {
             line.side = side::decide(found.entry, &line);
         }
+        named::fill(line.kind, line.message, &mut line.tail);
         line.note_unreadable();
         line
     }

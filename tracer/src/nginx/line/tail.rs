@@ -147,6 +147,11 @@ fn openings(bytes: &[u8]) -> impl Iterator<Item = (usize, Key, usize)> {
 }
 
 fn opening_at(bytes: &[u8]) -> Option<(Key, usize)> {
+    /// First letters of the names, to pass over ordinary commas quickly.
+    const INITIALS: &[u8] = b"usrcbhl";
+    if !matches!(bytes, [b',', b' ', initial, ..] if INITIALS.contains(initial)) {
+        return None;
+    }
     OPENINGS.iter().find(|(text, _)| bytes.starts_with(text)).map(|(text, key)| (*key, text.len()))
 }
 
