@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use crate::model::{LogRecord, Mono};
 use crate::nginx::line;
 
-pub(in crate::nginx) use open::open_directory;
 pub use open::{Identity, OpenError, open_in_root};
+pub(in crate::nginx) use open::{identify, open_directory};
 
 /// Longest line delivered whole, bytes. Nginx writes at most 2048; carriers in JSON make them longer.
 pub const LINE_LIMIT: usize = 64 * 1024;
