@@ -104,7 +104,12 @@ fn best_reading<'a>(rest: &'a [u8], reader: &Reader) -> Option<(usize, Reading<'
         }
         first.get_or_insert((start, reading));
     }
-    first
+    first.filter(|(_, reading)| !is_inside_text(reading))
+}
+
+/// A message of several lines is cut at its line feed, inside quotes; what looks like a field there is none.
+fn is_inside_text(reading: &Reading<'_>) -> bool {
+    reading.tail.client.is_some_and(|client| client.contains(&b'"'))
 }
 
 /// Where the tail may begin: at `client:`, or without any at the first field there is.
@@ -387,6 +392,13 @@ mod tests {
                     client: 1.1.1.1, server: _, request: \"GET /x HTTP/1.1\", host: \"h\"";
         let tail = tail(line);
         assert_eq!((text(tail.client), text(tail.request)), (Some("1.1.1.1"), Some("GET /x HTTP/1.1")));
+    }
+
+    #[test]
+    fn the_first_line_of_a_longer_message_has_no_fields() {
+        let line = "FastCGI sent in stderr: \"PHP message: lost \"bar, client: 5.5.5.5\" in /x.php:3";
+        let split = split(line.as_bytes(), line.len());
+        assert_eq!((split.tail, split.body), (Tail::default(), line.as_bytes()));
     }
 
     #[test]
