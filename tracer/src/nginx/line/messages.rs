@@ -114,6 +114,22 @@ fn every_message_has_its_kind_and_side() {
 }
 
 #[test]
+fn unknown_messages_have_a_side_only_where_the_action_is_clear() {
+    for (action, side) in [
+        (" while reading response header from upstream", Upstream),
+        (" while waiting for request", Client),
+        (" while sending to client", None),
+        ("", None),
+    ] {
+        let line = format!(
+            "2026/11/20 06:43:33 [error] 31#31: *7 a module says so{action}, client: 10.0.0.9, server: _"
+        );
+        let record = parse(line.as_bytes(), &TimeZone::UTC);
+        assert_eq!((record.kind, record.side), (MessageKind::OTHER, side), "{action}");
+    }
+}
+
+#[test]
 fn every_line_without_fields_has_its_kind_and_side() {
     for (level, text, kind, side) in BARE {
         let line = format!("2026/11/20 06:43:33 [{level}] 31#31: {text}");

@@ -93,9 +93,10 @@ impl<'a> Line<'a> {
         };
         line.problems.extend(body.problem);
         line.problems.extend(split.problems);
-        if let Some(found) = found {
-            line.side = side::decide(found.entry, &line);
-        }
+        line.side = match found {
+            Some(found) => side::decide(found.entry, &line),
+            None => side::of_unknown(&line),
+        };
         named::fill(line.kind, line.message, &mut line.tail);
         line.note_unreadable();
         line
