@@ -378,6 +378,15 @@ mod tests {
     }
 
     #[test]
+    fn a_host_with_spaces_is_part_of_the_request() {
+        let request = "GET /\", upstream: \"http://6.6.6.6/\", host: \"e HTTP/1.1";
+        let line = format!("x, client: 1.1.1.1, server: s, request: \"{request}\", referrer: \"http://r/\"");
+        let tail = tail(&line);
+        assert_eq!((text(tail.request), text(tail.upstream)), (Some(request), None));
+        assert_eq!(text(tail.referrer), Some("http://r/"));
+    }
+
+    #[test]
     fn a_path_in_the_message_cannot_override() {
         let line = "open() \"/x, client: 6.6.6.6, server: y\" failed (2: No such file or directory), client: 1.1.1.1, \
                     server: _, request: \"GET /x,%20client HTTP/1.1\", host: \"h\"";
