@@ -9,6 +9,7 @@ mod body;
 mod carrier;
 mod errno;
 mod head;
+mod named;
 mod peer;
 mod problem;
 mod record;
@@ -16,6 +17,10 @@ mod side;
 mod tail;
 mod time;
 
+#[cfg(test)]
+mod messages;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -88,9 +93,11 @@ impl<'a> Line<'a> {
         };
         line.problems.extend(body.problem);
         line.problems.extend(split.problems);
-        if let Some(found) = found {
-            line.side = side::decide(found.entry, &line);
-        }
+        line.side = match found {
+            Some(found) => side::decide(found.entry, &line),
+            None => side::of_unknown(&line),
+        };
+        named::fill(line.kind, line.message, &mut line.tail);
         line.note_unreadable();
         line
     }
