@@ -221,8 +221,8 @@ const _: () = assert!(size_of::<ListenAddress>() == 24);
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer, PeerKey, Tombstone,
-        Tuple,
+        Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer,
+        PeerKey, Tombstone, Tuple,
     };
     macro_rules! pod {
         ($($name:ident)+) => {

@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, NetnsCounts,
-    OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
+    COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress,
+    ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.

@@ -8,7 +8,9 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use rstscope_ebpf::abi::{Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side};
+use rstscope_ebpf::abi::{
+    Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side,
+};
 
 use crate::kernel::globals::offset;
 use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, PEERS, count, netns_counts};

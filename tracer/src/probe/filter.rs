@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use rstscope_ebpf::abi::{
-    Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, side,
+    Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey,
+    OverflowState, side,
 };
 
 use super::load::{Probe, ProbeError};

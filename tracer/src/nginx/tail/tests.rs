@@ -157,7 +157,7 @@ fn links_are_resolved_inside_the_root() {
     fs::create_dir_all(root.path().join("data")).expect("directory");
     std::os::unix::fs::symlink("/data/e.log", root.path().join("error.log")).expect("link");
     write_line(&mut append(&root.path().join("data/e.log")), "inside");
-    let (follower, mut lines) = Follower::start(8).expect("follower");
+    let (mut follower, mut lines) = Follower::start(8).expect("follower");
     let target = Target { root: root.path().to_owned(), path: PathBuf::from("/error.log") };
     follower.add(target, Start::Beginning);
     let line = next_line(&mut lines);
@@ -191,7 +191,7 @@ fn the_same_file_through_another_root_is_read_on() {
     let mut file = append(&volume);
     fs::hard_link(&volume, roots[0].join("e.log")).expect("link");
     let target = |root: &PathBuf| Target { root: root.clone(), path: PathBuf::from("/e.log") };
-    let (follower, mut lines) = Follower::start(8).expect("follower");
+    let (mut follower, mut lines) = Follower::start(8).expect("follower");
     follower.add(target(&roots[0]), Start::Beginning);
     write_line(&mut file, "before");
     assert_eq!(texts(&mut lines, 1), ["before"]);
