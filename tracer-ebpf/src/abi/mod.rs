@@ -7,7 +7,7 @@ pub mod record;
 
 pub use config::{Config, DropReasons};
 pub use map::{
-    Conn, Endpoint, GivenUp, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer, PeerKey, Tombstone,
+    Conn, Departed, DepartedKey, Endpoint, GivenUp, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer, PeerKey, Tombstone,
     Tuple,
 };
 pub use offsets::{MISSING, Offsets};

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    COUNTERS, Conn, Counter, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, NetnsCounts,
+    COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, NetnsCounts,
     OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
 };
 
@@ -34,6 +34,10 @@ pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(4_096
 /// When a thread gave up an upstream connection without an answer, by thread id.
 #[map]
 pub static FOLLOW: LruHashMap<u32, GivenUp> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Latest connection per worker and upstream that the upstream closed first.
+#[map]
+pub static DEPARTED: LruHashMap<DepartedKey, Departed> = LruHashMap::with_max_entries(4_096, 0);
 
 /// Overflows of a listener since its last record.
 #[map]

@@ -8,10 +8,10 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use rstscope_ebpf::abi::{Conn, Counter, GivenUp, Hook, Kind, Peer, PeerKey, side};
+use rstscope_ebpf::abi::{Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side};
 
 use crate::kernel::globals::offset;
-use crate::kernel::maps::{CONNS, FOLLOW, PEERS, count, netns_counts};
+use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, PEERS, count, netns_counts};
 use crate::kernel::read::{Kernel, read};
 use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, task};
@@ -144,6 +144,9 @@ fn closing(sk: Kernel, old: u8, new: u8) {
     // A process closes while it holds the socket, and leaves no error behind.
     let actor = owned(sk) && error == 0;
     if !suspicious(sk, side, old, new, error, actor && exiting, conn.as_deref()) {
+        if let Some(conn) = conn.as_deref() {
+            departed(sk, &id, new, conn);
+        }
         return;
     }
     report(sk, &id, side, (old, new), actor, conn.as_deref());
@@ -162,6 +165,36 @@ fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool
             record.syn_ack = conn.syn_ack;
         }
     });
+}
+
+/// Keeps the latest connection that an upstream closed first, for a line of the log that calls it premature.
+#[inline(always)]
+fn departed(sk: Kernel, id: &Identity, new: u8, conn: &Conn) {
+    if conn.side != side::UPSTREAM || new != state::LAST_ACK {
+        return;
+    }
+    let upstream = Endpoint { addr: id.remote, port: id.remote_port, pad: 0 };
+    // SAFETY: helpers without arguments.
+    let (time_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    let latest = Departed {
+        time_ns,
+        jiffies,
+        cookie: id.cookie,
+        opened_ns: conn.opened_ns,
+        bytes_sent: read(sk, offset!(bytes_sent)),
+        bytes_received: read(sk, offset!(bytes_received)),
+        local: id.local,
+        netns: id.netns,
+        srtt_us_8: read(sk, offset!(srtt_us)),
+        lsndtime: read(sk, offset!(lsndtime)),
+        lrcvtime: read(sk, offset!(lrcvtime)),
+        data_segs_out: read(sk, offset!(data_segs_out)),
+        data_segs_in: read(sk, offset!(data_segs_in)),
+        local_port: id.local_port,
+        preexisting: conn.preexisting,
+        pad: [0; 5],
+    };
+    let _lru_makes_room = DEPARTED.insert(DepartedKey { pid: conn.owner_pid, upstream }, latest, 0);
 }
 
 /// Whether healthy traffic never ends like this.

@@ -18,8 +18,7 @@ use std::time::Duration;
 use crate::join::{self, Line, Pair};
 use crate::judge::{self, Case, Joined, OverflowNote, Processes};
 use crate::model::{
-    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, MessageKind, Mono, ProcessFacts,
-    Socket, Verdict,
+    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts, Socket, Verdict,
 };
 use crate::timeline::{Incident, Judged, Subject, Timeline};
 
@@ -122,6 +121,7 @@ impl Engine {
             }
         }
         self.timeline.memory_mut().expire(now);
+        self.counters.lines_unmatched += self.lines.expire(now);
     }
 
     fn event(&mut self, now: Mono, event: Event) {
@@ -167,7 +167,7 @@ impl Engine {
 
     fn line(&mut self, now: Mono, record: Box<LogRecord>) {
         self.counters.lines += 1;
-        let line = Line::new(self.counters.lines, record, now, self.clock);
+        let line = Line::new(self.counters.lines, record, now, self.clock, self.host.nginx.real_ip);
         if let Some(dropped) = self.lines.push(now, line) {
             self.counters.lines_dropped += 1;
             drop(dropped);
@@ -210,8 +210,7 @@ impl Engine {
         }
         let mut rivals = self.rivals(incident.first);
         rivals.push(incident);
-        let pairs = join::assign(&fitting, &rivals);
-        let pair = pairs.into_iter().find(|pair| pair.incident == incident.number)?;
+        let pair = join::partner(&fitting, &rivals, incident.number)?;
         Some((self.lines.take(pair.line)?, pair))
     }
 
@@ -219,14 +218,17 @@ impl Engine {
     fn rivals(&self, around: Mono) -> Vec<&Incident> {
         let free = |incident: &&Incident| !self.reserved.contains_key(&incident.number);
         let mut rivals: Vec<&Incident> = self.timeline.living().filter(free).collect();
-        rivals.sort_by_key(|rival| (rival.first.distance(around), rival.number));
-        rivals.truncate(NEIGHBOURS);
+        if rivals.len() > NEIGHBOURS {
+            let distance = |rival: &&Incident| (rival.first.distance(around), rival.number);
+            rivals.select_nth_unstable_by_key(NEIGHBOURS, distance);
+            rivals.truncate(NEIGHBOURS);
+        }
         rivals
     }
 
     /// Keeps a line for a living incident that takes longer to settle than a line waits.
     fn reserve(&mut self, line: Line) -> Result<(), Line> {
-        let pair = join::assign(&[&line], &self.rivals(line.at)).into_iter().next();
+        let pair = join::best(&line, &self.rivals(line.at));
         match pair {
             Some(pair) => {
                 self.reserved.insert(pair.incident, (line, pair));
@@ -265,7 +267,11 @@ impl Engine {
     fn other_end<'a>(&'a self, incident: &'a Incident) -> Vec<&'a Event> {
         let mirrored = incident.tuple().and_then(|tuple| self.timeline.of(tuple.reversed()));
         let mirrored = mirrored.map(|mirror| mirror.own.as_slice()).unwrap_or_default();
-        let plausible = |event: &&Event| one_connection(incident.socket(), event.socket.as_ref());
+        let given_up = pairing::given_up(incident);
+        let plausible = |event: &&Event| {
+            let after = given_up.is_some_and(|time| event.time > time);
+            !after && one_connection(incident.socket(), event.socket.as_ref())
+        };
         incident.peer.iter().chain(mirrored).filter(plausible).collect()
     }
 
@@ -301,9 +307,7 @@ impl Engine {
         self.counters.lines_late += 1;
         let judged = self.timeline.memory().iter().find(|judged| judged.incident.number == number).cloned();
         self.timeline.memory_mut().mark_logged(number);
-        let Some(judged) =
-            judged.filter(|judged| !judged.told || line.record.kind == MessageKind::CONNECT_FAILED)
-        else {
+        let Some(judged) = judged.filter(|judged| !judged.told || join::pooled_probe(&line.record)) else {
             return;
         };
         let Some(fit) = join::fit(&line, &judged.incident) else { return };

@@ -24,6 +24,17 @@ pub fn own_end(incident: &Incident) -> Option<&Event> {
     })
 }
 
+/// When Nginx gave up the connection of its own accord. What the other end does later is not the cause.
+pub fn given_up(incident: &Incident) -> Option<Mono> {
+    let open = |old: TcpState| matches!(old, TcpState::Established | TcpState::SynSent);
+    let gave_up = |event: &&Event| match event.kind {
+        EventKind::Closed { old, .. } => event.task.is_actor && event.task.is_nginx && open(old),
+        EventKind::ResetSent { .. } => event.task.is_actor && event.task.is_nginx,
+        _ => false,
+    };
+    incident.own.iter().find(gave_up).map(|event| event.time)
+}
+
 /// When and on which worker a client ended a connection that had carried data.
 fn client_end(incident: &Incident) -> Option<(Mono, u32)> {
     let reset = incident.reset_received()?;
@@ -34,7 +45,7 @@ fn client_end(incident: &Incident) -> Option<(Mono, u32)> {
 
 /// Something the client had asked for was under way when it left.
 fn in_flight(client: &Incident) -> bool {
-    client.socket().is_some_and(|socket| !socket.awaits_answer() || socket.unacked + socket.unsent > 0)
+    client.socket().is_some_and(|socket| socket.owes_answer() || socket.unacked > 0 || socket.unsent > 0)
 }
 
 /// The client incident behind the end of an upstream connection: the nearest before it on the same worker,

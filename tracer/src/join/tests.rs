@@ -16,7 +16,7 @@ fn incident(number: u64, milliseconds: u64, socket: Socket) -> Incident {
 }
 
 fn waiting(record: LogRecord) -> Line {
-    Line::new(1, Box::new(record), at(0), Clock::default())
+    Line::new(1, Box::new(record), at(0), Clock::default(), true)
 }
 
 fn recv_failed(milliseconds: u64) -> LogRecord {

@@ -151,6 +151,13 @@ impl<'a> Case<'a> {
         idle.map(u64::from)
     }
 
+    /// Nginx read an upstream's RST and had nothing to say, although its log is followed and such a line is an
+    /// `error`: no request was on the connection (`ngx_http_upstream_keepalive_close_handler` is silent).
+    pub fn went_unnoticed(&self) -> bool {
+        let asked = self.socket().is_none_or(Socket::awaits_answer);
+        !self.is_client() && !asked && self.line.is_none() && self.host.follows_error_log
+    }
+
     /// The other end's process, as an event of it shows.
     pub fn peer_exit(&self) -> Option<&'a Event> {
         self.peer.iter().copied().find(|event| event.task.exiting.is_some())

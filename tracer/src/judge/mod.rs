@@ -105,7 +105,7 @@ fn write(look: &Look, ruling: Ruling) -> Verdict {
         evidence,
         missing,
         alternatives: alternative::alternatives(ruling.cause, look),
-        connection: record::connection(case),
+        connection: connection(case, ruling),
         peer_connection: other_half(case),
         reset: reset(case, kind),
         log: log(case),
@@ -131,6 +131,21 @@ fn leans_on_log(evidence: &[Evidence], ruling: Ruling) -> bool {
 fn consequence(case: &Case, ruling: Ruling) -> Option<String> {
     let caused = ruling.cause == crate::model::verdict::Cause::ClientAbort && !case.is_client();
     case.caused_by.as_ref().filter(|_| caused).map(|cause| cause.id.clone())
+}
+
+/// Causes that are about silence carry the silence before the request that met the reset: that is the number
+/// to configure a keep-alive timeout by. The time since the last byte would be that request itself.
+fn connection(case: &Case, ruling: Ruling) -> Option<crate::model::verdict::Connection> {
+    use crate::model::verdict::Cause;
+    let mut connection = record::connection(case)?;
+    let about_silence = matches!(
+        ruling.cause,
+        Cause::UpstreamKeepaliveRace | Cause::MiddleboxIdleReset | Cause::MiddleboxIdleDrop
+    );
+    if about_silence {
+        connection.idle_ms = case.idle_before_ms().or(connection.idle_ms);
+    }
+    Some(connection)
 }
 
 fn other_half(case: &Case) -> Option<crate::model::verdict::Connection> {

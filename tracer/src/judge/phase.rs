@@ -65,7 +65,7 @@ pub fn phase(case: &Case) -> Phase {
     match (case.socket(), case.side()) {
         (Some(socket), Some(Side::Client)) => client_phase(case, socket),
         (Some(socket), _) => {
-            upstream_phase(socket, case.line.is_some_and(|line| line.record.errno != Some(104)))
+            upstream_phase(case, socket, case.line.is_some_and(|line| line.record.errno != Some(104)))
         }
         (None, _) => phase_of_action(case, action),
     }
@@ -74,8 +74,8 @@ pub fn phase(case: &Case) -> Phase {
 fn client_phase(case: &Case, socket: &Socket) -> Phase {
     match () {
         () if socket.bytes_received == 0 => Phase::Request,
-        () if !socket.awaits_answer() => Phase::Waiting,
         () if case.outstanding() > 0 => Phase::Response,
+        () if socket.owes_answer() => Phase::Waiting,
         () if !case.effects.is_empty() => Phase::Response,
         () if case.state().peer_closed() => Phase::Closing,
         () if socket.idle_ms().is_some_and(|idle| idle >= BETWEEN_REQUESTS_MS) => Phase::Idle,
@@ -84,13 +84,14 @@ fn client_phase(case: &Case, socket: &Socket) -> Phase {
 }
 
 /// A line about anything but a reset of a pooled connection means that a request was in progress.
-fn upstream_phase(socket: &Socket, in_request: bool) -> Phase {
+fn upstream_phase(case: &Case, socket: &Socket, in_request: bool) -> Phase {
     match () {
         () if socket.bytes_sent == 0 && socket.bytes_received == 0 => Phase::Request,
         () if socket.awaits_answer() && (socket.unsent > 0 || socket.unacked > 0) => Phase::Request,
         () if socket.awaits_answer() => Phase::Waiting,
         () if in_request => Phase::Response,
         () if socket.idle_ms().is_some_and(|idle| idle >= POOLED_MS) => Phase::Idle,
+        () if case.went_unnoticed() => Phase::Idle,
         () => Phase::Response,
     }
 }
@@ -130,11 +131,10 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         return Impact::Harmless;
     }
     match slug {
-        Cause::ClientIdleReset | Cause::ClientLateReset => Impact::Harmless,
-        Cause::ClientHandshakeReset | Cause::NginxListenOverflow | Cause::NginxNotListening => {
-            Impact::ConnectionOnly
-        }
+        Cause::ClientIdleReset | Cause::ClientLateReset | Cause::ClientHandshakeReset => Impact::Harmless,
+        Cause::NginxListenOverflow | Cause::NginxNotListening => Impact::ConnectionOnly,
         Cause::UpstreamKeepaliveRace => race(case),
+        _ if reset_when_reused(case) => race(case),
         _ if !case.is_client() && answer_too_late(case) => Impact::Harmless,
         Cause::NginxWorkerExit if !case.is_client() && case.socket().is_some_and(Socket::awaits_answer) => {
             Impact::RequestFailed
@@ -149,6 +149,12 @@ fn answer_too_late(case: &Case) -> bool {
     case.line.is_none()
         && case.incident.reset_received().is_none()
         && matches!(case.sent_reason(), Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET"))
+}
+
+/// A RST met a request on a connection that had served another before.
+fn reset_when_reused(case: &Case) -> bool {
+    let reused = |socket: &Socket| socket.bytes_received > 0 && socket.awaits_answer();
+    !case.is_client() && case.incident.reset_received().is_some() && case.socket().is_some_and(reused)
 }
 
 /// A failed pooled connection costs no try; only a request that may not be repeated fails
@@ -183,6 +189,9 @@ fn upstream(case: &Case, phase: Phase) -> Impact {
     let waited = case.socket().is_some_and(Socket::awaits_answer);
     match phase {
         Phase::Idle | Phase::Closing | Phase::Closed if !noticed && !waited => Impact::Harmless,
+        Phase::Closing | Phase::Closed if !noticed && case.incident.reset_received().is_some() => {
+            Impact::Harmless
+        }
         Phase::Response if noticed => Impact::ResponseTruncated,
         _ if noticed && speaks_of_no_request(case) => Impact::Unknown,
         _ if noticed => Impact::RequestFailed,

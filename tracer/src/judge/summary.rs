@@ -135,7 +135,7 @@ fn moment(case: &Case) -> String {
         () if case.is_client() && case.outstanding() > 0 => {
             format!("with {} bytes of the response not delivered", case.outstanding())
         }
-        () if case.is_client() && !socket.awaits_answer() => {
+        () if case.is_client() && socket.owes_answer() => {
             format!("{} after its request, before a response", since(socket.last_received_ms))
         }
         () if case.is_client() => "in the middle of the response".to_owned(),
@@ -143,6 +143,7 @@ fn moment(case: &Case) -> String {
             format!("{} after the request was sent, before a response", since(socket.last_sent_ms))
         }
         () if socket.bytes_received == 0 => "before the request".to_owned(),
+        () if case.went_unnoticed() => "while it was idle in Nginx's pool".to_owned(),
         () if socket.idle_ms().is_some_and(|idle| idle >= 500) => {
             format!("while it was idle for {}", since(socket.idle_ms()))
         }

@@ -58,6 +58,8 @@ pub struct NginxConfig {
     pub reset_timedout_connection: bool,
     /// `lingering_close off` stands somewhere.
     pub lingering_close_off: bool,
+    /// `set_real_ip_from` or `proxy_protocol` stands somewhere: `client:` may not be the end of a connection.
+    pub real_ip: bool,
     /// Upstream addresses named in the configuration.
     pub upstreams: Vec<SocketAddr>,
     /// Listen addresses, with the `backlog` where one is set.
@@ -75,6 +77,8 @@ pub struct HostFacts {
     pub kernel: String,
     /// Hooks and what is lost without those that do not run.
     pub hooks: Vec<HookState>,
+    /// At least one error.log of level `error` or lower is followed, so that a missing line means something.
+    pub follows_error_log: bool,
     /// Addresses of this host, of every namespace looked at.
     pub local_addresses: Vec<std::net::IpAddr>,
     /// Nginx's configuration.

@@ -210,6 +210,16 @@ impl Socket {
         }
     }
 
+    /// The peer's last data is newer than ours: it asked for something, and nothing went out since.
+    /// Times are those of the kernel's tick, so an answer within the tick of the question counts as one.
+    pub fn owes_answer(&self) -> bool {
+        match (self.last_sent_ms, self.last_received_ms) {
+            (None, Some(_)) => true,
+            (Some(sent), Some(received)) => received < sent,
+            (_, None) => false,
+        }
+    }
+
     /// How long the connection had been silent before the last send, milliseconds.
     /// This is the idle time that decides a keep-alive race.
     pub fn idle_before_last_send_ms(&self) -> Option<u32> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::model::{HostFacts, NginxConfig};
+use crate::model::{HostFacts, Level, NginxConfig};
 use crate::nginx::discover::{Instance, LogFile};
 use crate::output::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
 use crate::probe::{Environment, Probe};
@@ -19,9 +19,16 @@ pub fn facts(probe: &Probe, environment: &Environment, watch: &Watch) -> HostFac
         host: name(),
         kernel: environment.kernel.clone(),
         hooks: probe.hooks.clone(),
+        follows_error_log: follows_error_log(watch.instances()),
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
     }
+}
+
+/// `error` is the level Nginx logs at when nothing else is configured.
+fn follows_error_log(instances: &[Instance]) -> bool {
+    let wide_enough = |log: &LogFile| log.level.is_none_or(|level| level >= Level::Error);
+    instances.iter().flat_map(|instance| &instance.error_logs).any(wide_enough)
 }
 
 /// Host name.
@@ -38,6 +45,7 @@ fn merged(instances: &[Instance]) -> NginxConfig {
         all.upstream_keepalive_timeouts_ms.extend(&config.upstream_keepalive_timeouts_ms);
         all.reset_timedout_connection |= config.reset_timedout_connection;
         all.lingering_close_off |= config.lingering_close_off;
+        all.real_ip |= config.real_ip;
         all.upstreams.extend(&config.upstreams);
         all.listeners.extend(&config.listeners);
         all.problems.extend(config.problems.iter().cloned());

@@ -86,7 +86,7 @@ impl Incident {
         }
     }
 
-    /// The event that is the failure itself, see [`rank`].
+    /// The event that is the failure itself, by `rank`.
     pub fn principal(&self) -> Option<&Event> {
         self.own.iter().min_by_key(|event| (rank(self, event), event.time))
     }
@@ -112,7 +112,11 @@ impl Incident {
 
     /// The received reset, if there was a real one.
     pub fn reset_received(&self) -> Option<&Event> {
-        self.own.iter().find(|event| matches!(event.kind, EventKind::ResetReceived) && !self.is_echo(event))
+        self.own.iter().find(|event| {
+            matches!(event.kind, EventKind::ResetReceived)
+                && !self.is_echo(event)
+                && !self.is_afterthought(event)
+        })
     }
 
     /// The reset Nginx's socket sent.
@@ -149,6 +153,17 @@ impl Incident {
         })
     }
 
+    /// A RST that answers Nginx's own close of a connection it had given up before: the failure came first.
+    pub fn is_afterthought(&self, event: &Event) -> bool {
+        let closed_before = |socket: &Socket| socket.state.we_closed();
+        matches!(event.kind, EventKind::ResetReceived)
+            && event.socket.as_ref().is_some_and(closed_before)
+            && self
+                .own
+                .iter()
+                .any(|other| matches!(other.kind, EventKind::Closed { .. }) && other.time < event.time)
+    }
+
     /// `tcp_reset` also runs when data meets a socket whose owner has closed it: no RST came, the kernel
     /// answers with one (`tcp_rcv_state_process`, reason `TCP_ABORT_ON_DATA`).
     pub fn is_echo(&self, event: &Event) -> bool {
@@ -172,7 +187,7 @@ impl Incident {
 /// actively, a close, and last the kernel's echoes.
 fn rank(incident: &Incident, event: &Event) -> u8 {
     match &event.kind {
-        EventKind::ResetReceived if incident.is_echo(event) => 4,
+        EventKind::ResetReceived if incident.is_echo(event) || incident.is_afterthought(event) => 4,
         EventKind::ResetReceived => 0,
         EventKind::ResetSent { .. } if event.packet.is_none() => 1,
         EventKind::Closed { .. } => 2,

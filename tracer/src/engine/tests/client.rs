@@ -50,7 +50,7 @@ fn harmless_classes_are_told_apart() {
         (idle, Cause::ClientIdleReset, Impact::Harmless),
         (after_our_close, Cause::ClientLateReset, Impact::Harmless),
         (after_fin, Cause::ClientLateReset, Impact::Harmless),
-        (scan, Cause::ClientHandshakeReset, Impact::ConnectionOnly),
+        (scan, Cause::ClientHandshakeReset, Impact::Harmless),
     ];
     for (socket, cause, impact) in cases {
         let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, Certainty::Strong);
@@ -145,4 +145,17 @@ fn two_clients_that_left_together_lower_the_certainty_of_the_consequence() {
     let upstream = verdicts.iter().find(|verdict| verdict.kind == Kind::Timeout).unwrap();
     assert_eq!(upstream.certainty, Certainty::Weak);
     assert!(upstream.missing.iter().any(|missing| missing.code == "one_client"));
+}
+
+#[test]
+fn a_tls_handshake_given_up_is_no_abort_of_a_request() {
+    let mut record = line(101, crate::model::MessageKind::TLS_PEER_CLOSED, Some(104), "SSL handshaking");
+    record.side = crate::model::LogSide::Client;
+    record.level = Some(crate::model::Level::Info);
+    record.upstream = None;
+    let mut inputs = reset_of(client());
+    inputs.push(logged(record));
+    let verdict =
+        check(inputs, Kind::ResetReceived, Party::Client, Cause::ClientHandshakeReset, Certainty::Strong);
+    assert_eq!(verdict.phase, crate::model::verdict::Phase::TlsHandshake);
 }

@@ -51,7 +51,7 @@ fn client(case: &Case, socket: &Socket) -> Finding {
             socket.unacked, socket.unsent
         );
         ("response_in_flight", detail)
-    } else if !socket.awaits_answer() {
+    } else if socket.owes_answer() {
         let detail = format!(
             "The client's last {} bytes in all had not been answered; they came {} ms before the RST",
             socket.bytes_received,
@@ -86,7 +86,8 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
         return None;
     }
     if case.connecting() {
-        let detail = format!("The SYN was sent {} time(s) and never answered", socket.retransmits + 1);
+        let detail =
+            format!("The SYN was sent {} time(s) and never answered", socket.retransmits.saturating_add(1));
         return Some(
             Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(&socket.retransmits),
         );

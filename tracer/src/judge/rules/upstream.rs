@@ -129,7 +129,7 @@ pub fn idle_in_pool(look: &Look) -> bool {
     let pooled = look.case.socket().is_some_and(|socket| {
         !socket.awaits_answer()
             && socket.bytes_received > 0
-            && socket.idle_ms().is_some_and(|idle| idle >= 500)
+            && (look.case.went_unnoticed() || socket.idle_ms().is_some_and(|idle| idle >= 500))
     });
     pooled && look.case.line.is_none()
 }

@@ -98,6 +98,7 @@ impl Extractor<'_> {
                 self.found.facts.upstream_keepalive_timeouts_ms.extend(value::milliseconds(first));
             }
             "reset_timedout_connection" => self.found.facts.reset_timedout_connection |= first == "on",
+            "set_real_ip_from" => self.found.facts.real_ip = true,
             "lingering_close" => self.found.facts.lingering_close_off |= first == "off",
             "error_log" => self.error_log(first, arguments.get(1)),
             "access_log" => self.access_log(first, arguments.get(1)),
