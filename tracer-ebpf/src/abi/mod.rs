@@ -60,7 +60,7 @@ pub struct NetnsCounts {
     pub resets_sent: u64,
     /// RSTs accepted.
     pub resets_received: u64,
-    /// Connections that left ESTABLISHED or CLOSE_WAIT for CLOSE (`TcpEstabResets`).
+    /// Connections that left `ESTABLISHED` or `CLOSE_WAIT` for `CLOSE` (`TcpEstabResets`).
     pub established_resets: u64,
     /// Segments retransmitted (`TcpRetransSegs`).
     pub retransmits: u64,

@@ -157,7 +157,7 @@ fn links_are_resolved_inside_the_root() {
     fs::create_dir_all(root.path().join("data")).expect("directory");
     std::os::unix::fs::symlink("/data/e.log", root.path().join("error.log")).expect("link");
     write_line(&mut append(&root.path().join("data/e.log")), "inside");
-    let (mut follower, mut lines) = Follower::start(8).expect("follower");
+    let (follower, mut lines) = Follower::start(8).expect("follower");
     let target = Target { root: root.path().to_owned(), path: PathBuf::from("/error.log") };
     follower.add(target, Start::Beginning);
     let line = next_line(&mut lines);
