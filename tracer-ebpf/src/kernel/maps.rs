@@ -63,6 +63,14 @@ pub static UPSTREAM_FILTER: HashMap<Endpoint, u8> = HashMap::with_max_entries(1_
 #[map]
 pub static SCRATCH: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
 
+/// A connection on its way into `CONNS`; the stack is too small for it.
+#[map]
+pub static SCRATCH_CONN: PerCpuArray<Conn> = PerCpuArray::with_max_entries(1, 0);
+
+/// A connection on its way into `DEPARTED`, likewise.
+#[map]
+pub static SCRATCH_DEPARTED: PerCpuArray<Departed> = PerCpuArray::with_max_entries(1, 0);
+
 /// Records that found the ring full, per hook.
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
