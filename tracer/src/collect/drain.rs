@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::Decoder;
-use crate::model::Event;
+use crate::model::{Event, Losses};
 
 /// Records taken before the stop flag is looked at again.
 const BATCH: usize = 1024;
@@ -21,11 +21,11 @@ const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Counters of the hand-over; they only grow.
 #[derive(Debug, Default)]
-pub struct DrainCounters {
+struct DrainCounters {
     /// Events that found the channel full.
-    pub channel_full: AtomicU64,
+    channel_full: AtomicU64,
     /// Records that could not be decoded.
-    pub undecodable: AtomicU64,
+    undecodable: AtomicU64,
 }
 
 /// The running thread.
@@ -46,9 +46,13 @@ impl Drain {
         Ok(Self { counters, stop, thread: Some(thread) })
     }
 
-    /// The counters.
-    pub fn counters(&self) -> &DrainCounters {
-        &self.counters
+    /// What was lost so far.
+    pub fn losses(&self) -> Losses {
+        let parts =
+            [("channel", &self.counters.channel_full), ("undecodable records", &self.counters.undecodable)];
+        let lost =
+            parts.into_iter().map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed)));
+        Losses { by_handover: lost.filter(|(_, lost)| *lost > 0).collect() }
     }
 
     /// Takes what is left in the ring and ends the thread.

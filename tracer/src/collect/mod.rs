@@ -10,5 +10,5 @@ pub mod overflow;
 pub mod sock_diag;
 
 pub use decode::Decoder;
-pub use drain::{Drain, DrainCounters};
+pub use drain::Drain;
 pub use overflow::Overflows;

@@ -111,7 +111,10 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
             format!("A device on the way to {peer} rejected the connection: {}", rejection(case))
         }
         Cause::MiddleboxDrop => {
-            format!("Packets to {peer} were never answered {at}: lost on the way, or the host is down")
+            format!(
+                "Packets to {peer} were never answered ({}): lost on the way, or the host is down",
+                repeated(case)
+            )
         }
         Cause::MiddleboxMtuBlackhole => format!("Only full-sized packets to {peer} vanish"),
         Cause::MiddleboxBothEndsReset => {
@@ -149,6 +152,15 @@ fn moment(case: &Case) -> String {
         }
         () => format!("in the middle of the response, after {} bytes", socket.bytes_received),
     }
+}
+
+/// What went unanswered. The time since the last send would be that of its latest repetition.
+fn repeated(case: &Case) -> String {
+    let Some(socket) = case.socket() else { return "nothing of it was seen".to_owned() };
+    if case.connecting() {
+        return format!("the SYN was sent {} time(s)", socket.retransmits.saturating_add(1));
+    }
+    format!("{} bytes, sent again {} time(s)", socket.unacked, socket.retransmits_pending)
 }
 
 fn silence(case: &Case) -> String {

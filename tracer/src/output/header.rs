@@ -168,8 +168,16 @@ fn hooks(page: &mut Page<'_>, header: &SessionHeader) {
     }
 }
 
-/// One sentence per hook that does not run: which, why, and what that costs. Raw text.
+/// One sentence per hook that does not run: which, why, and what that costs; a single one where all of them
+/// fail alike. Raw text.
 pub fn silent_hooks(hooks: &[HookState]) -> Vec<String> {
+    if let [first, others @ ..] = hooks
+        && !first.running
+        && others.iter().all(|other| !other.running && other.problem == first.problem)
+    {
+        let problem = first.problem.as_deref().unwrap_or("not attached");
+        return vec![format!("all {}: {problem}; lost: everything but what the log says", hooks.len())];
+    }
     let sentence = |hook: &HookState| {
         let problem = hook.problem.as_deref().unwrap_or("not attached");
         format!("{}: {problem}; lost: {}", hook.name, hook.lost_evidence)

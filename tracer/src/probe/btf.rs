@@ -29,7 +29,9 @@ const KIND_ENUM64: u32 = 19;
 #[derive(Debug, Error)]
 pub enum BtfError {
     /// The file could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error(
+        "cannot read the kernel's type information (BTF) from {path}: {source}; --btf FILE names another"
+    )]
     Read {
         /// The file.
         path: String,

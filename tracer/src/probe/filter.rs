@@ -1,5 +1,6 @@
 //! Tells the kernel programs what is Nginx's: processes, listen sockets, upstream addresses, older connections.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
@@ -10,6 +11,9 @@ use rstscope_ebpf::abi::{
 
 use super::load::{Probe, ProbeError};
 use crate::model::Side;
+
+/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+const BPF_NOEXIST: u64 = 1;
 
 /// A connection that existed before the start.
 #[derive(Debug, Clone)]
@@ -45,6 +49,15 @@ impl Probe {
         for pid in gone {
             let _may_have_exited_itself = map.remove(pid);
         }
+        Ok(())
+    }
+
+    /// Forgets a listen socket of namespace `netns`: another program may take the port.
+    pub fn remove_listener(&mut self, netns: u32, listener: SocketAddr) -> Result<(), ProbeError> {
+        let port = ListenPort { netns, port: listener.port(), pad: 0 };
+        let key = ListenAddress { port, addr: bytes(listener.ip()) };
+        let _may_be_a_wildcard = self.hash::<ListenAddress, u8>("LISTEN_ADDRESSES")?.remove(&key);
+        let _may_be_gone = self.hash::<ListenPort, u8>("LISTEN_PORTS")?.remove(&port);
         Ok(())
     }
 
@@ -104,7 +117,12 @@ impl Probe {
     pub fn seed(&mut self, seeds: &[Seed]) -> Result<(), ProbeError> {
         let mut map = self.hash::<u64, Conn>("CONNS")?;
         for seed in seeds {
-            put(&mut map, "CONNS", seed.cookie, conn(seed))?;
+            // A connection that the programs have met meanwhile is known better already.
+            match map.insert(seed.cookie, conn(seed), BPF_NOEXIST) {
+                Ok(()) => {}
+                Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(ProbeError::Map { name: "CONNS", source }),
+            }
         }
         Ok(())
     }

@@ -9,7 +9,9 @@ use crate::account::reconcile::{Observed, reconcile};
 use crate::model::{Clock, Losses, Mono};
 use crate::nginx::discover::Instance;
 use crate::output::{Closing, Tally};
-use crate::probe::{Probe, ProbeError};
+use crate::probe::ProbeError;
+
+use super::kernel::KernelSide;
 
 /// The kernel's counters of each namespace, as they stood when it was first watched.
 #[derive(Debug, Default)]
@@ -41,38 +43,35 @@ impl Baseline {
 
 /// Everything that is said at the end.
 pub fn closing(
-    probe: &Probe,
+    kernel: &KernelSide,
     baseline: &Baseline,
     tally: &Tally,
     losses: Losses,
     clock: Clock,
     (from, to): (Mono, Mono),
 ) -> Result<Closing, ProbeError> {
-    let observed = observed(probe)?;
+    let observed = observed(kernel)?;
     Ok(Closing {
         from: clock.utc(from).rfc3339(),
         to: clock.utc(to).rfc3339(),
         tally: tally.clone(),
         reconciliation: reconcile(&baseline.difference(), &observed, losses.total()),
         losses,
-        hooks: probe.hooks.clone(),
-        ring_records: probe.count(Counter::RingRecords)?,
-        connections: probe.count(Counter::Connections)?,
+        hooks: kernel.hooks.clone(),
+        ring_records: kernel.count(Counter::RingRecords)?,
+        connections: kernel.count(Counter::Connections)?,
     })
 }
 
 /// What the hooks counted in the same namespaces. A count without its hook is not known, rather than zero.
-fn observed(probe: &Probe) -> Result<Observed, ProbeError> {
-    let counts = probe.netns_counts()?;
-    let with = |hook: &str, count: u64| {
-        let runs = probe.hooks.iter().any(|state| state.name == hook && state.running);
-        runs.then_some(count)
-    };
+fn observed(kernel: &KernelSide) -> Result<Observed, ProbeError> {
+    let counts = kernel.netns_counts()?;
+    let with = |hook: &str, count: u64| kernel.runs(hook).then_some(count);
     Ok(Observed {
         resets_sent: with("tcp_send_reset", counts.resets_sent),
         established_resets: with("inet_sock_set_state", counts.established_resets),
         retransmits: with("tcp_retransmit_skb", counts.retransmits),
-        listen_overflows: with("kfree_skb", probe.count(Counter::Overflows)?),
+        listen_overflows: with("kfree_skb", kernel.count(Counter::Overflows)?),
         ..Observed::default()
     })
 }

@@ -1,15 +1,18 @@
 //! What reaches the engine beside kernel events and log lines: process facts, losses, clocks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
-use std::sync::atomic::Ordering;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use rstscope_ebpf::abi::Departed;
+
+use super::kernel::KernelSide;
 use crate::account::loss;
-use crate::collect::{Drain, departed};
+use crate::collect::departed;
 use crate::engine::Engine;
 use crate::model::{Event, Input, LogRecord, LogSide, Losses, MessageClass, Mono, ProcessFacts};
-use crate::probe::{Probe, ProbeError};
+use crate::probe::ProbeError;
 
 /// Processes remembered as described; beyond it the memory starts anew, which only means describing them again.
 const MOST_PROCESSES: usize = 4096;
@@ -58,39 +61,60 @@ fn unit(cgroup: &str) -> Option<String> {
     cgroup.lines().flat_map(|line| line.split('/')).rfind(is_unit).map(str::to_owned)
 }
 
+/// Nginx writes the line first and closes the connection right after; this long the close is waited for.
+const CLOSE_FOLLOWS: Duration = Duration::from_millis(50);
 /// How long before its line a connection that the upstream closed can have been closed by Nginx.
 const PREMATURE: Duration = Duration::from_secs(1);
+/// Lines that may wait for their close; beyond it the oldest goes without its connection.
+const MOST_PREMATURE: usize = 4096;
 
-/// For a line that calls an upstream's close premature: the close, which alone would not have been worth a word.
-/// A map that cannot be read only leaves the line without its connection.
-pub fn premature(probe: &mut Probe, record: &LogRecord) -> Option<Event> {
-    if record.class() != MessageClass::ClosedEarly || record.side != LogSide::Upstream {
-        return None;
+/// Lines that call an upstream's close premature, until the close can be looked up: alone it would not have been
+/// worth a word of the kernel side.
+#[derive(Debug, Default)]
+pub struct PrematureCloses {
+    waiting: VecDeque<(Mono, u32, SocketAddr)>,
+}
+
+impl PrematureCloses {
+    /// Notes a line, if it is one of those.
+    pub fn note(&mut self, record: &LogRecord) {
+        let ends_early = record.class() == MessageClass::ClosedEarly && record.side == LogSide::Upstream;
+        if let (true, Some(pid), Some(upstream), Some(arrival)) =
+            (ends_early, record.pid, record.upstream_addr(), record.arrival)
+        {
+            if self.waiting.len() >= MOST_PREMATURE {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back((arrival, pid, upstream));
+        }
     }
-    let (pid, upstream, arrival) = (record.pid?, record.upstream_addr()?, record.arrival?);
-    let departed = probe.departed(pid, upstream).ok()??;
-    let recent = Mono(departed.time_ns).distance(arrival) <= PREMATURE;
-    recent.then(|| departed::event(&departed, pid, upstream))
+
+    /// When the next close can be looked up.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.waiting.front().map(|(arrival, ..)| arrival.after(CLOSE_FOLLOWS))
+    }
+
+    /// The closes that can be looked up at `now`, as events.
+    /// A map that cannot be read only leaves the line without its connection.
+    pub fn due(&mut self, kernel: &mut KernelSide, now: Mono) -> Vec<Event> {
+        let mut events = Vec::new();
+        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let Some((arrival, pid, upstream)) = self.waiting.pop_front() else { break };
+            let departed = kernel.departed(pid, upstream).ok().flatten();
+            let recent = |departed: &Departed| Mono(departed.time_ns).distance(arrival) <= PREMATURE;
+            events.extend(departed.filter(recent).map(|departed| departed::event(&departed, pid, upstream)));
+        }
+        events
+    }
 }
 
 /// Everything lost so far, over all hand-overs of the session.
-pub fn losses(
-    probe: &Probe,
-    drain: &Drain,
-    view: &Losses,
-    abandoned_logs: u64,
-) -> Result<Losses, ProbeError> {
-    let counters = drain.counters();
-    let mut own = Losses::default();
-    let parts = [
-        ("channel", counters.channel_full.load(Ordering::Relaxed)),
-        ("undecodable records", counters.undecodable.load(Ordering::Relaxed)),
-        ("log files given up", abandoned_logs),
-    ];
-    for (name, lost) in parts.into_iter().filter(|(_, lost)| *lost > 0) {
-        own.by_handover.insert(name.to_owned(), lost);
+pub fn losses(kernel: &KernelSide, view: &Losses, abandoned_logs: u64) -> Result<Losses, ProbeError> {
+    let mut logs = Losses::default();
+    if abandoned_logs > 0 {
+        logs.by_handover.insert("log files given up".to_owned(), abandoned_logs);
     }
-    Ok(loss::merge(loss::merge(probe.losses()?, &own), view))
+    Ok(loss::merge(loss::merge(kernel.losses()?, &logs), view))
 }
 
 #[cfg(test)]

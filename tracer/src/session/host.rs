@@ -5,20 +5,22 @@ use std::net::SocketAddr;
 
 use crate::model::{HostFacts, Level, NginxConfig};
 use crate::nginx::discover::{Instance, LogFile};
+use crate::nginx::tail::{Target, open_in_root};
 use crate::output::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
-use crate::probe::{Environment, Probe};
+use crate::probe::Environment;
 
+use super::kernel::KernelSide;
 use super::watch::{Watch, listeners};
 use super::{Settings, addresses};
 
 /// Facts about the host, its hooks and the Nginx found on it.
-pub fn facts(probe: &Probe, environment: &Environment, watch: &Watch) -> HostFacts {
+pub fn facts(kernel: &KernelSide, environment: &Environment, watch: &Watch) -> HostFacts {
     let pids = watch.instances().iter().map(|instance| instance.master);
     let local: BTreeSet<_> = pids.flat_map(addresses::of_process).collect();
     HostFacts {
         host: name(),
         kernel: environment.kernel.clone(),
-        hooks: probe.hooks.clone(),
+        hooks: kernel.hooks.clone(),
         follows_error_log: follows_error_log(watch.instances()),
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
@@ -27,8 +29,15 @@ pub fn facts(probe: &Probe, environment: &Environment, watch: &Watch) -> HostFac
 
 /// `error` is the level Nginx logs at when nothing else is configured.
 fn follows_error_log(instances: &[Instance]) -> bool {
-    let wide_enough = |log: &LogFile| log.level.is_none_or(|level| level >= Level::Error);
+    let wide_enough = |log: &LogFile| {
+        log.level.is_none_or(|level| level >= Level::Error) && unreadable(&log.target).is_none()
+    };
     instances.iter().flat_map(|instance| &instance.error_logs).any(wide_enough)
+}
+
+/// Why a log cannot be followed now.
+fn unreadable(target: &Target) -> Option<String> {
+    open_in_root(&target.root, &target.path).err().map(|error| error.to_string())
 }
 
 /// Host name.
@@ -55,7 +64,7 @@ fn merged(instances: &[Instance]) -> NginxConfig {
 
 /// The header of the session.
 pub fn header(
-    probe: &Probe,
+    kernel: &KernelSide,
     environment: &Environment,
     watch: &Watch,
     settings: &Settings,
@@ -77,13 +86,13 @@ pub fn header(
             .clone()
             .unwrap_or_else(|| "unknown (securityfs is not mounted)".to_owned()),
         tier: HookTier::RawTracepoint,
-        hooks: probe.hooks.clone(),
+        hooks: kernel.hooks.clone(),
         nginx: instances.iter().map(nginx).collect(),
         listeners: listen.iter().map(ToString::to_string).collect(),
         upstreams: upstreams.iter().map(ToString::to_string).collect(),
         logs: logs(instances, settings),
         filters,
-        notes: notes(probe, watch),
+        notes: notes(kernel, watch),
     }
 }
 
@@ -101,7 +110,7 @@ fn logs(instances: &[Instance], settings: &Settings) -> Vec<WatchedLog> {
         let log = |path: &std::path::PathBuf| WatchedLog {
             path: path.display().to_string(),
             level: None,
-            problem: None,
+            problem: unreadable(&Target::local(path)),
         };
         return settings.error_logs.iter().map(log).collect();
     }
@@ -109,17 +118,22 @@ fn logs(instances: &[Instance], settings: &Settings) -> Vec<WatchedLog> {
         let log = |log: &LogFile| WatchedLog {
             path: log.target.path.display().to_string(),
             level: log.level,
-            problem: None,
+            problem: unreadable(&log.target),
         };
         instance.error_logs.iter().map(log).collect::<Vec<_>>()
     };
     instances.iter().flat_map(of).collect()
 }
 
-fn notes(probe: &Probe, watch: &Watch) -> Vec<String> {
+fn notes(kernel: &KernelSide, watch: &Watch) -> Vec<String> {
     let mut notes = watch.problems();
-    if !probe.missing_members.is_empty() {
-        notes.push(format!("this kernel has no {}; they read as zero", probe.missing_members.join(", ")));
+    notes.extend(kernel.problem.iter().map(|problem| {
+        format!(
+            "no kernel hook runs, only the log speaks and nothing can be more than undetermined: {problem}"
+        )
+    }));
+    if !kernel.missing_members().is_empty() {
+        notes.push(format!("this kernel has no {}; they read as zero", kernel.missing_members().join(", ")));
     }
     if watch.seeds() > 0 {
         notes.push(format!(

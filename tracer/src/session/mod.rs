@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod closing;
 pub mod feed;
 pub mod host;
+pub mod kernel;
 pub mod run;
 pub mod settings;
 pub mod view;
@@ -32,12 +33,17 @@ pub enum SessionError {
         .0.join(", ")
     )]
     Privileges(Vec<&'static str>),
-    /// No hook can run here.
-    #[error("the kernel programs cannot run here: {0}")]
+    /// A map of the kernel side cannot be used.
+    #[error("the kernel side does not work: {0}")]
     Kernel(#[from] ProbeError),
-    /// Every hook that reports resets was refused.
-    #[error("the kernel refused every hook that sees resets:\n  {}", .0.join("\n  "))]
-    NoHooks(Vec<String>),
+    /// Nothing can be seen at all.
+    #[error("nothing can be watched here: {hooks}; and {logs}")]
+    Blind {
+        /// Why no hook runs.
+        hooks: String,
+        /// Why no log is followed.
+        logs: String,
+    },
     /// `--netns` names something that is not there.
     #[error("cannot read the network namespace {path}: {source}")]
     Namespace {

@@ -5,23 +5,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::closing::{self, Baseline};
-use super::feed::{self, Processes};
+use super::feed::{self, PrematureCloses, Processes};
+use super::kernel::KernelSide;
 use super::watch::Watch;
 use super::{SessionError, Settings, View, host};
-use crate::collect::{Decoder, Drain, Overflows, clock};
+use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::{Clock, Event, Input, Losses, Mono};
 use crate::nginx::tail::{Follower, TailedLine};
 use crate::output::{Closing, SessionHeader};
-use crate::probe::{Environment, Probe, ProbeError, environment, load};
+use crate::probe::{Environment, ProbeError, environment};
 
-/// Events that may wait between the drain thread and the loop.
-const EVENTS_WAITING: usize = 8192;
 /// Lines that may wait between the follower and the loop.
 const LINES_WAITING: usize = 4096;
 /// Events handled before the loop looks at anything else.
@@ -30,8 +29,6 @@ const BATCH: usize = 256;
 const LOOK: Duration = Duration::from_secs(1);
 /// Sleep when no incident is waiting.
 const IDLE: Duration = Duration::from_secs(1);
-/// Hooks of which at least one must run, or no reset can be seen at all.
-const ESSENTIAL: [&str; 2] = ["tcp_receive_reset", "tcp_send_reset"];
 
 /// How a session ended.
 #[derive(Debug)]
@@ -64,7 +61,9 @@ pub async fn run(
         return Ok(if settings.no_wait { Ended::NoNginx } else { session.end(&mut view)? });
     }
     session.watching(settings)?;
-    say(Say::Header(&host::header(&session.probe, &session.environment, &session.watch, settings, shown)));
+    let header = host::header(&session.kernel, &session.environment, &session.watch, settings, shown);
+    check_sight(&session.kernel, &header)?;
+    say(Say::Header(&header));
     session.serve(settings, &mut view, &mut signals).await?;
     session.end(&mut view)
 }
@@ -100,14 +99,14 @@ impl Signals {
 
 struct Session {
     environment: Environment,
-    probe: Probe,
-    drain: Drain,
+    kernel: KernelSide,
     events: Receiver<Event>,
     follower: Follower,
     lines: Receiver<TailedLine>,
     engine: Engine,
     processes: Processes,
     overflows: Overflows,
+    premature: PrematureCloses,
     watch: Watch,
     baseline: Baseline,
     netns: u32,
@@ -123,24 +122,18 @@ impl Session {
         check_privileges()?;
         let environment = Environment::look();
         let netns = settings.netns_inode()?;
-        let mut probe = Probe::load(&load_settings(settings, netns), &environment)?;
-        check_hooks(&probe)?;
-        probe.set_upstream_filter(&settings.upstreams)?;
-        let (sender, events) = mpsc::channel(EVENTS_WAITING);
-        let drain = Drain::start(probe.take_ring()?, Decoder::new(probe.names.clone()), sender).map_err(
-            |source| SessionError::System { what: "start the thread that drains the ring", source },
-        )?;
+        let (kernel, events) = KernelSide::start(settings, netns, &environment)?;
         let (follower, lines) = Follower::start(LINES_WAITING)?;
         Ok(Self {
             environment,
-            probe,
-            drain,
+            kernel,
             events,
             follower,
             lines,
             engine: Engine::new(Limits::default()),
             processes: Processes::default(),
             overflows: Overflows::default(),
+            premature: PrematureCloses::default(),
             watch: Watch::default(),
             baseline: Baseline::default(),
             netns,
@@ -188,12 +181,14 @@ impl Session {
     /// Begins to watch what was found.
     fn watching(&mut self, settings: &Settings) -> Result<(), SessionError> {
         self.baseline.extend(self.watch.instances());
-        self.watch.apply(&mut self.probe, settings)?;
+        if let Some(probe) = self.kernel.probe() {
+            self.watch.apply(probe, settings)?;
+        }
         self.watch.follow(&self.follower, settings);
         let now = clock::now();
         self.engine.handle(now, Input::Clock(self.clock));
         self.engine
-            .handle(now, Input::Host(Box::new(host::facts(&self.probe, &self.environment, &self.watch))));
+            .handle(now, Input::Host(Box::new(host::facts(&self.kernel, &self.environment, &self.watch))));
         Ok(())
     }
 
@@ -213,6 +208,7 @@ impl Session {
                 Wake::Look => self.look(settings, view).await?,
                 Wake::Deadline => {}
             }
+            self.take_premature(clock::now());
             if self.show(view).is_err() {
                 return Ok(()); // Nobody reads any more.
             }
@@ -220,7 +216,7 @@ impl Session {
     }
 
     async fn wake(&mut self, signals: &mut Signals, looks: &mut Interval, end: Option<Instant>) -> Wake {
-        let wait = self.engine.next_deadline().map_or(IDLE, |deadline| deadline.since(clock::now()));
+        let wait = self.next_deadline().map_or(IDLE, |deadline| deadline.since(clock::now()));
         let (events, lines) = (&mut self.event_batch, &mut self.line_batch);
         tokio::select! {
             biased;
@@ -231,6 +227,10 @@ impl Session {
             _ = looks.tick() => Wake::Look,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        [self.engine.next_deadline(), self.premature.next_deadline()].into_iter().flatten().min()
     }
 
     fn take_events(&mut self) {
@@ -245,10 +245,16 @@ impl Session {
         let now = clock::now();
         for line in self.line_batch.drain(..) {
             let record = self.watch.record(&line);
-            if let Some(event) = feed::premature(&mut self.probe, &record) {
-                self.engine.handle(now, Input::Event(Box::new(event)));
-            }
+            self.premature.note(&record);
             self.engine.handle(now, Input::Log(Box::new(record)));
+        }
+    }
+
+    /// Closes that a line of the log has called premature meanwhile.
+    fn take_premature(&mut self, by: Mono) {
+        let now = clock::now();
+        for event in self.premature.due(&mut self.kernel, by) {
+            self.engine.handle(now, Input::Event(Box::new(event)));
         }
     }
 
@@ -282,7 +288,7 @@ impl Session {
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
         let abandoned = self.follower.counters().abandoned.load(Ordering::Relaxed);
-        let losses = feed::losses(&self.probe, &self.drain, &view.losses(), abandoned)?;
+        let losses = feed::losses(&self.kernel, &view.losses(), abandoned)?;
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));
@@ -292,7 +298,7 @@ impl Session {
 
     /// Drops after the last record of a listener stand only in the kernel's table.
     fn note_overflows(&mut self, now: Mono) -> Result<(), ProbeError> {
-        for event in self.overflows.unreported(&self.probe.dropped()?) {
+        for event in self.overflows.unreported(&self.kernel.dropped()?) {
             self.engine.handle(now, Input::Event(Box::new(event)));
         }
         Ok(())
@@ -304,7 +310,7 @@ impl Session {
 
     /// Takes what is still on the way, judges everything pending, and adds up.
     fn end(mut self, view: &mut View) -> Result<Ended, SessionError> {
-        self.drain.stop();
+        self.kernel.stop();
         while let Ok(event) = self.events.try_recv() {
             self.event_batch.push(event);
         }
@@ -314,15 +320,16 @@ impl Session {
             self.line_batch.push(line);
         }
         self.take_lines();
+        self.take_premature(Mono(u64::MAX));
         let now = clock::now();
         self.note_overflows(now)?;
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = verdicts.iter().try_for_each(|verdict| view.verdict(verdict));
         let abandoned = 0;
-        let losses = feed::losses(&self.probe, &self.drain, &view.losses(), abandoned)?;
+        let losses = feed::losses(&self.kernel, &view.losses(), abandoned)?;
         let span = (self.began, now);
-        let closing = closing::closing(&self.probe, &self.baseline, view.tally(), losses, self.clock, span)?;
+        let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
         Ok(Ended::Done(Box::new(closing)))
     }
@@ -347,23 +354,17 @@ fn check_privileges() -> Result<(), SessionError> {
     if missing.is_empty() { Ok(()) } else { Err(SessionError::Privileges(missing)) }
 }
 
-fn check_hooks(probe: &Probe) -> Result<(), SessionError> {
-    let essential = || probe.hooks.iter().filter(|hook| ESSENTIAL.contains(&hook.name.as_str()));
-    if essential().any(|hook| hook.running) {
+/// A session that sees neither resets nor a log has nothing to say.
+fn check_sight(kernel: &KernelSide, header: &SessionHeader) -> Result<(), SessionError> {
+    let follows = header.logs.iter().any(|log| log.problem.is_none());
+    if kernel.sees_resets() || follows {
         return Ok(());
     }
-    let problem =
-        |hook: &crate::model::HookState| format!("{}: {}", hook.name, hook.problem.as_deref().unwrap_or("?"));
-    Err(SessionError::NoHooks(essential().map(problem).collect()))
-}
-
-fn load_settings(settings: &Settings, netns: u32) -> load::Settings {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    load::Settings {
-        netns,
-        upstream_filter: !settings.upstreams.is_empty(),
-        ring_bytes: load::ring_bytes(cpus),
-        btf: settings.btf.clone(),
-        disabled: settings.disabled_hooks.clone(),
-    }
+    let why = |problem: Option<&String>, other: &str| problem.cloned().unwrap_or_else(|| other.to_owned());
+    let hook = kernel.hooks.iter().find_map(|hook| hook.problem.as_ref());
+    let log = header.logs.iter().find_map(|log| log.problem.as_ref());
+    Err(SessionError::Blind {
+        hooks: format!("no kernel hook that sees resets runs ({})", why(hook, "no reason known")),
+        logs: format!("no error.log can be followed ({})", why(log, "none was found")),
+    })
 }

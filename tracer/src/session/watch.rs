@@ -22,6 +22,8 @@ pub struct Watch {
     instances: Vec<Instance>,
     /// Processes the kernel programs know of.
     pids: BTreeSet<u32>,
+    /// Listen sockets the kernel programs know of.
+    listening: BTreeSet<(u32, SocketAddr)>,
     /// Namespaces whose existing connections were made known.
     seeded: BTreeSet<u32>,
     /// Connections that were there before.
@@ -61,6 +63,12 @@ impl Watch {
         let gone: Vec<u32> = self.pids.difference(&pids).copied().collect();
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
+        let listening = listening(&self.instances, settings);
+        // First what is gone, then everything that is there: a port may lose one address and keep another.
+        for (netns, listener) in self.listening.difference(&listening) {
+            probe.remove_listener(*netns, *listener)?;
+        }
+        self.listening = listening;
         for instance in &self.instances {
             probe.count_namespaces(&[instance.netns])?;
             probe.add_listeners(instance.netns, &listeners(instance, settings))?;
@@ -143,6 +151,16 @@ impl Watch {
 /// What a change of means that something must be told to the probes or the followers.
 fn face(instance: &Instance) -> (u32, &[u32], &[SocketAddr], &[LogFile], &NginxConfig) {
     (instance.master, &instance.workers, &instance.listeners, &instance.error_logs, &instance.config)
+}
+
+fn listening(instances: &[Instance], settings: &Settings) -> BTreeSet<(u32, SocketAddr)> {
+    let of = |instance: &Instance| {
+        listeners(instance, settings)
+            .into_iter()
+            .map(|listener| (instance.netns, listener))
+            .collect::<Vec<_>>()
+    };
+    instances.iter().flat_map(of).collect()
 }
 
 /// Listen sockets of an instance that the port filter lets through.

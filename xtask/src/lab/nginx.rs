@@ -113,6 +113,16 @@ impl Nginx {
         Ok(frozen)
     }
 
+    /// Reloads the configuration and waits until only a new worker is left.
+    pub fn reload(&self) -> Result<()> {
+        let old = self.worker()?;
+        signal(self.master(), Signal::HUP)?;
+        wait::until("a new worker has taken over", wait::SOON, || {
+            let workers = kernel::children(self.master());
+            (!workers.is_empty() && !workers.contains(&old)).then_some(())
+        })
+    }
+
     /// Its folder: configuration, logs and the static file.
     pub fn folder(&self) -> &Path {
         &self.folder

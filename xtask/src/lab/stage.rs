@@ -227,6 +227,11 @@ impl<'a> Stage<'a> {
         self.bench.nginx.freeze()
     }
 
+    /// Reloads Nginx: another worker from now on.
+    pub fn reload(&self) -> Result<()> {
+        self.bench.nginx.reload()
+    }
+
     /// A TCP counter of the Nginx host.
     pub fn counter(&self, name: &str) -> u64 {
         kernel::counter(self.bench.nginx.master(), name)

@@ -3,7 +3,7 @@
 //! The log says `upstream timed out` for all of them; only what TCP saw tells them apart.
 
 use super::super::net::Node;
-use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
+use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::upstream::in_flight;
 use anyhow::Result;
@@ -61,6 +61,16 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "trap-upstream-slow-then-killed",
+        says: "a local upstream is killed after Nginx has given up: its end is not the cause",
+        place: Place::Local,
+        servers: IMPATIENT,
+        drive: slow_then_killed,
+        expect: &[SLOW],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
         name: "drop-data",
         tour: Some(12),
         says: "a router drops Nginx's packets on a connection that has worked",
@@ -108,6 +118,11 @@ fn slow(stage: &mut Stage<'_>) -> Result<()> {
 fn slow_unread(stage: &mut Stage<'_>) -> Result<()> {
     let (client, _) = in_flight(stage)?;
     stage.response(client, "504")
+}
+
+fn slow_then_killed(stage: &mut Stage<'_>) -> Result<()> {
+    slow(stage)?;
+    stage.kill_server()
 }
 
 fn slow_late(stage: &mut Stage<'_>) -> Result<()> {

@@ -65,6 +65,15 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "upstream-linger-zero-reloaded",
+        says: "the same right after a reload: the worker did not exist when the tracer started",
+        servers: PLAIN,
+        drive: reloaded,
+        expect: &[Expect { least: Certainty::Strong, ..ABORT }],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
         name: "upstream-reset-in-response",
         says: "the upstream resets in the middle of its response",
         servers: EAGER,
@@ -135,11 +144,8 @@ pub const TABLE: &[Scenario] = &[
         drive: closed_early,
         expect: &[Expect {
             causes: &["upstream_closed_early"],
-            // Nothing but the line tells of an orderly end: a FIN is no event of a healthy connection.
-            kinds: &["closed_early", "log_only"],
+            kinds: &["closed_early"],
             impacts: &["response_truncated"],
-            least: Certainty::Undetermined,
-            side: None,
             ..ABORT
         }],
         log: LogTruth::Always("upstream prematurely closed connection"),
@@ -197,6 +203,11 @@ fn linger_zero(stage: &mut Stage<'_>) -> Result<()> {
     stage.read_request(upstream)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;
     stage.response(client, "502")
+}
+
+fn reloaded(stage: &mut Stage<'_>) -> Result<()> {
+    stage.reload()?;
+    linger_zero(stage)
 }
 
 fn local_linger_zero(stage: &mut Stage<'_>) -> Result<()> {

@@ -1,0 +1,123 @@
+//! The kernel side of a session: probes and the thread that drains them, or the reason why there are none.
+//! Without it the session goes on with what the log alone can say.
+
+use std::net::SocketAddr;
+
+use rstscope_ebpf::abi::{Counter, Departed, NetnsCounts};
+use tokio::sync::mpsc::{self, Receiver};
+
+use super::{SessionError, Settings};
+use crate::account::loss;
+use crate::collect::{Decoder, Drain};
+use crate::model::{Event, HookState, Losses};
+use crate::probe::filter::Dropped;
+use crate::probe::{Environment, Probe, ProbeError, hooks, load};
+
+/// Events that may wait between the drain thread and the loop.
+const EVENTS_WAITING: usize = 8192;
+
+/// Probes, or why there are none.
+#[derive(Debug)]
+pub struct KernelSide {
+    running: Option<(Probe, Drain)>,
+    /// Every hook and its state.
+    pub hooks: Vec<HookState>,
+    /// Why nothing of the kernel is seen.
+    pub problem: Option<String>,
+}
+
+impl KernelSide {
+    /// Loads and attaches what this kernel allows.
+    pub fn start(
+        settings: &Settings,
+        netns: u32,
+        environment: &Environment,
+    ) -> Result<(Self, Receiver<Event>), SessionError> {
+        let (sender, events) = mpsc::channel(EVENTS_WAITING);
+        let mut probe = match Probe::load(&load_settings(settings, netns), environment) {
+            Ok(probe) => probe,
+            Err(error) => return Ok((Self::absent(&error), events)),
+        };
+        probe.set_upstream_filter(&settings.upstreams)?;
+        let drain = Drain::start(probe.take_ring()?, Decoder::new(probe.names.clone()), sender).map_err(
+            |source| SessionError::System { what: "start the thread that drains the ring", source },
+        )?;
+        let hooks = probe.hooks.clone();
+        Ok((Self { running: Some((probe, drain)), hooks, problem: None }, events))
+    }
+
+    fn absent(error: &ProbeError) -> Self {
+        let problem = error.to_string();
+        let off = |spec: &hooks::HookSpec| HookState {
+            name: spec.name.to_owned(),
+            running: false,
+            problem: Some(problem.clone()),
+            lost_evidence: spec.lost_evidence.to_owned(),
+        };
+        Self { running: None, hooks: hooks::HOOKS.iter().map(off).collect(), problem: Some(problem) }
+    }
+
+    /// The probes, if there are any.
+    pub fn probe(&mut self) -> Option<&mut Probe> {
+        self.running.as_mut().map(|(probe, _)| probe)
+    }
+
+    /// Members of kernel structures that this kernel does not have.
+    pub fn missing_members(&self) -> &[&'static str] {
+        self.running.as_ref().map_or(&[], |(probe, _)| &probe.missing_members)
+    }
+
+    /// What was lost between the kernel and the engine.
+    pub fn losses(&self) -> Result<Losses, ProbeError> {
+        let Some((probe, drain)) = &self.running else { return Ok(Losses::default()) };
+        Ok(loss::merge(probe.losses()?, &drain.losses()))
+    }
+
+    /// What every listener that ever overflowed has dropped so far.
+    pub fn dropped(&mut self) -> Result<Vec<Dropped>, ProbeError> {
+        self.probe().map_or_else(|| Ok(Vec::new()), Probe::dropped)
+    }
+
+    /// The latest connection of a worker to an upstream that the upstream closed first.
+    pub fn departed(&mut self, pid: u32, upstream: SocketAddr) -> Result<Option<Departed>, ProbeError> {
+        self.probe().map_or(Ok(None), |probe| probe.departed(pid, upstream))
+    }
+
+    /// One of the kernel side's counters.
+    pub fn count(&self, counter: Counter) -> Result<u64, ProbeError> {
+        self.running.as_ref().map_or(Ok(0), |(probe, _)| probe.count(counter))
+    }
+
+    /// Counts of the watched namespaces.
+    pub fn netns_counts(&self) -> Result<NetnsCounts, ProbeError> {
+        self.running.as_ref().map_or_else(|| Ok(NetnsCounts::default()), |(probe, _)| probe.netns_counts())
+    }
+
+    /// Takes what is left in the ring and ends the thread.
+    pub fn stop(&mut self) {
+        if let Some((_, drain)) = &mut self.running {
+            drain.stop();
+        }
+    }
+
+    /// Whether any hook that reports resets runs.
+    pub fn sees_resets(&self) -> bool {
+        self.runs("tcp_receive_reset") || self.runs("tcp_send_reset")
+    }
+
+    /// Whether the named hook runs.
+    pub fn runs(&self, name: &str) -> bool {
+        self.hooks.iter().any(|hook| hook.name == name && hook.running)
+    }
+}
+
+fn load_settings(settings: &Settings, netns: u32) -> load::Settings {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    load::Settings {
+        netns,
+        upstream_filter: !settings.upstreams.is_empty(),
+        ring_bytes: load::ring_bytes(cpus),
+        btf: settings.btf.clone(),
+        disabled: settings.disabled_hooks.clone(),
+    }
+}
