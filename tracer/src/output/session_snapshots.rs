@@ -217,6 +217,7 @@ mod closing_summary {
         advice     1 incident: look for a REJECT rule or a session limit (router or firewall towards
                    10.0.1.10): a device rejects established connections
         advice     1 incident: run rstscope there as well (upstream host): the proof needs both ends
+        watched    340 new connections of Nginx followed, 12 kernel records made
         lost       2 events: 2 tcp_send_reset
         hook off   cgroup_skb: cgroup v2 is not mounted; lost: headers of RSTs, so TTL and sequence evidence
                    of middle devices
@@ -266,6 +267,7 @@ mod closing_summary {
         let quiet = Closing { reconciliation: Vec::new(), ..quiet };
         insta::assert_snapshot!(text(&quiet, &options(None, false)), @r"
         summary    no incident in 12 min 4 s, 14:03:20 to 14:15:24; 0 harmless
+        watched    340 new connections of Nginx followed, 12 kernel records made
         lost       nothing was lost
         ");
     }

@@ -114,6 +114,7 @@ pub fn text(closing: &Closing, options: &TextOptions) -> String {
     incidents(&mut page, &closing.tally);
     harmless(&mut page, &closing.tally);
     advice(&mut page, &closing.tally);
+    followed(&mut page, closing);
     losses(&mut page, &closing.losses);
     for line in silent_hooks(&closing.hooks) {
         page.labelled("hook off", &line);
@@ -255,6 +256,13 @@ fn advice(page: &mut Page<'_>, tally: &Tally) {
     if advice.len() > MAX_ADVICE {
         page.labelled("advice", &format!("{} more, see --stats", advice.len() - MAX_ADVICE));
     }
+}
+
+/// That nothing was reported must not look like nothing was watched.
+fn followed(page: &mut Page<'_>, closing: &Closing) {
+    let connections = count(closing.connections, "new connection");
+    let records = count(closing.ring_records, "kernel record");
+    page.labelled("watched", &format!("{connections} of Nginx followed, {records} made"));
 }
 
 fn losses(page: &mut Page<'_>, losses: &Losses) {

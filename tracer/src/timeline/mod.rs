@@ -17,8 +17,8 @@ pub use memory::{Judged, Memory, REMEMBER};
 pub use route::{Known, Route, route};
 pub use tuple::{Tuple, canonical, listens_on};
 
-/// Overflows of one listener that are further apart than this are two incidents.
-pub const OVERFLOW_GAP: Duration = Duration::from_secs(1);
+/// Overflows of one listener that are further apart than this are two incidents. A dropped SYN is repeated after 1 s.
+pub const OVERFLOW_GAP: Duration = Duration::from_millis(1_500);
 /// An overflow incident is told after this time even if it goes on.
 pub const OVERFLOW_LONGEST: Duration = Duration::from_secs(5);
 
