@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use rstscope_ebpf::abi::{Counter, Departed, NetnsCounts};
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::{SessionError, Settings};
 use crate::account::loss;
@@ -20,6 +20,8 @@ const EVENTS_WAITING: usize = 8192;
 #[derive(Debug)]
 pub struct KernelSide {
     running: Option<(Probe, Drain)>,
+    /// Keeps the channel open where nobody will ever send: a closed one would wake the loop without end.
+    _silent: Option<Sender<Event>>,
     /// Every hook and its state.
     pub hooks: Vec<HookState>,
     /// Why nothing of the kernel is seen.
@@ -36,17 +38,17 @@ impl KernelSide {
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let mut probe = match Probe::load(&load_settings(settings, netns), environment) {
             Ok(probe) => probe,
-            Err(error) => return Ok((Self::absent(&error), events)),
+            Err(error) => return Ok((Self::absent(&error, sender), events)),
         };
         probe.set_upstream_filter(&settings.upstreams)?;
         let drain = Drain::start(probe.take_ring()?, Decoder::new(probe.names.clone()), sender).map_err(
             |source| SessionError::System { what: "start the thread that drains the ring", source },
         )?;
         let hooks = probe.hooks.clone();
-        Ok((Self { running: Some((probe, drain)), hooks, problem: None }, events))
+        Ok((Self { running: Some((probe, drain)), _silent: None, hooks, problem: None }, events))
     }
 
-    fn absent(error: &ProbeError) -> Self {
+    fn absent(error: &ProbeError, sender: Sender<Event>) -> Self {
         let problem = error.to_string();
         let off = |spec: &hooks::HookSpec| HookState {
             name: spec.name.to_owned(),
@@ -54,7 +56,12 @@ impl KernelSide {
             problem: Some(problem.clone()),
             lost_evidence: spec.lost_evidence.to_owned(),
         };
-        Self { running: None, hooks: hooks::HOOKS.iter().map(off).collect(), problem: Some(problem) }
+        Self {
+            running: None,
+            _silent: Some(sender),
+            hooks: hooks::HOOKS.iter().map(off).collect(),
+            problem: Some(problem),
+        }
     }
 
     /// The probes, if there are any.

@@ -222,9 +222,10 @@ impl Session {
             biased;
             () = signals.any() => Wake::Stop,
             () = until(end) => Wake::Stop,
-            _ = self.events.recv_many(events, BATCH) => Wake::Events,
-            _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
+            // Before events and lines: a storm of them must not keep Nginx's reloads from being seen.
             _ = looks.tick() => Wake::Look,
+            _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
+            _ = self.events.recv_many(events, BATCH) => Wake::Events,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }
     }
