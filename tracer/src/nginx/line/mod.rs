@@ -10,6 +10,7 @@ mod carrier;
 mod errno;
 mod head;
 mod peer;
+mod plain;
 mod problem;
 mod record;
 mod side;
@@ -25,6 +26,7 @@ use jiff::tz::TimeZone;
 use crate::model::{Level, LogRecord, LogSide, MessageKind};
 use crate::nginx::catalogue;
 
+pub use plain::RawLine;
 pub use problem::Problem;
 
 /// `NGX_MAX_ERROR_STR` without the line feed: Nginx cuts longer lines (`src/core/ngx_log.h`).

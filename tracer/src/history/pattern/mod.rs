@@ -1,0 +1,3 @@
+pub mod chance;
+pub mod periodic;
+pub mod series;
