@@ -174,24 +174,36 @@ fn power(onsets: &[i64], frequency: f64) -> f64 {
 
 /// Whether the onsets keep to one window of this period's cycle. `trials` is how many periods were tried.
 fn test(onsets: &[i64], period: f64, resolution: f64, trials: f64) -> Option<Period> {
-    let first = onsets[0];
-    let mut phases: Vec<f64> = onsets.iter().map(|onset| seconds(onset - first).rem_euclid(period)).collect();
-    phases.sort_by(f64::total_cmp);
     let windows = WINDOWS.iter().map(|part| (part * period).max(resolution));
     let tests = windows.map(|window| {
+        // Onsets closer than the window are no independent witnesses of a phase.
+        let apart = thinned(onsets, window);
+        let mut phases: Vec<f64> =
+            apart.iter().map(|onset| seconds(onset - onsets[0]).rem_euclid(period)).collect();
+        phases.sort_by(f64::total_cmp);
         let (start, held) = fullest(&phases, period, window);
         // Onsets lie on a grid, so the window reaches half a bin further on each side.
         let part = ((window + resolution) / period).min(0.999);
-        let tail = ln_binomial_tail(size(onsets) - 1.0, super::chance::float(held as u64) - 1.0, part);
-        (tail + size(onsets).ln() + (trials * size(&WINDOWS)).ln(), window, start, held)
+        let tail = ln_binomial_tail(size(&apart) - 1.0, super::chance::float(held as u64) - 1.0, part);
+        (tail + size(&apart).ln() + (trials * size(&WINDOWS)).ln(), window, start)
     });
-    let (ln_chance, window, start, _) = tests.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (ln_chance, window, start) = tests.min_by(|a, b| a.0.total_cmp(&b.0))?;
     if ln_chance > LN_LIMIT {
         return None;
     }
     describe(onsets, period, (start, window), ln_chance)
 }
 
+/// The onsets that follow the last one kept by more than `gap` seconds.
+fn thinned(onsets: &[i64], gap: f64) -> Vec<i64> {
+    let mut kept: Vec<i64> = Vec::new();
+    for onset in onsets {
+        if kept.last().is_none_or(|last| seconds(onset - last) > gap) {
+            kept.push(*onset);
+        }
+    }
+    kept
+}
 
 /// The start of the window of the cycle with most phases, and their number.
 fn fullest(phases: &[f64], period: f64, window: f64) -> (f64, usize) {

@@ -6,7 +6,7 @@ const MAX_BINS: usize = 1 << 16;
 /// Narrowest bin, seconds.
 const MIN_WIDTH: i64 = 1;
 /// A time that would stretch the series by more than this is not believed, seconds (about 400 days).
-const MAX_JUMP: i64 = 400 * 86_400;
+pub const MAX_JUMP: i64 = 400 * 86_400;
 /// Room made in front at once when an earlier time comes, bins.
 const FRONT: i64 = 64;
 

@@ -1,7 +1,7 @@
 //! What the patterns are computed from: events with a time and keys, counted in bounded memory.
 //! The caller says what an event is; nothing here knows of log lines, so verdicts can be fed as well.
 
-use super::series::Series;
+use super::series::{MAX_JUMP, Series};
 use crate::history::table::Table;
 
 /// Keys held per dimension and group.
@@ -135,7 +135,11 @@ impl Window {
     }
 
     /// The log was being written at `time`, whatever it said.
+    /// A time far off everything seen so far is not believed.
     pub fn cover(&mut self, time: i64) {
+        if self.span.is_some_and(|span| time < span.0 - MAX_JUMP || time > span.1 + MAX_JUMP) {
+            return;
+        }
         self.span = Some(self.span.map_or((time, time), |span| (span.0.min(time), span.1.max(time))));
     }
 
