@@ -35,13 +35,17 @@ pub fn next(report: &Report, findings: &[Finding]) -> Vec<String> {
     if report.incidents == 0 {
         return vec![nothing(report)];
     }
-    let steps = trace(report).into_iter().chain(in_time(findings)).chain(by_topic(report)).chain(level(report));
+    let steps =
+        trace(report).into_iter().chain(in_time(findings)).chain(by_topic(report)).chain(level(report));
     steps.take(MAX_STEPS).collect()
 }
 
 fn nothing(report: &Report) -> String {
-    let level = if report.blind.is_empty() { "" } else { "; set `error_log … info;` for a while to see clients" };
-    format!("no connection of Nginx failed in this log{level}; `sudo rstscope trace` sees what Nginx does not log")
+    let level =
+        if report.blind.is_empty() { "" } else { "; set `error_log … info;` for a while to see clients" };
+    format!(
+        "no connection of Nginx failed in this log{level}; `sudo rstscope trace` sees what Nginx does not log"
+    )
 }
 
 /// The command that decides what the log can't.
@@ -77,23 +81,38 @@ fn in_time(findings: &[Finding]) -> Option<String> {
 
 /// One step per frequent situation whose remedy the log itself can name.
 fn by_topic(report: &Report) -> Vec<String> {
-    let worth = report.topics.iter().filter(|row| !row.harmless && share(row.count, report.incidents) >= WORTH);
+    let worth =
+        report.topics.iter().filter(|row| !row.harmless && share(row.count, report.incidents) >= WORTH);
     worth.filter_map(of_topic).collect()
 }
 
 fn of_topic(row: &TopicRow) -> Option<String> {
     let step = match row.topic {
-        "upstream_refused" => "check that the upstream listens (`ss -ltn` on its host) and was not restarting then",
-        "upstream_unavailable" => "the reason stands in the lines up to fail_timeout earlier; look there, not at `no live upstreams`",
+        "upstream_refused" => {
+            "check that the upstream listens (`ss -ltn` on its host) and was not restarting then"
+        }
+        "upstream_unavailable" => {
+            "the reason stands in the lines up to fail_timeout earlier; look there, not at `no live upstreams`"
+        }
         "upstream_closed_early" | "upstream_reset_connect" => {
             "compare keepalive_timeout of the upstream block with the upstream's own idle timeout: the upstream's must be longer"
         }
-        "upstream_timeout_answer" => "log $upstream_response_time to see whether the application or one URI is slow before raising proxy_read_timeout",
-        "upstream_timeout_connect" => "look at the upstream's listen queue (`ss -ltn`, `nstat -az TcpExtListenOverflows`) and at packet filters between",
-        "upstream_invalid" => "too big headers need proxy_buffer_size; the resets that the upstream sees are Nginx's own",
-        "resource_limit" => "raise worker_connections and worker_rlimit_nofile together, after looking for what holds the connections",
+        "upstream_timeout_answer" => {
+            "log $upstream_response_time to see whether the application or one URI is slow before raising proxy_read_timeout"
+        }
+        "upstream_timeout_connect" => {
+            "look at the upstream's listen queue (`ss -ltn`, `nstat -az TcpExtListenOverflows`) and at packet filters between"
+        }
+        "upstream_invalid" => {
+            "too big headers need proxy_buffer_size; the resets that the upstream sees are Nginx's own"
+        }
+        "resource_limit" => {
+            "raise worker_connections and worker_rlimit_nofile together, after looking for what holds the connections"
+        }
         "worker_exit" => "look for signal and core of the worker in `journalctl -k` and `coredumpctl`",
-        "client_abort" => "compare with the upstream's answer time: clients that give up are often the consequence",
+        "client_abort" => {
+            "compare with the upstream's answer time: clients that give up are often the consequence"
+        }
         _ => return None,
     };
     Some(format!("{} ({}): {step}", row.title, percent(row.share)))

@@ -302,8 +302,13 @@ mod tests {
             String::new(),
             "stack traceback:".to_owned(),
             "2026/11/20 06:43:33 [notice] 1#1: reconfiguring".to_owned(),
-            RESET.replace("recv() failed (104: Connection reset by peer)", "upstream server temporarily disabled"),
-            RESET.replace("[error]", "[info]").replace("reading response header from upstream", "waiting for request"),
+            RESET.replace(
+                "recv() failed (104: Connection reset by peer)",
+                "upstream server temporarily disabled",
+            ),
+            RESET
+                .replace("[error]", "[info]")
+                .replace("reading response header from upstream", "waiting for request"),
             RESET.replace("recv() failed (104: Connection reset by peer)", "open() \"/x\" failed (2: x)"),
         ];
         let aggregate = read(&lines, Range::default());
@@ -311,17 +316,19 @@ mod tests {
         let rest = aggregate.unreadable + aggregate.companions + aggregate.lifecycle;
         assert_eq!((incidents, rest, aggregate.others.iter().sum::<u64>()), (2, 4, 1));
         assert_eq!(aggregate.lines, 7);
-        assert_eq!(aggregate.window.total(), 1, "a harmless incident is counted, but no pattern is made of it");
+        assert_eq!(
+            aggregate.window.total(),
+            1,
+            "a harmless incident is counted, but no pattern is made of it"
+        );
     }
 
     #[test]
     fn the_range_counts() {
         let moment = 1_795_157_013;
-        for (since, until, outside) in [
-            (Some(moment), Some(moment), 0),
-            (Some(moment + 1), None, 1),
-            (None, Some(moment - 1), 1),
-        ] {
+        for (since, until, outside) in
+            [(Some(moment), Some(moment), 0), (Some(moment + 1), None, 1), (None, Some(moment - 1), 1)]
+        {
             let aggregate = read(&[RESET.to_owned()], Range { since, until });
             assert_eq!(aggregate.outside, outside);
         }

@@ -155,7 +155,9 @@ mod tests {
     fn moments_follow_the_zone() {
         let zone = TimeZone::get("America/New_York").expect("zone data");
         let mut moments = Moments::default();
-        for stamp in ["2026/11/20 01:43:33", "2026/11/20 01:43:59", "2026/11/20 01:44:00", "2026/13/20 01:43:33"] {
+        for stamp in
+            ["2026/11/20 01:43:33", "2026/11/20 01:43:59", "2026/11/20 01:44:00", "2026/13/20 01:43:33"]
+        {
             let found = moments.of(stamp.as_bytes(), &zone);
             let slow = line::moment(stamp.as_bytes(), &zone).map(|utc| utc.0 / 1_000_000_000);
             assert_eq!(found, slow, "{stamp}");

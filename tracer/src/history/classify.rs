@@ -127,7 +127,8 @@ pub fn meaning(facts: &Facts) -> Meaning {
         MessageClass::SessionNote => Meaning::Other(Other::Note),
         MessageClass::Other if facts.kind == MessageKind::UNREADABLE => Meaning::Unreadable,
         MessageClass::Other => Meaning::Other(Other::Note),
-        class => slug(class, facts).map_or(Meaning::Other(Other::Note), |slug| Meaning::Incident(TopicId::of(slug))),
+        class => slug(class, facts)
+            .map_or(Meaning::Other(Other::Note), |slug| Meaning::Incident(TopicId::of(slug))),
     }
 }
 
@@ -248,18 +249,62 @@ mod tests {
     fn upstream_lines_find_their_row() {
         let reset = "(104: Connection reset by peer)";
         let cases = [
-            ("connect() failed (111: Connection refused) while connecting to upstream", UP, "upstream_refused"),
-            ("connect() to unix:/run/php.sock failed (111: Connection refused) while connecting to upstream", UNIX, "upstream_unavailable"),
-            ("connect() to unix:/run/php.sock failed (11: Resource temporarily unavailable) while connecting to upstream", UNIX, "upstream_unavailable"),
+            (
+                "connect() failed (111: Connection refused) while connecting to upstream",
+                UP,
+                "upstream_refused",
+            ),
+            (
+                "connect() to unix:/run/php.sock failed (111: Connection refused) while connecting to upstream",
+                UNIX,
+                "upstream_unavailable",
+            ),
+            (
+                "connect() to unix:/run/php.sock failed (11: Resource temporarily unavailable) while connecting to upstream",
+                UNIX,
+                "upstream_unavailable",
+            ),
             ("no live upstreams while connecting to upstream", UP, "upstream_unavailable"),
-            ("connect() failed (113: No route to host) while connecting to upstream", UP, "upstream_unreachable"),
-            ("upstream timed out (110: Connection timed out) while connecting to upstream", UP, "upstream_timeout_connect"),
-            ("upstream timed out (110: Connection timed out) while reading response header from upstream", UP, "upstream_timeout_answer"),
-            ("upstream timed out (110: Operation timed out) while reading upstream", UP, "upstream_timeout_answer"),
-            ("upstream prematurely closed connection while reading response header from upstream", UP, "upstream_closed_early"),
-            ("upstream sent too big header while reading response header from upstream", UP, "upstream_invalid"),
-            ("writev() failed (32: Broken pipe) while sending request to upstream", UP, "upstream_reset_request"),
-            ("peer closed connection in SSL handshake (104: x) while SSL handshaking to upstream", UP, "upstream_reset_tls"),
+            (
+                "connect() failed (113: No route to host) while connecting to upstream",
+                UP,
+                "upstream_unreachable",
+            ),
+            (
+                "upstream timed out (110: Connection timed out) while connecting to upstream",
+                UP,
+                "upstream_timeout_connect",
+            ),
+            (
+                "upstream timed out (110: Connection timed out) while reading response header from upstream",
+                UP,
+                "upstream_timeout_answer",
+            ),
+            (
+                "upstream timed out (110: Operation timed out) while reading upstream",
+                UP,
+                "upstream_timeout_answer",
+            ),
+            (
+                "upstream prematurely closed connection while reading response header from upstream",
+                UP,
+                "upstream_closed_early",
+            ),
+            (
+                "upstream sent too big header while reading response header from upstream",
+                UP,
+                "upstream_invalid",
+            ),
+            (
+                "writev() failed (32: Broken pipe) while sending request to upstream",
+                UP,
+                "upstream_reset_request",
+            ),
+            (
+                "peer closed connection in SSL handshake (104: x) while SSL handshaking to upstream",
+                UP,
+                "upstream_reset_tls",
+            ),
         ];
         for (text, upstream, slug) in cases {
             check("error", text, upstream, slug);
@@ -273,8 +318,18 @@ mod tests {
         ] {
             check("error", &format!("recv() failed {reset} while {action}"), UP, slug);
         }
-        check("crit", "connect() to 10.0.0.2:80 failed (13: Permission denied) while connecting to upstream", UP, "configuration");
-        check("crit", "connect() to 10.0.0.2:80 failed (99: Cannot assign requested address) while connecting to upstream", UP, "resource_limit");
+        check(
+            "crit",
+            "connect() to 10.0.0.2:80 failed (13: Permission denied) while connecting to upstream",
+            UP,
+            "configuration",
+        );
+        check(
+            "crit",
+            "connect() to 10.0.0.2:80 failed (99: Cannot assign requested address) while connecting to upstream",
+            UP,
+            "resource_limit",
+        );
     }
 
     #[test]
@@ -282,15 +337,26 @@ mod tests {
         for (text, slug) in [
             ("recv() failed (104: Connection reset by peer) while sending to client", "client_reset"),
             ("recv() failed (104: Connection reset by peer) while waiting for request", "client_idle"),
-            ("epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too while connecting to upstream", "client_abort"),
-            ("client timed out (110: Connection timed out) while sending response to client", "client_timeout"),
+            (
+                "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too while connecting to upstream",
+                "client_abort",
+            ),
+            (
+                "client timed out (110: Connection timed out) while sending response to client",
+                "client_timeout",
+            ),
             ("writev() failed (32: Broken pipe) while sending to client", "client_reset"),
             ("peer closed connection in SSL handshake while SSL handshaking", "client_handshake"),
         ] {
             check("info", text, UP, slug);
         }
         check("error", "client intended to send too large body: 10485761 bytes", "", "client_body_limit");
-        check("alert", "recv() failed (103: Software caused connection abort) while reading upstream", UP, "local_abort");
+        check(
+            "alert",
+            "recv() failed (103: Software caused connection abort) while reading upstream",
+            UP,
+            "local_abort",
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub fn uri_pattern(request: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&method[..method.len().min(16)]);
     out.push(b' ');
     let target = rest.strip_prefix(b" ").unwrap_or(rest);
-    let end = target.iter().position(|byte| matches!(byte, b'?' | b' ' | b'#' | b';')).unwrap_or(target.len());
+    let end =
+        target.iter().position(|byte| matches!(byte, b'?' | b' ' | b'#' | b';')).unwrap_or(target.len());
     let mut segments = target[..end].split(|byte| *byte == b'/').filter(|segment| !segment.is_empty());
     for segment in segments.by_ref().take(MAX_SEGMENTS) {
         out.push(b'/');

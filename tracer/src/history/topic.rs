@@ -35,10 +35,29 @@ pub struct Topic {
 }
 
 /// A row that suspects somebody.
-const fn weak(slug: &'static str, title: &'static str, party: Party, segment: Segment, cause: Cause) -> Topic {
+const fn weak(
+    slug: &'static str,
+    title: &'static str,
+    party: Party,
+    segment: Segment,
+    cause: Cause,
+) -> Topic {
     let certainty = Certainty::Weak;
     let (means, usual, but, tracing) = ("", "", "", "");
-    Topic { slug, title, party, segment, cause, certainty, status: 0, harmless: false, means, usual, but, tracing }
+    Topic {
+        slug,
+        title,
+        party,
+        segment,
+        cause,
+        certainty,
+        status: 0,
+        harmless: false,
+        means,
+        usual,
+        but,
+        tracing,
+    }
 }
 
 /// A row that knows the side and nothing else.
@@ -82,8 +101,7 @@ impl TopicId {
     }
 }
 
-const RST_OR_DEVICE: &str =
-    "Nginx prints the same line for a reset by the upstream and for one that a device on the path put in its name";
+const RST_OR_DEVICE: &str = "Nginx prints the same line for a reset by the upstream and for one that a device on the path put in its name";
 const WHO_SENT: &str = "tracing shows the RST itself (TTL, sequence number, options against the peer's earlier packets), \
      how long the connection had been idle, and on one host the sending process";
 const NO_PEER: &str = "no port is printed, so no packet capture can be matched to this line with certainty";
@@ -204,7 +222,12 @@ mod tests {
                 assert!(!text.is_empty() && !text.ends_with('.'), "{}: {text}", topic.slug);
             }
             assert_eq!(topic.party, party_of(topic.cause), "{}", topic.slug);
-            assert_eq!(topic.party == Party::Unknown, topic.certainty == Certainty::Undetermined, "{}", topic.slug);
+            assert_eq!(
+                topic.party == Party::Unknown,
+                topic.certainty == Certainty::Undetermined,
+                "{}",
+                topic.slug
+            );
         }
     }
 

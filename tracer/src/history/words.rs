@@ -48,7 +48,10 @@ pub fn pattern(finding: &Finding) -> PatternRow {
         Pattern::Burst(burst) => self::burst(who, burst),
         Pattern::Concentration(found) => concentration(who, found),
         Pattern::AllUpstreams(upstreams, largest) => (
-            format!("{who} hit all {upstreams} upstreams about equally (none above {}): look at what they share", percent(*largest)),
+            format!(
+                "{who} hit all {upstreams} upstreams about equally (none above {}): look at what they share",
+                percent(*largest)
+            ),
             json!({ "upstreams": upstreams, "largest_share": largest }),
         ),
         Pattern::Alternating(found) => alternating(found),

@@ -51,7 +51,11 @@ impl Archive {
             return Err(wrap(io::ErrorKind::IsADirectory.into()));
         }
         let (input, is_plain) = decompressed(file).map_err(wrap)?;
-        Ok(Self { path: path.to_owned(), input, size: (is_plain && metadata.is_file()).then_some(metadata.len()) })
+        Ok(Self {
+            path: path.to_owned(),
+            input,
+            size: (is_plain && metadata.is_file()).then_some(metadata.len()),
+        })
     }
 
     /// Hands out every line without its line feed. `block` is told how far the reading is after each block and

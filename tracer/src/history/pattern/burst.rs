@@ -65,7 +65,10 @@ fn is_burst(burst: &Burst, ln_chance: f64) -> bool {
 /// The two neighbouring bins with most events.
 fn fullest_pair(bins: &[u64]) -> (usize, u64) {
     let pair = |at: usize| bins[at] + bins.get(at + 1).copied().unwrap_or(0);
-    (0..bins.len()).map(|at| (at, pair(at))).max_by_key(|(at, count)| (*count, std::cmp::Reverse(*at))).unwrap_or((0, 0))
+    (0..bins.len())
+        .map(|at| (at, pair(at)))
+        .max_by_key(|(at, count)| (*count, std::cmp::Reverse(*at)))
+        .unwrap_or((0, 0))
 }
 
 /// In how many slices of the time there were events.
@@ -131,7 +134,8 @@ mod tests {
     #[test]
     fn a_burst_is_found_where_it_is() {
         let quiet = (0..100).map(|at| at * 864);
-        let burst = find(&series(quiet.chain((0..200).map(|at| 40_000 + at / 10))), (0, 86_400)).expect("a burst");
+        let burst =
+            find(&series(quiet.chain((0..200).map(|at| 40_000 + at / 10))), (0, 86_400)).expect("a burst");
         assert!(burst.count >= 190 && (39_900..40_030).contains(&burst.start), "{burst:?}");
         assert!(burst.length <= 64, "{burst:?}");
     }

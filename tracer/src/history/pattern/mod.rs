@@ -67,11 +67,16 @@ pub struct Finding {
 
 /// Everything that can be said of a window, the groups with most events first.
 pub fn find(window: &Window) -> Vec<Finding> {
-    let mut groups: Vec<Group> = Group::ALL.into_iter().filter(|group| window.count(*group) >= FEWEST).collect();
+    let mut groups: Vec<Group> =
+        Group::ALL.into_iter().filter(|group| window.count(*group) >= FEWEST).collect();
     groups.sort_by_key(|group| std::cmp::Reverse(window.count(*group)));
     let of_groups = groups.iter().flat_map(|group| {
         let events = window.count(*group);
-        of_group(window, *group).into_iter().map(move |pattern| Finding { group: Some(*group), events, pattern })
+        of_group(window, *group).into_iter().map(move |pattern| Finding {
+            group: Some(*group),
+            events,
+            pattern,
+        })
     });
     let mixed = spread::alternation(window).map(Pattern::Alternating);
     let mixed = mixed.map(|pattern| Finding { group: None, events: window.total(), pattern });
@@ -83,7 +88,8 @@ fn of_group(window: &Window, group: Group) -> Vec<Pattern> {
     let series = window.series(group);
     patterns.extend(spread::after_marks(window, series).map(Pattern::AfterMarks));
     let named = [Dimension::Upstream, Dimension::Uri, Dimension::Client, Dimension::Worker];
-    let concentrations = named.iter().filter_map(|dimension| spread::concentration(window, group, *dimension));
+    let concentrations =
+        named.iter().filter_map(|dimension| spread::concentration(window, group, *dimension));
     patterns.extend(concentrations.map(Pattern::Concentration));
     if matches!(group, Group::BadGateway | Group::GatewayTimeout) {
         let even = spread::is_even(window.table(group, Dimension::Upstream));

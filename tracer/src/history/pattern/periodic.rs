@@ -10,8 +10,8 @@ use super::series::Series;
 
 /// Periods that timers and middle devices have, seconds.
 const USUAL: [i64; 22] = [
-    30, 60, 120, 180, 240, 300, 350, 600, 900, 1200, 1800, 3600, 7200, 10_800, 14_400, 21_600, 28_800, 43_200,
-    86_400, 172_800, 604_800, 1_209_600,
+    30, 60, 120, 180, 240, 300, 350, 600, 900, 1200, 1800, 3600, 7200, 10_800, 14_400, 21_600, 28_800,
+    43_200, 86_400, 172_800, 604_800, 1_209_600,
 ];
 /// Widths at which onsets are looked for, seconds.
 const SCALES: [i64; 4] = [2, 10, 60, 600];
@@ -52,7 +52,9 @@ pub fn find(series: &Series) -> Option<Period> {
     let scales = SCALES.iter().filter(|scale| **scale >= series.width());
     let tests = scales.flat_map(|scale| {
         let (width, bins) = series.bins(*scale);
-        levels(&bins).into_iter().filter_map(move |level| of_onsets(&onsets(&bins, level, series.start(), width), width))
+        levels(&bins)
+            .into_iter()
+            .filter_map(move |level| of_onsets(&onsets(&bins, level, series.start(), width), width))
     });
     tests.min_by(|a, b| a.ln_chance.total_cmp(&b.ln_chance))
 }
@@ -100,7 +102,8 @@ fn of_onsets(onsets: &[i64], resolution: i64) -> Option<Period> {
     let spectrum = Spectrum::of(onsets, shortest);
     let found = spectrum.peaks(onsets).into_iter().map(|period| (period, 8.0 * seconds(spectrum.steps)));
     let found: Vec<_> = found.filter(|(period, _)| *period >= seconds(shortest)).collect();
-    let tests = usual.chain(found).filter_map(|(period, trials)| test(onsets, period, seconds(resolution), trials));
+    let tests =
+        usual.chain(found).filter_map(|(period, trials)| test(onsets, period, seconds(resolution), trials));
     tests.min_by(|a, b| a.ln_chance.total_cmp(&b.ln_chance))
 }
 
@@ -294,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_daily_job_over_a_week_is_found() {
-        let period = find(&series((0..8).map(|day| 1_760_000_000 + day * 86_400 + day % 3))).expect("a period");
+        let period =
+            find(&series((0..8).map(|day| 1_760_000_000 + day * 86_400 + day % 3))).expect("a period");
         assert!((period.seconds - 86_400.0).abs() < 30.0, "{period:?}");
     }
 

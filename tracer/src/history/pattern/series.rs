@@ -115,7 +115,8 @@ impl Series {
     }
 
     fn double(&mut self) {
-        let sums = self.bins.chunks(2).map(|pair| pair.iter().fold(0, |sum: u32, bin| sum.saturating_add(*bin)));
+        let sums =
+            self.bins.chunks(2).map(|pair| pair.iter().fold(0, |sum: u32, bin| sum.saturating_add(*bin)));
         self.bins = sums.collect();
         self.width *= 2;
     }

@@ -118,7 +118,8 @@ pub fn after_marks(window: &Window, series: &Series) -> Option<AfterMarks> {
     let part = seconds(AFTER_MARK + width) * float(marks.len() as u64) / seconds((span.1 - span.0).max(1));
     let found = AfterMarks { marks: marks.len() as u64, count, of: series.count(), within: AFTER_MARK };
     let ln_chance = ln_binomial_tail(float(found.of), float(count), part.min(0.999));
-    (count >= 5 && part < 0.5 && float(count) >= 0.2 * float(found.of) && ln_chance < LN_LIMIT).then_some(found)
+    (count >= 5 && part < 0.5 && float(count) >= 0.2 * float(found.of) && ln_chance < LN_LIMIT)
+        .then_some(found)
 }
 
 /// Events in the span after `offset`, seconds from the first bin.
@@ -167,7 +168,9 @@ mod tests {
     fn all_upstreams_alike() {
         let keys = ["a", "b", "c", "d"];
         let window = window((0..120).map(|at| (at, Group::BadGateway, keys[at as usize % 4])));
-        assert!(is_even(window.table(Group::BadGateway, Dimension::Upstream)).is_some_and(|found| found.0 == 4));
+        assert!(
+            is_even(window.table(Group::BadGateway, Dimension::Upstream)).is_some_and(|found| found.0 == 4)
+        );
     }
 
     #[test]
@@ -181,7 +184,9 @@ mod tests {
 
     #[test]
     fn events_after_reloads_are_noticed() {
-        let mut window = window((0..10_i64).flat_map(|at| (0..5).map(move |event| (at * 3600 + event, Group::Client, "a"))));
+        let mut window = window(
+            (0..10_i64).flat_map(|at| (0..5).map(move |event| (at * 3600 + event, Group::Client, "a"))),
+        );
         let none = after_marks(&window, &window.series(Group::Client).clone());
         assert_eq!(none, None);
         (0..10).for_each(|at| window.mark(at * 3600));

@@ -194,10 +194,31 @@ mod tests {
     /// Pieces that make lines, forged ones among them.
     fn piece() -> impl Strategy<Value = &'static str> {
         prop::sample::select(vec![
-            ", client: ", "10.0.0.9", ", server: ", "_", ", request: \"", "GET /a HTTP/1.1", "\"", ", upstream: \"",
-            "http://10.0.0.2:80/", ", host: \"", "h", ", referrer: \"", "http://r/", ", ", " ", "recv() failed",
-            " (104: x)", " while reading upstream", ", udp client: ", ", context: ngx.timer", ", bytes from/to client:1/2",
-            ", subrequest: \"", "[error] ", "é", "\u{1b}",
+            ", client: ",
+            "10.0.0.9",
+            ", server: ",
+            "_",
+            ", request: \"",
+            "GET /a HTTP/1.1",
+            "\"",
+            ", upstream: \"",
+            "http://10.0.0.2:80/",
+            ", host: \"",
+            "h",
+            ", referrer: \"",
+            "http://r/",
+            ", ",
+            " ",
+            "recv() failed",
+            " (104: x)",
+            " while reading upstream",
+            ", udp client: ",
+            ", context: ngx.timer",
+            ", bytes from/to client:1/2",
+            ", subrequest: \"",
+            "[error] ",
+            "é",
+            "\u{1b}",
         ])
     }
 
