@@ -14,7 +14,7 @@ use crate::history::access::AccessCounts;
 use crate::history::render::{json, markdown, text};
 use crate::history::{Aggregate, Range, Report, Source};
 use crate::nginx::archive::{Archive, ArchiveError, Progress};
-use crate::nginx::{line, parse};
+use crate::nginx::parse;
 use crate::output::{ColorChoice, Palette, Sink, TextOptions, sanitize, terminal};
 
 /// Least time between two signs of progress.
@@ -98,13 +98,12 @@ fn report(args: &LogArgs, zone: TimeZone, range: Range) -> anyhow::Result<Exit> 
         source.files.push(path.display().to_string());
         failed |= note(read, &mut source);
     }
-    let mut access = (!args.access_log.is_empty()).then(AccessCounts::default);
-    for (path, counts) in
-        args.access_log.iter().filter_map(|path| access.as_mut().map(|counts| (path, counts)))
-    {
-        failed |= note(each_line(path, |line| counts.line(line)), &mut Source::default());
+    let mut access = AccessCounts::default();
+    for path in &args.access_log {
+        failed |= note(each_line(path, |line| access.line(line)), &mut Source::default());
     }
-    let report = Report::new(&counts, source, access.map(|counts| counts.report()));
+    let access = (!args.access_log.is_empty()).then(|| access.report());
+    let report = Report::new(&counts, source, access);
     show(args, &report, zone)?;
     Ok(if failed { Exit::Failure } else { Exit::Success })
 }
@@ -209,7 +208,7 @@ fn first_time(path: &Path, zone: &TimeZone) -> Option<i64> {
     let look = |bytes: &[u8]| {
         seen += 1;
         if found.is_none() && seen <= HEAD_LINES {
-            found = line::parse(bytes, zone).time;
+            found = parse(bytes, zone).time;
         }
     };
     Archive::open(path).ok()?.lines(look, |_| false).ok()?;
