@@ -38,7 +38,7 @@ fn cargo_home() -> Option<PathBuf> {
 /// Cargo of the pinned toolchain where rustup has it, and the one that runs us otherwise; at the project's root,
 /// with cargo's own programs on `PATH`, where the build looks for the linker.
 pub fn cargo() -> Command {
-    let shim = find("cargo").filter(|_| find("rustup").is_some());
+    let shim = find("cargo").filter(|_| has_pinned_toolchain());
     let ours = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(shim.clone().map_or(ours, PathBuf::into_os_string));
     if shim.is_some() {
@@ -51,6 +51,12 @@ pub fn cargo() -> Command {
     }
     command.current_dir(project::root());
     command
+}
+
+fn has_pinned_toolchain() -> bool {
+    let ask =
+        |rustup| read(Command::new(rustup).args(["which", "--toolchain", project::EBPF_TOOLCHAIN, "cargo"]));
+    find("rustup").is_some_and(|rustup| ask(rustup).is_ok())
 }
 
 /// Are we root?

@@ -140,6 +140,55 @@ pub struct GivenUp {
     pub jiffies: u64,
 }
 
+/// Whose connection departed: worker and upstream.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DepartedKey {
+    /// Process id of the worker.
+    pub pid: u32,
+    /// Address of the upstream.
+    pub upstream: Endpoint,
+}
+
+/// The latest connection of a worker to an upstream that the upstream closed in order. Healthy or not cannot be
+/// told from the socket; a line of the log that calls it premature can.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Departed {
+    /// When the worker closed it.
+    pub time_ns: u64,
+    /// `bpf_jiffies64` at that moment.
+    pub jiffies: u64,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// When it was opened; zero if not known.
+    pub opened_ns: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Local address.
+    pub local: [u8; 16],
+    /// Network namespace.
+    pub netns: u32,
+    /// Smoothed round-trip time in eighths of a microsecond.
+    pub srtt_us_8: u32,
+    /// `lsndtime`.
+    pub lsndtime: u32,
+    /// `lrcvtime`.
+    pub lrcvtime: u32,
+    /// Segments with data sent.
+    pub data_segs_out: u32,
+    /// Segments with data received.
+    pub data_segs_in: u32,
+    /// Local port.
+    pub local_port: u16,
+    /// 1: older than the tracer.
+    pub preexisting: u8,
+    /// Padding.
+    pub pad: [u8; 5],
+}
+
 /// A listener and which of its queues.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,13 +214,15 @@ const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Tombstone>() == 24);
 const _: () = assert!(size_of::<Peer>() == 24);
 const _: () = assert!(size_of::<Endpoint>() == 20);
+const _: () = assert!(size_of::<DepartedKey>() == 24);
+const _: () = assert!(size_of::<Departed>() == 96);
 const _: () = assert!(size_of::<ListenAddress>() == 24);
 
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Conn, Endpoint, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer, PeerKey, Tombstone,
-        Tuple,
+        Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer,
+        PeerKey, Tombstone, Tuple,
     };
     macro_rules! pod {
         ($($name:ident)+) => {
@@ -179,5 +230,5 @@ mod pod {
             $(unsafe impl aya::Pod for $name {})+
         };
     }
-    pod! { Conn Endpoint ListenAddress ListenPort OverflowKey OverflowState Peer PeerKey Tombstone Tuple }
+    pod! { Conn Departed DepartedKey Endpoint ListenAddress ListenPort OverflowKey OverflowState Peer PeerKey Tombstone Tuple }
 }

@@ -7,8 +7,8 @@ pub mod record;
 
 pub use config::{Config, DropReasons};
 pub use map::{
-    Conn, Endpoint, GivenUp, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer, PeerKey, Tombstone,
-    Tuple,
+    Conn, Departed, DepartedKey, Endpoint, GivenUp, ListenAddress, ListenPort, OverflowKey, OverflowState,
+    Peer, PeerKey, Tombstone, Tuple,
 };
 pub use offsets::{MISSING, Offsets};
 pub use record::{HEADER_BYTES, Header, Record, Sock, Task};
@@ -60,7 +60,7 @@ pub struct NetnsCounts {
     pub resets_sent: u64,
     /// RSTs accepted.
     pub resets_received: u64,
-    /// Connections that left ESTABLISHED or CLOSE_WAIT for CLOSE (`TcpEstabResets`).
+    /// Connections that left `ESTABLISHED` or `CLOSE_WAIT` for `CLOSE` (`TcpEstabResets`).
     pub established_resets: u64,
     /// Segments retransmitted (`TcpRetransSegs`).
     pub retransmits: u64,

@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    COUNTERS, Conn, Counter, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, NetnsCounts,
-    OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
+    COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress,
+    ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.
@@ -35,6 +35,10 @@ pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(4_096
 #[map]
 pub static FOLLOW: LruHashMap<u32, GivenUp> = LruHashMap::with_max_entries(1_024, 0);
 
+/// Latest connection per worker and upstream that the upstream closed first.
+#[map]
+pub static DEPARTED: LruHashMap<DepartedKey, Departed> = LruHashMap::with_max_entries(4_096, 0);
+
 /// Overflows of a listener since its last record.
 #[map]
 pub static OVERFLOWS: LruHashMap<OverflowKey, OverflowState> = LruHashMap::with_max_entries(1_024, 0);
@@ -58,6 +62,14 @@ pub static UPSTREAM_FILTER: HashMap<Endpoint, u8> = HashMap::with_max_entries(1_
 /// A header on its way into a map; the stack is too small for it.
 #[map]
 pub static SCRATCH: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
+
+/// A connection on its way into `CONNS`; the stack is too small for it.
+#[map]
+pub static SCRATCH_CONN: PerCpuArray<Conn> = PerCpuArray::with_max_entries(1, 0);
+
+/// A connection on its way into `DEPARTED`, likewise.
+#[map]
+pub static SCRATCH_DEPARTED: PerCpuArray<Departed> = PerCpuArray::with_max_entries(1, 0);
 
 /// Records that found the ring full, per hook.
 #[map]

@@ -8,10 +8,12 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use rstscope_ebpf::abi::{Conn, Counter, GivenUp, Hook, Kind, Peer, PeerKey, side};
+use rstscope_ebpf::abi::{Conn, Counter, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side};
 
 use crate::kernel::globals::offset;
-use crate::kernel::maps::{CONNS, FOLLOW, PEERS, count, netns_counts};
+use crate::kernel::maps::{
+    CONNS, DEPARTED, FOLLOW, PEERS, SCRATCH_CONN, SCRATCH_DEPARTED, count, netns_counts,
+};
 use crate::kernel::read::{Kernel, read};
 use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, task};
@@ -65,9 +67,10 @@ fn connecting(sk: Kernel) {
         return;
     }
     sides::learn_endpoint(&id.remote, id.remote_port);
-    let mut conn = Conn { side: side::UPSTREAM, owner_pid: pid, ..open() };
+    let Some(conn) = blank_conn(side::UPSTREAM) else { return };
+    conn.owner_pid = pid;
     task::leader_comm(task::current(), &mut conn.comm);
-    follow(make_cookie(sk), &conn);
+    follow(make_cookie(sk), conn);
 }
 
 #[inline(always)]
@@ -77,15 +80,27 @@ fn accepted(sk: Kernel) {
         return;
     }
     let Some(id) = identity(sk) else { return };
-    if sides::is_listener(netns, id.local_port, &id.local) {
-        follow(make_cookie(sk), &Conn { side: side::CLIENT, ..open() });
+    if !sides::is_listener(netns, id.local_port, &id.local) {
+        return;
+    }
+    if let Some(conn) = blank_conn(side::CLIENT) {
+        follow(make_cookie(sk), conn);
     }
 }
 
+/// A connection opened now.
 #[inline(always)]
-fn open() -> Conn {
+fn blank_conn(side: u8) -> Option<&'static mut Conn> {
+    let conn = SCRATCH_CONN.get_ptr_mut(0)?;
+    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other. Zero is valid for every field.
+    let conn = unsafe {
+        core::ptr::write_bytes(conn, 0, 1);
+        &mut *conn
+    };
+    conn.side = side;
     // SAFETY: a helper without arguments.
-    Conn { opened_ns: unsafe { bpf_ktime_get_ns() }, ..Conn::EMPTY }
+    conn.opened_ns = unsafe { bpf_ktime_get_ns() };
+    Some(conn)
 }
 
 #[inline(always)]
@@ -144,6 +159,9 @@ fn closing(sk: Kernel, old: u8, new: u8) {
     // A process closes while it holds the socket, and leaves no error behind.
     let actor = owned(sk) && error == 0;
     if !suspicious(sk, side, old, new, error, actor && exiting, conn.as_deref()) {
+        if let Some(conn) = conn.as_deref() {
+            departed(sk, &id, new, conn);
+        }
         return;
     }
     report(sk, &id, side, (old, new), actor, conn.as_deref());
@@ -162,6 +180,34 @@ fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool
             record.syn_ack = conn.syn_ack;
         }
     });
+}
+
+/// Keeps the latest connection that an upstream closed first, for a line of the log that calls it premature.
+#[inline(always)]
+fn departed(sk: Kernel, id: &Identity, new: u8, conn: &Conn) {
+    if conn.side != side::UPSTREAM || new != state::LAST_ACK {
+        return;
+    }
+    let Some(latest) = SCRATCH_DEPARTED.get_ptr_mut(0) else { return };
+    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+    let latest = unsafe { &mut *latest };
+    // SAFETY: helpers without arguments.
+    (latest.time_ns, latest.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    latest.cookie = id.cookie;
+    latest.opened_ns = conn.opened_ns;
+    latest.bytes_sent = read(sk, offset!(bytes_sent));
+    latest.bytes_received = read(sk, offset!(bytes_received));
+    latest.local = id.local;
+    latest.netns = id.netns;
+    latest.srtt_us_8 = read(sk, offset!(srtt_us));
+    latest.lsndtime = read(sk, offset!(lsndtime));
+    latest.lrcvtime = read(sk, offset!(lrcvtime));
+    latest.data_segs_out = read(sk, offset!(data_segs_out));
+    latest.data_segs_in = read(sk, offset!(data_segs_in));
+    latest.local_port = id.local_port;
+    latest.preexisting = conn.preexisting;
+    let upstream = Endpoint { addr: id.remote, port: id.remote_port, pad: 0 };
+    let _lru_makes_room = DEPARTED.insert(DepartedKey { pid: conn.owner_pid, upstream }, &*latest, 0);
 }
 
 /// Whether healthy traffic never ends like this.

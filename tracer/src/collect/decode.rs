@@ -117,7 +117,7 @@ fn state(value: u8) -> TcpState {
 }
 
 /// IPv4-mapped addresses become IPv4 addresses.
-fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
+pub(super) fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
 }
 
@@ -191,6 +191,49 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         baseline: baseline(sock, syn_ack.as_ref()),
         syn_ack,
         peer_history: history(sock),
+    }
+}
+
+/// An upstream connection of which nothing but the addresses is known.
+pub(super) fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
+    Socket {
+        side: Side::Upstream,
+        local,
+        remote,
+        netns: 0,
+        cookie: 0,
+        state: TcpState::Unknown,
+        owner: None,
+        opened: None,
+        preexisting: false,
+        error: 0,
+        receive_shutdown: true,
+        linger_zero: false,
+        orphan: false,
+        unread: 0,
+        unacked: 0,
+        unsent: 0,
+        bytes_sent: 0,
+        bytes_acked: 0,
+        bytes_received: 0,
+        data_segments_in: 0,
+        data_segments_out: 0,
+        srtt_us: 0,
+        min_rtt_us: 0,
+        retransmits: 0,
+        retransmits_pending: 0,
+        last_sent_ms: None,
+        last_received_ms: None,
+        last_ack_ms: None,
+        rcv_nxt: 0,
+        snd_una: 0,
+        snd_nxt: 0,
+        snd_wnd: 0,
+        mss: 0,
+        ts_recent: None,
+        baseline: None,
+        syn_ack: None,
+        peer_history: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod decode;
+pub mod departed;
 pub mod drain;
 pub mod headers;
 pub mod jiffies;

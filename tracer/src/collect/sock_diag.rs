@@ -118,7 +118,7 @@ fn take(mut bytes: &[u8], sockets: &mut Vec<DiagSocket>) -> io::Result<bool> {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(bytes).map_err(io::Error::other)?;
         match message.payload {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                sockets.push(socket(&response))
+                sockets.push(socket(&response));
             }
             NetlinkPayload::Done(_) => return Ok(true),
             NetlinkPayload::Error(error) => return Err(error.to_io()),

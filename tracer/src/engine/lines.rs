@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::join::Line;
+use crate::join::{ANNOUNCED, Line, announces};
 use crate::model::{Level, LogRecord, MessageClass, Mono};
 
 /// How long a line waits for an event of the kernel.
@@ -13,19 +13,22 @@ pub const PATIENCE: Duration = Duration::from_millis(1_500);
 #[derive(Debug)]
 pub struct Lines {
     waiting: VecDeque<(Mono, Line)>,
+    /// Lines that say why Nginx will close a connection, long before it does; no incidents of their own.
+    announced: VecDeque<(Mono, Line)>,
     limit: usize,
 }
 
 impl Lines {
     /// Room for `limit` lines.
     pub fn new(limit: usize) -> Self {
-        Self { waiting: VecDeque::new(), limit: limit.max(1) }
+        Self { waiting: VecDeque::new(), announced: VecDeque::new(), limit: limit.max(1) }
     }
 
     /// Takes a line that waits from `now`; gives back the oldest when there is no room.
     pub fn push(&mut self, now: Mono, line: Line) -> Option<Line> {
-        let oldest = (self.waiting.len() >= self.limit).then(|| self.waiting.pop_front()).flatten();
-        self.waiting.push_back((now, line));
+        let queue = if announces(&line.record) { &mut self.announced } else { &mut self.waiting };
+        let oldest = (queue.len() >= self.limit).then(|| queue.pop_front()).flatten();
+        queue.push_back((now, line));
         oldest.map(|(_, line)| line)
     }
 
@@ -39,15 +42,25 @@ impl Lines {
         self.waiting.pop_front().map(|(_, line)| line)
     }
 
+    /// Forgets announcements that nothing followed; gives their number.
+    pub fn expire(&mut self, now: Mono) -> u64 {
+        let before = self.announced.len();
+        self.announced.retain(|(since, _)| now.since(*since) <= ANNOUNCED);
+        u64::try_from(before - self.announced.len()).unwrap_or(0)
+    }
+
     /// Takes out one line.
     pub fn take(&mut self, number: u64) -> Option<Line> {
-        let index = self.waiting.iter().position(|(_, line)| line.number == number)?;
-        self.waiting.remove(index).map(|(_, line)| line)
+        let mut queues = [&mut self.waiting, &mut self.announced].into_iter();
+        queues.find_map(|queue| {
+            let index = queue.iter().position(|(_, line)| line.number == number)?;
+            queue.remove(index).map(|(_, line)| line)
+        })
     }
 
     /// The waiting lines, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Line> {
-        self.waiting.iter().map(|(_, line)| line)
+        self.announced.iter().chain(&self.waiting).map(|(_, line)| line)
     }
 }
 

@@ -18,8 +18,7 @@ use std::time::Duration;
 use crate::join::{self, Line, Pair};
 use crate::judge::{self, Case, Joined, OverflowNote, Processes};
 use crate::model::{
-    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, MessageKind, Mono, ProcessFacts,
-    Socket, Verdict,
+    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts, Socket, Verdict,
 };
 use crate::timeline::{Incident, Judged, Subject, Timeline};
 
@@ -122,6 +121,7 @@ impl Engine {
             }
         }
         self.timeline.memory_mut().expire(now);
+        self.counters.lines_unmatched += self.lines.expire(now);
     }
 
     fn event(&mut self, now: Mono, event: Event) {
@@ -210,8 +210,7 @@ impl Engine {
         }
         let mut rivals = self.rivals(incident.first);
         rivals.push(incident);
-        let pairs = join::assign(&fitting, &rivals);
-        let pair = pairs.into_iter().find(|pair| pair.incident == incident.number)?;
+        let pair = join::partner(&fitting, &rivals, incident.number)?;
         Some((self.lines.take(pair.line)?, pair))
     }
 
@@ -219,14 +218,17 @@ impl Engine {
     fn rivals(&self, around: Mono) -> Vec<&Incident> {
         let free = |incident: &&Incident| !self.reserved.contains_key(&incident.number);
         let mut rivals: Vec<&Incident> = self.timeline.living().filter(free).collect();
-        rivals.sort_by_key(|rival| (rival.first.distance(around), rival.number));
-        rivals.truncate(NEIGHBOURS);
+        if rivals.len() > NEIGHBOURS {
+            let distance = |rival: &&Incident| (rival.first.distance(around), rival.number);
+            rivals.select_nth_unstable_by_key(NEIGHBOURS, distance);
+            rivals.truncate(NEIGHBOURS);
+        }
         rivals
     }
 
     /// Keeps a line for a living incident that takes longer to settle than a line waits.
     fn reserve(&mut self, line: Line) -> Result<(), Line> {
-        let pair = join::assign(&[&line], &self.rivals(line.at)).into_iter().next();
+        let pair = join::best(&line, &self.rivals(line.at));
         match pair {
             Some(pair) => {
                 self.reserved.insert(pair.incident, (line, pair));
@@ -305,9 +307,7 @@ impl Engine {
         self.counters.lines_late += 1;
         let judged = self.timeline.memory().iter().find(|judged| judged.incident.number == number).cloned();
         self.timeline.memory_mut().mark_logged(number);
-        let Some(judged) =
-            judged.filter(|judged| !judged.told || line.record.kind == MessageKind::CONNECT_FAILED)
-        else {
+        let Some(judged) = judged.filter(|judged| !judged.told || join::pooled_probe(&line.record)) else {
             return;
         };
         let Some(fit) = join::fit(&line, &judged.incident) else { return };

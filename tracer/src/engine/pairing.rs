@@ -45,7 +45,7 @@ fn client_end(incident: &Incident) -> Option<(Mono, u32)> {
 
 /// Something the client had asked for was under way when it left.
 fn in_flight(client: &Incident) -> bool {
-    client.socket().is_some_and(|socket| !socket.awaits_answer() || socket.unacked + socket.unsent > 0)
+    client.socket().is_some_and(|socket| socket.owes_answer() || socket.unacked > 0 || socket.unsent > 0)
 }
 
 /// The client incident behind the end of an upstream connection: the nearest before it on the same worker,

@@ -6,12 +6,12 @@
 
 mod fact;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::verdict::MatchMethod;
-use crate::model::{Clock, Event, LogRecord, LogSide, MessageKind, Mono, Side};
-use crate::timeline::Incident;
+use crate::model::{Clock, Event, LogRecord, LogSide, MessageClass, MessageKind, Mono, Side};
+use crate::timeline::{Incident, canonical};
 
 pub use fact::{Fact, fact};
 
@@ -25,6 +25,16 @@ const LOOP_LAG: Duration = Duration::from_millis(100);
 /// Resolution of the printed time, used when the arrival is not known.
 const PRINTED: Duration = Duration::from_secs(1);
 
+/// Nginx answers a request that it refuses, reads on for `lingering_time` (30 s by default), and only then
+/// closes: the line comes that much before the reset.
+pub const ANNOUNCED: Duration = Duration::from_secs(40);
+
+/// Whether the line says why Nginx is going to close a client connection.
+pub fn announces(record: &LogRecord) -> bool {
+    let limit = matches!(record.class(), MessageClass::ConfigLimit | MessageClass::InvalidRequest);
+    limit && record.side == LogSide::Client
+}
+
 /// A line waiting for its incident.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
@@ -36,6 +46,10 @@ pub struct Line {
     pub at: Mono,
     /// `at` is only good to a second.
     pub coarse: bool,
+    /// The upstream's address, if the line names one.
+    upstream: Option<SocketAddr>,
+    /// The client's address, if the line names one.
+    client: Option<IpAddr>,
     /// `client:` may be somebody behind the other end of the connection (`set_real_ip_from`).
     pub real_ip: bool,
 }
@@ -45,8 +59,17 @@ impl Line {
     pub fn new(number: u64, record: Box<LogRecord>, now: Mono, clock: Clock, real_ip: bool) -> Self {
         let printed = record.time.map(|time| clock.mono(time));
         let at = record.arrival.or(printed).unwrap_or(now);
-        Self { number, coarse: record.arrival.is_none(), record, at, real_ip }
+        let upstream = record.upstream_addr().map(canonical);
+        let client = printed_client(&record).and_then(|client| client.parse::<IpAddr>().ok());
+        let client = client.map(|client| client.to_canonical());
+        Self { number, coarse: record.arrival.is_none(), record, at, real_ip, upstream, client }
     }
+}
+
+/// Keep-alive lines have no `client:` field; the address is in the message (`client ADDR closed keepalive connection`).
+fn printed_client(record: &LogRecord) -> Option<&str> {
+    let in_message = || record.message.strip_prefix("client ")?.split(' ').next();
+    record.client.as_deref().or_else(in_message)
 }
 
 /// How well a line fits an incident.
@@ -80,7 +103,9 @@ pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
     if record.kind == MessageKind::PROCESS_EXITED {
         return worker_exit(line, incident);
     }
-    let limits = record.side == LogSide::None && fact::speaks_of_limits(record.kind);
+    // Such a line is written where a connection is accepted; it names nobody.
+    let accepting = record.side == LogSide::None && incident.side() == Some(Side::Client);
+    let limits = accepting && fact::speaks_of_limits(record.kind);
     if !limits && !fact::side_fits(record.side, incident.side()) {
         return None;
     }
@@ -112,19 +137,16 @@ fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
 }
 
 fn same_address(line: &Line, incident: &Incident) -> Option<bool> {
-    let record = &line.record;
     let remote = incident.tuple()?.remote;
     match incident.side()? {
-        Side::Upstream | Side::UpstreamPeer => match (record.upstream_addr(), &record.upstream) {
-            (Some(address), _) => (crate::timeline::canonical(address) == remote).then_some(true),
+        Side::Upstream | Side::UpstreamPeer => match (line.upstream, &line.record.upstream) {
+            (Some(address), _) => (address == remote).then_some(true),
             // A unix socket is another connection; a group's name leaves the address open.
             (None, Some(name)) => (!name.starts_with("unix:")).then_some(false),
             (None, None) => Some(false),
         },
         Side::Client | Side::ClientPeer => {
-            let printed = record.client.as_deref().and_then(|client| client.parse::<IpAddr>().ok());
-            let printed = printed.map(|client| client.to_canonical());
-            let other_end = same(printed, Some(remote.ip()));
+            let other_end = same(line.client, Some(remote.ip()));
             if line.real_ip { Some(other_end.unwrap_or(false)) } else { other_end }
         }
     }
@@ -142,7 +164,8 @@ fn agrees(record: &LogRecord, incident: &Incident) -> bool {
     }
 }
 
-fn pooled_probe(record: &LogRecord) -> bool {
+/// Nginx probed a pooled connection before using it again and found it reset (`ngx_http_upstream_test_connect`).
+pub fn pooled_probe(record: &LogRecord) -> bool {
     record.kind == MessageKind::CONNECT_FAILED && record.errno == Some(104)
 }
 
@@ -156,6 +179,7 @@ fn gap(line: &Line, incident: &Incident) -> Option<i64> {
 
 fn window(line: &Line, incident: &Incident) -> (Duration, Duration) {
     let (early, late) = if line.coarse { (PRINTED, PRINTED * 2) } else { (EARLY, LATE) };
+    let early = if announces(&line.record) { ANNOUNCED } else { early };
     // A pooled connection keeps its error until Nginx takes it out of the pool again.
     let pooled = pooled_probe(&line.record);
     let idle = incident.socket().is_some_and(|socket| !socket.awaits_answer());
@@ -169,21 +193,35 @@ fn difference(line: Mono, event: Mono) -> i64 {
 
 /// Assigns lines to incidents: in the order of the lines, each takes the best incident that is still free;
 /// among equals the earliest.
+#[cfg(test)]
 pub fn assign(lines: &[&Line], incidents: &[&Incident]) -> Vec<Pair> {
+    pairs(lines, incidents).collect()
+}
+
+/// The pair of one incident in that assignment.
+pub fn partner(lines: &[&Line], incidents: &[&Incident], incident: u64) -> Option<Pair> {
+    pairs(lines, incidents).find(|pair| pair.incident == incident)
+}
+
+/// The pair of one line against incidents that are all free.
+pub fn best(line: &Line, incidents: &[&Incident]) -> Option<Pair> {
+    pairs(&[line], incidents).next()
+}
+
+/// Lines that print an errno come first: one failure may be followed by a second line about the close,
+/// which prints none.
+fn pairs(lines: &[&Line], incidents: &[&Incident]) -> impl Iterator<Item = Pair> {
     let mut taken = vec![false; incidents.len()];
-    let mut pairs = Vec::new();
-    for line in lines {
-        let fits: Vec<(usize, Fit)> = incidents
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !taken[*index])
-            .filter_map(|(index, incident)| Some((index, fit(line, incident)?)))
-            .collect();
-        let Some((index, fit, candidates)) = choose(&fits, incidents) else { continue };
+    let mut ordered = lines.to_vec();
+    ordered.sort_by_key(|line| (line.record.errno.is_none(), line.number));
+    ordered.into_iter().filter_map(move |line| {
+        let free = incidents.iter().enumerate().filter(|(index, _)| !taken[*index]);
+        let fits: Vec<(usize, Fit)> =
+            free.filter_map(|(index, incident)| Some((index, fit(line, incident)?))).collect();
+        let (index, fit, candidates) = choose(&fits, incidents)?;
         taken[index] = true;
-        pairs.push(Pair { line: line.number, incident: incidents[index].number, fit, candidates });
-    }
-    pairs
+        Some(Pair { line: line.number, incident: incidents[index].number, fit, candidates })
+    })
 }
 
 fn choose(fits: &[(usize, Fit)], incidents: &[&Incident]) -> Option<(usize, Fit, u32)> {

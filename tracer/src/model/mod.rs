@@ -9,6 +9,7 @@ pub mod input;
 pub mod log;
 pub mod message;
 pub mod packet;
+pub mod slug;
 pub mod socket;
 pub mod time;
 pub mod verdict;

@@ -1,17 +1,20 @@
 //! Everything that is read from Nginx: log lines, files, processes, configuration.
 //!
-//! `line` and `catalogue` are pure; `archive`, `tail`, `process`, `sockets`, `config` and `discover` read files and `/proc`
-//! and change nothing.
+//! `line`, `catalogue`, `explain` and `records` are pure; `archive`, `tail`, `process`, `sockets`, `config` and
+//! `discover` read files and `/proc` and change nothing.
 
 pub mod archive;
 pub mod catalogue;
 pub mod config;
 pub mod discover;
+pub mod explain;
 pub mod line;
 pub mod proc;
 pub mod process;
+pub mod records;
 pub mod sockets;
 pub mod tail;
 
 pub use discover::{Instance, discover};
+pub use explain::explain;
 pub use line::parse;

@@ -1,7 +1,7 @@
 //! The TCP sockets of a set of processes: descriptors that are sockets, matched by inode with `/proc/PID/net/tcp`
 //! and `tcp6`, which show the network namespace of that process. No namespace is entered.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,6 +12,9 @@ use crate::model::Side;
 
 /// Most bytes read of one table; about a million connections.
 const TABLE_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// Bytes read at once.
+const BUFFER: usize = 64 * 1024;
 
 /// `TCP_LISTEN` (`include/net/tcp_states.h`).
 const LISTEN: u8 = 0x0A;
@@ -38,15 +41,40 @@ pub struct Sockets {
     pub connections: Vec<(Side, TcpSocket)>,
 }
 
+/// Listening sockets by network namespace. Reading a table costs milliseconds on a large host (the kernel walks its
+/// whole hash table), so each namespace is read once for all its processes.
+#[derive(Debug, Default)]
+pub struct Listening {
+    by_namespace: HashMap<u32, Vec<TcpSocket>>,
+}
+
+impl Listening {
+    /// The addresses that processes of one network namespace listen on.
+    pub fn of_processes(&mut self, proc: &Proc, netns: u32, pids: &[u32]) -> Vec<SocketAddr> {
+        let Some(first) = pids.first() else { return Vec::new() };
+        let inodes: HashSet<u64> = pids.iter().flat_map(|pid| socket_inodes(proc, *pid)).collect();
+        let rows = self
+            .by_namespace
+            .entry(netns)
+            .or_insert_with(|| read_tables(proc, *first, |row| row.state == LISTEN));
+        sort(rows.iter().filter(|row| inodes.contains(&row.inode))).listeners
+    }
+}
+
 /// Reads the sockets of processes that share a network namespace.
 pub fn of_processes(proc: &Proc, pids: &[u32]) -> Sockets {
     let Some(first) = pids.first() else { return Sockets::default() };
     let inodes: HashSet<u64> = pids.iter().flat_map(|pid| socket_inodes(proc, *pid)).collect();
-    let mut all = Vec::new();
+    let all = read_tables(proc, *first, |row| inodes.contains(&row.inode));
+    sort(all.iter())
+}
+
+fn read_tables(proc: &Proc, pid: u32, is_wanted: impl Fn(&TcpSocket) -> bool) -> Vec<TcpSocket> {
+    let mut rows = Vec::new();
     for table in ["net/tcp", "net/tcp6"] {
-        all.extend(read_table(&proc.path(*first, table), &inodes));
+        rows.extend(read_table(&proc.path(pid, table)).filter(&is_wanted));
     }
-    sort(&all)
+    rows
 }
 
 /// Inode numbers of the sockets a process holds.
@@ -59,14 +87,10 @@ fn socket_inode(target: &Path) -> Option<u64> {
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-fn read_table(path: &Path, inodes: &HashSet<u64>) -> Vec<TcpSocket> {
-    let Ok(file) = File::open(path) else { return Vec::new() };
-    let lines = BufReader::new(file.take(TABLE_LIMIT)).lines().skip(1);
-    lines
-        .map_while(Result::ok)
-        .filter_map(|line| row(&line))
-        .filter(|row| inodes.contains(&row.inode))
-        .collect()
+fn read_table(path: &Path) -> impl Iterator<Item = TcpSocket> {
+    let lines =
+        File::open(path).ok().map(|file| BufReader::with_capacity(BUFFER, file.take(TABLE_LIMIT)).lines());
+    lines.into_iter().flatten().skip(1).map_while(Result::ok).filter_map(|line| row(&line))
 }
 
 /// Columns: number, local, remote, state, queues, timer, retransmits, uid, timeout, inode.
@@ -100,13 +124,12 @@ fn word(digits: &[u8]) -> Option<[u8; 4]> {
 }
 
 /// A connection whose local port is listened on came from a client; Nginx opened the others.
-fn sort(all: &[TcpSocket]) -> Sockets {
-    let mut listeners: Vec<SocketAddr> =
-        all.iter().filter(|socket| socket.state == LISTEN).map(|socket| socket.local).collect();
+fn sort<'a>(all: impl Iterator<Item = &'a TcpSocket>) -> Sockets {
+    let (listening, connected): (Vec<&TcpSocket>, Vec<_>) = all.partition(|socket| socket.state == LISTEN);
+    let mut listeners: Vec<SocketAddr> = listening.iter().map(|socket| socket.local).collect();
     listeners.sort_unstable();
     listeners.dedup();
-    let connections = all.iter().filter(|socket| socket.state != LISTEN);
-    let connections = connections.map(|socket| (side(socket.local, &listeners), *socket)).collect();
+    let connections = connected.into_iter().map(|socket| (side(socket.local, &listeners), *socket)).collect();
     Sockets { listeners, connections }
 }
 
@@ -152,6 +175,12 @@ mod tests {
     fn this_process_is_found_listening() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
         let sockets = of_processes(&Proc::default(), &[std::process::id()]);
-        assert!(sockets.listeners.contains(&listener.local_addr().expect("address")));
+        let address = listener.local_addr().expect("address");
+        assert!(sockets.listeners.contains(&address));
+        let proc = Proc::default();
+        let netns = proc.net_namespace(std::process::id()).expect("namespace");
+        let listening = Listening::default().of_processes(&proc, netns, &[std::process::id()]);
+        assert!(listening.contains(&address));
+        assert_eq!(Listening::default().of_processes(&proc, netns, &[]), []);
     }
 }

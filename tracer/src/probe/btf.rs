@@ -146,7 +146,7 @@ impl KernelTypes {
             let of = self.types.get(id)?;
             match of.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = of.target as usize
+                    id = of.target as usize;
                 }
                 _ => return Some(id),
             }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use rstscope_ebpf::abi::{
-    Conn, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, side,
+    Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey,
+    OverflowState, side,
 };
 
 use super::load::{Probe, ProbeError};
@@ -106,6 +107,17 @@ impl Probe {
             put(&mut map, "CONNS", seed.cookie, conn(seed))?;
         }
         Ok(())
+    }
+
+    /// The latest connection of a worker to an upstream that the upstream closed first.
+    pub fn departed(&mut self, pid: u32, upstream: SocketAddr) -> Result<Option<Departed>, ProbeError> {
+        let upstream = Endpoint { addr: bytes(upstream.ip()), port: upstream.port(), pad: 0 };
+        let map = self.hash::<DepartedKey, Departed>("DEPARTED")?;
+        match map.get(&DepartedKey { pid, upstream }, 0) {
+            Ok(departed) => Ok(Some(departed)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(ProbeError::Map { name: "DEPARTED", source }),
+        }
     }
 
     /// What every listener that ever overflowed has dropped so far.

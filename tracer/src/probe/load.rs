@@ -228,7 +228,6 @@ fn try_attach(
 /// Lines of the verifier's log that are kept: the last ones say what it did not like.
 const VERIFIER_LINES: usize = 6;
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn explain(error: ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = &error else {
         return format!("{:#}", anyhow::Error::new(error));

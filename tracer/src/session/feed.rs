@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::account::loss;
-use crate::collect::Drain;
+use crate::collect::{Drain, departed};
 use crate::engine::Engine;
-use crate::model::{Event, Input, Losses, Mono, ProcessFacts};
+use crate::model::{Event, Input, LogRecord, LogSide, Losses, MessageClass, Mono, ProcessFacts};
 use crate::probe::{Probe, ProbeError};
 
 /// Processes remembered as described; beyond it the memory starts anew, which only means describing them again.
@@ -55,6 +56,21 @@ fn container(cgroup: &str) -> Option<String> {
 fn unit(cgroup: &str) -> Option<String> {
     let is_unit = |part: &&str| [".service", ".scope"].iter().any(|suffix| part.ends_with(suffix));
     cgroup.lines().flat_map(|line| line.split('/')).rfind(is_unit).map(str::to_owned)
+}
+
+/// How long before its line a connection that the upstream closed can have been closed by Nginx.
+const PREMATURE: Duration = Duration::from_secs(1);
+
+/// For a line that calls an upstream's close premature: the close, which alone would not have been worth a word.
+/// A map that cannot be read only leaves the line without its connection.
+pub fn premature(probe: &mut Probe, record: &LogRecord) -> Option<Event> {
+    if record.class() != MessageClass::ClosedEarly || record.side != LogSide::Upstream {
+        return None;
+    }
+    let (pid, upstream, arrival) = (record.pid?, record.upstream_addr()?, record.arrival?);
+    let departed = probe.departed(pid, upstream).ok()??;
+    let recent = Mono(departed.time_ns).distance(arrival) <= PREMATURE;
+    recent.then(|| departed::event(&departed, pid, upstream))
 }
 
 /// Everything lost so far, over all hand-overs of the session.

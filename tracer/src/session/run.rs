@@ -245,6 +245,9 @@ impl Session {
         let now = clock::now();
         for line in self.line_batch.drain(..) {
             let record = self.watch.record(&line);
+            if let Some(event) = feed::premature(&mut self.probe, &record) {
+                self.engine.handle(now, Input::Event(Box::new(event)));
+            }
             self.engine.handle(now, Input::Log(Box::new(record)));
         }
     }

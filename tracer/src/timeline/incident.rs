@@ -86,7 +86,7 @@ impl Incident {
         }
     }
 
-    /// The event that is the failure itself, see [`rank`].
+    /// The event that is the failure itself, by `rank`.
     pub fn principal(&self) -> Option<&Event> {
         self.own.iter().min_by_key(|event| (rank(self, event), event.time))
     }
@@ -119,9 +119,11 @@ impl Incident {
         })
     }
 
-    /// The reset Nginx's socket sent.
+    /// The reset Nginx's socket sent. One of its own accord speaks before the kernel's answers to segments
+    /// that met the dying connection; on another CPU those may even come first.
     pub fn reset_sent(&self) -> Option<&Event> {
-        self.own.iter().find(|event| matches!(event.kind, EventKind::ResetSent { .. }))
+        let sent = self.own.iter().filter(|event| matches!(event.kind, EventKind::ResetSent { .. }));
+        sent.min_by_key(|event| (rank(self, event), event.time))
     }
 
     /// The suspicious close of Nginx's socket.

@@ -216,7 +216,11 @@ impl Timeline {
         let number = match self.find_own(tuple, cookie) {
             Found::Living(number) => number,
             Found::Judged => return self.absorb(),
-            Found::Nothing => self.create(Subject::Connection(tuple), &event, name),
+            Found::Nothing => {
+                let number = self.create(Subject::Connection(tuple), &event, name);
+                self.recall_other_end(number, tuple);
+                number
+            }
         };
         if let Some(key) = cookie.filter(|(_, cookie)| *cookie != 0) {
             self.by_cookie.insert(key, number);
@@ -236,7 +240,8 @@ impl Timeline {
             return Found::Living(*number);
         }
         match self.memory.of(tuple) {
-            Some(judged) if same(&judged.incident) => Found::Judged,
+            // Of an incident that only the other end spoke of, Nginx had taken no notice so far.
+            Some(judged) if same(&judged.incident) && !judged.incident.own.is_empty() => Found::Judged,
             _ => Found::Nothing,
         }
     }
@@ -293,6 +298,15 @@ impl Timeline {
         }
         self.living.insert(number, incident);
         number
+    }
+
+    /// What the other end did shortly before, when Nginx had not noticed it yet.
+    fn recall_other_end(&mut self, number: u64, tuple: Tuple) {
+        let remembered = self.memory.of(tuple).filter(|judged| judged.incident.own.is_empty());
+        let Some(events) = remembered.map(|judged| judged.incident.peer.clone()) else { return };
+        if let Some(incident) = self.living.get_mut(&number) {
+            incident.peer = events;
+        }
     }
 
     /// Resets refused before the connection died belong to its incident.

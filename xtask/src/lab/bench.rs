@@ -10,10 +10,11 @@ use super::scenario::{Place, Scenario};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
-use super::{kernel, wait};
+use super::{kernel, report, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// From the end of the last scenario until every expected record must be there.
@@ -76,6 +77,15 @@ pub struct Plan {
     pub level: Level,
     /// What is played, in order.
     pub seats: Vec<Seat>,
+}
+
+/// What becomes of a bench when everything was played.
+#[derive(Debug, Default)]
+pub struct After {
+    /// It stays until Ctrl-C.
+    pub keep: bool,
+    /// Its files are copied there.
+    pub copy_to: Option<PathBuf>,
 }
 
 /// Result of one seat.
@@ -168,7 +178,7 @@ fn names(line: &str, client: &str) -> bool {
 }
 
 /// Plays a whole plan with a tracer, or without one to see that the faults are real.
-pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, keep: bool) -> Result<Vec<Row>> {
+pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After) -> Result<Vec<Row>> {
     let bench = Bench::lay(&mut plan)?;
     let tracer =
         setup.map(|setup| Tracer::start(setup, &bench.network, bench.nginx.folder(), None)).transpose()?;
@@ -181,11 +191,26 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, keep: bool) -
     }
     let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
     let (records, stats) = collect(&plan, &played, tracer)?;
-    if keep {
-        crate::say!("kept until Ctrl-C: {} and its namespaces", bench.nginx.folder().display());
+    let rows = rows(&plan, played, &records, &stats, schema);
+    if let Some(folder) = &after.copy_to {
+        copy_files(bench.nginx.folder(), folder, plan.number)?;
+    }
+    if after.keep {
+        report::print(&rows);
+        crate::say!("\nkept until Ctrl-C: {} and its namespaces", bench.nginx.folder().display());
         drop(wait::pass(Duration::from_hours(24)));
     }
-    Ok(rows(&plan, played, &records, &stats, schema))
+    Ok(rows)
+}
+
+fn copy_files(from: &Path, to: &Path, bench: usize) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+    for file in ["verdicts.ndjson", "stats.json", "error.log"] {
+        let target = to.join(format!("{bench}-{file}"));
+        std::fs::copy(from.join(file), &target)
+            .with_context(|| format!("cannot write {}", target.display()))?;
+    }
+    Ok(())
 }
 
 fn without_records(plan: &Plan, played: Vec<(Truth, Vec<String>)>) -> Vec<Row> {

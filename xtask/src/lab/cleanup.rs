@@ -8,10 +8,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 static LEFT: Mutex<Vec<(u64, Action)>> = Mutex::new(Vec::new());
+
+/// How long a panic waits for what other threads have just begun.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Prefix of every name the lab gives, followed by the process id.
 pub const PREFIX: &str = "rsl-";
@@ -86,7 +90,11 @@ pub fn prepare() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         hook(info);
+        INTERRUPTED.store(true, Ordering::Relaxed);
         everything();
+        // Another bench may have been in the middle of laying something.
+        std::thread::sleep(GRACE);
+        sweep(|name| owner(name) == Some(std::process::id()));
     }));
     let handler: extern "C" fn(libc::c_int) = on_signal;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
@@ -119,11 +127,15 @@ fn remove_namespace(name: &str) {
 
 /// Removes what earlier runs left when they were killed: our prefix, and a process id nobody has.
 pub fn leftovers() {
-    for name in entries("/run/netns").filter(|name| is_orphan(name)) {
+    sweep(is_orphan);
+}
+
+fn sweep(chosen: impl Fn(&str) -> bool) {
+    for name in entries("/run/netns").filter(|name| chosen(name)) {
         remove_namespace(&name);
     }
     let temporary = std::env::temp_dir();
-    for name in entries(&temporary).filter(|name| is_orphan(name)) {
+    for name in entries(&temporary).filter(|name| chosen(name)) {
         drop(std::fs::remove_dir_all(temporary.join(name)));
     }
 }
@@ -133,9 +145,13 @@ fn entries(folder: impl AsRef<std::path::Path>) -> impl Iterator<Item = String> 
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
+/// The process that gave this name, if it is one of ours.
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
 fn is_orphan(name: &str) -> bool {
-    let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-    owner.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists())
+    owner(name).is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists())
 }
 
 #[cfg(test)]

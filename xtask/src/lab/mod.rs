@@ -22,7 +22,7 @@ mod wait;
 
 use crate::{project, setup, shell};
 use anyhow::{Context, Result, bail};
-use bench::{Plan, Row, Seat};
+use bench::{After, Plan, Row, Seat};
 use nginx::Level;
 use schema::Schema;
 use std::path::PathBuf;
@@ -51,6 +51,9 @@ pub struct Options {
     /// Only this level of the error log.
     #[arg(long, value_name = "LEVEL", value_parser = ["error", "info"])]
     level: Option<String>,
+    /// Copy every bench's records, statistics and error log into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    records: Option<PathBuf>,
     /// Play the faults without a tracer: checks what Nginx logs.
     #[arg(long)]
     no_tracer: bool,
@@ -102,8 +105,9 @@ fn play(options: &Options) -> Result<Vec<Row>> {
     let schema = Schema::load()?;
     cleanup::prepare();
     cleanup::leftovers();
+    let after = After { keep: options.keep, copy_to: options.records.clone() };
     let plans = plans(options)?;
-    side_by_side(options.jobs.max(1), plans, |plan| bench::run(plan, setup.as_ref(), &schema, options.keep))
+    side_by_side(options.jobs.max(1), plans, |plan| bench::run(plan, setup.as_ref(), &schema, &after))
 }
 
 /// The tracer is built unless one is given.

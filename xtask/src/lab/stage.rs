@@ -57,11 +57,19 @@ impl<'a> Stage<'a> {
         self.server.as_mut().context("the upstream has been killed")
     }
 
+    /// Remembers the upstream as the one who acts.
+    pub fn server_acts(&mut self) -> Result<()> {
+        let pid = self.server()?.pid();
+        // An answered command: the process is our program by now, not the one that started it.
+        self.server()?.try_tell("ready")?;
+        self.truth.sender = Some((pid, kernel::comm(pid)));
+        Ok(())
+    }
+
     /// Kills the upstream as `kill -9` does, and remembers it as the one who acted.
     pub fn kill_server(&mut self) -> Result<()> {
-        let server = self.server.take().context("the upstream has been killed")?;
-        self.truth.sender = Some((server.pid(), kernel::comm(server.pid())));
-        server.murder()
+        self.server_acts()?;
+        self.server.take().context("the upstream has been killed")?.murder()
     }
 
     /// Address of the upstream.

@@ -108,7 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_results_that_fails_counts_as_a_failure() {
-        assert_eq!(run(&mut Command::new("false")), Count { failed: 1, ..Count::default() });
+    fn a_run_that_ends_badly_is_an_error_and_counts_nothing_by_itself() {
+        let mut count = Count::default();
+        assert!(follow(&mut Command::new("false"), &mut count).is_err());
+        assert_eq!(count, Count::default());
     }
 }

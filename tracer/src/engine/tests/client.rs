@@ -146,3 +146,16 @@ fn two_clients_that_left_together_lower_the_certainty_of_the_consequence() {
     assert_eq!(upstream.certainty, Certainty::Weak);
     assert!(upstream.missing.iter().any(|missing| missing.code == "one_client"));
 }
+
+#[test]
+fn a_tls_handshake_given_up_is_no_abort_of_a_request() {
+    let mut record = line(101, crate::model::MessageKind::TLS_PEER_CLOSED, Some(104), "SSL handshaking");
+    record.side = crate::model::LogSide::Client;
+    record.level = Some(crate::model::Level::Info);
+    record.upstream = None;
+    let mut inputs = reset_of(client());
+    inputs.push(logged(record));
+    let verdict =
+        check(inputs, Kind::ResetReceived, Party::Client, Cause::ClientHandshakeReset, Certainty::Strong);
+    assert_eq!(verdict.phase, crate::model::verdict::Phase::TlsHandshake);
+}

@@ -209,3 +209,12 @@ fn the_time_of_a_verdict_is_utc() {
     let verdicts = play(vec![abort(), (0, Input::Clock(Clock { offset_ns: 0 }))]);
     assert!(verdicts[0].time.starts_with("1970-01-01T00:16:40.1"), "{}", verdicts[0].time);
 }
+
+#[test]
+fn a_late_line_does_not_tell_the_same_failure_twice() {
+    let socket = Socket { state: TcpState::SynSent, ..upstream() };
+    let reset = refusal(&socket);
+    let late = line(1_090, MessageKind::CONNECT_FAILED, Some(111), "connecting to upstream");
+    let verdicts = play(vec![received(100, socket, Some(reset)), (1_150, logged(late).1)]);
+    assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
+}

@@ -189,3 +189,16 @@ fn an_upstream_timer_in_mid_answer_is_a_slow_upstream_although_nginx_resets() {
         Certainty::Strong,
     );
 }
+
+#[test]
+fn a_foreign_process_is_named_on_kernels_without_reasons_too() {
+    let killer = Task { pid: 900, tid: 900, comm: "ss".to_owned(), is_nginx: false, ..worker() };
+    let verdict = check(
+        vec![sent(100, client(), "NOT_SPECIFIED", killer)],
+        Kind::ResetSent,
+        Party::Unknown,
+        Cause::InsufficientEvidence,
+        Certainty::Undetermined,
+    );
+    assert!(verdict.evidence.iter().any(|piece| piece.code == "local_kill"));
+}

@@ -296,3 +296,54 @@ fn the_same_addresses_in_another_namespace_are_another_connection() {
     );
     assert!(verdict.reset.unwrap().sender.is_none());
 }
+
+#[test]
+fn a_process_that_died_before_nginx_noticed_is_still_remembered() {
+    let socket = upstream();
+    let reset = stateless_reset(&socket);
+    check(
+        vec![
+            closed(100, upstream_peer(), app(Some(KILLED))),
+            received(2_500, socket, Some(reset)),
+            recv_failed(2_501),
+        ],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamProcessExit,
+        Certainty::Proven,
+    );
+}
+
+#[test]
+fn a_process_of_this_host_that_resets_is_named() {
+    let socket = upstream();
+    let reset = active_reset(&socket);
+    let verdict = check(
+        vec![received(100, socket, Some(reset)), sent(100, upstream_peer(), "TCP_ABORT_ON_CLOSE", app(None))],
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamAbort,
+        Certainty::Proven,
+    );
+    let reset = verdict.reset.unwrap();
+    assert_eq!(reset.reason.as_deref(), Some("TCP_ABORT_ON_CLOSE"));
+    assert_eq!(reset.sender.unwrap().exit, None);
+}
+
+#[test]
+fn nginx_as_its_own_upstream_is_judged_on_both_ends() {
+    let ours = upstream();
+    let theirs = Socket {
+        side: crate::model::Side::Client,
+        owner: Some(crate::model::socket::Owner { pid: WORKER + 1, comm: "nginx".to_owned() }),
+        ..upstream_peer()
+    };
+    let reset = active_reset(&ours);
+    let other_worker = crate::model::Task { pid: WORKER + 1, tid: WORKER + 1, ..worker() };
+    let verdicts =
+        play(vec![received(100, ours, Some(reset)), sent(100, theirs, "TCP_ABORT_ON_CLOSE", other_worker)]);
+    let said: Vec<_> =
+        verdicts.iter().map(|verdict| (verdict.party, verdict.cause, verdict.certainty)).collect();
+    assert!(said.contains(&(Party::Nginx, Cause::NginxClosedUnread, Certainty::Proven)), "{said:?}");
+    assert!(said.contains(&(Party::Upstream, Cause::UpstreamAbort, Certainty::Proven)), "{said:?}");
+}

@@ -2,36 +2,10 @@
 
 use std::io;
 
-use serde::Serialize;
-
 use crate::history::report::Report;
-use crate::model::{Level, LogRecord, LogSide, Utc};
+use crate::model::LogRecord;
+use crate::nginx::records::Record;
 use crate::output::ndjson;
-
-/// One line of error.log, read: the fields of `rstscope log --records`. Absent is `null`.
-#[derive(Debug, Serialize)]
-struct Record<'a> {
-    line: u64,
-    time: Option<String>,
-    level: Option<Level>,
-    pid: Option<u32>,
-    tid: Option<u32>,
-    connection: Option<u64>,
-    kind: &'static str,
-    side: LogSide,
-    call: Option<&'a str>,
-    errno: Option<i32>,
-    action: Option<&'a str>,
-    client: Option<&'a str>,
-    server: Option<&'a str>,
-    request: Option<&'a str>,
-    subrequest: Option<&'a str>,
-    upstream: Option<&'a str>,
-    upstream_url: Option<&'a str>,
-    host: Option<&'a str>,
-    referrer: Option<&'a str>,
-    problems: &'a [String],
-}
 
 /// The report as one line.
 pub fn report(report: &Report) -> io::Result<Vec<u8>> {
@@ -40,28 +14,7 @@ pub fn report(report: &Report) -> io::Result<Vec<u8>> {
 
 /// The record of line number `line`, as one line.
 pub fn record(line: u64, record: &LogRecord) -> io::Result<Vec<u8>> {
-    ndjson::line(&Record {
-        line,
-        time: record.time.map(Utc::rfc3339),
-        level: record.level,
-        pid: record.pid,
-        tid: record.tid,
-        connection: record.connection,
-        kind: record.kind.0,
-        side: record.side,
-        call: record.call.as_deref(),
-        errno: record.errno,
-        action: record.action.as_deref(),
-        client: record.client.as_deref(),
-        server: record.server.as_deref(),
-        request: record.request.as_deref(),
-        subrequest: record.subrequest.as_deref(),
-        upstream: record.upstream.as_deref(),
-        upstream_url: record.upstream_url.as_deref(),
-        host: record.host.as_deref(),
-        referrer: record.referrer.as_deref(),
-        problems: &record.problems,
-    })
+    ndjson::line(&Record::new(line, record))
 }
 
 #[cfg(test)]

@@ -67,7 +67,10 @@ fn own_reset(case: &Case) -> Option<Finding> {
             Some(named("no_listener", reason, "the SYN met no listener on this port"))
         }
         Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET") => Some(after_close(event, reason)),
-        Some("TCP_ABORT_ON_CLOSE" | "TCP_STATE" | "TCP_DISCONNECT_WITH_DATA" | "TCP_ABORT_ON_LINGER") => {
+        Some("TCP_ABORT_ON_CLOSE" | "TCP_STATE" | "TCP_DISCONNECT_WITH_DATA" | "TCP_ABORT_ON_LINGER")
+        | None
+            if event.packet.is_none() =>
+        {
             active(event, event.socket.as_ref()?, reason)
         }
         _ => None,

@@ -86,7 +86,8 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
         return None;
     }
     if case.connecting() {
-        let detail = format!("The SYN was sent {} time(s) and never answered", socket.retransmits + 1);
+        let detail =
+            format!("The SYN was sent {} time(s) and never answered", socket.retransmits.saturating_add(1));
         return Some(
             Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(&socket.retransmits),
         );

@@ -33,7 +33,7 @@ pub const RULES: &[Rule] = &[
         origins: Origins::DEVICE,
     },
     Rule {
-        when: |look| look.has("no_request"),
+        when: |look| look.has("no_request") || before_request(look),
         party: Party::Client,
         cause: Cause::ClientHandshakeReset,
         origins: Origins::PEER,
@@ -73,6 +73,12 @@ pub const RULES: &[Rule] = &[
 
 fn elsewhere(look: &Look) -> bool {
     look.decided(Origins::DEVICE) || look.sent_from_elsewhere()
+}
+
+/// Nginx says that no request had begun: the client left in the TLS handshake or right after it.
+fn before_request(look: &Look) -> bool {
+    let action = look.case.line.and_then(|line| line.record.action.as_deref()).unwrap_or("");
+    action.contains("SSL handshaking") || action.contains("waiting for request")
 }
 
 fn nginx_had_closed(look: &Look) -> bool {

@@ -10,6 +10,10 @@ use crate::nginx::tail;
 
 /// Most bytes read of one file.
 const FILE_LIMIT: u64 = 16 * 1024 * 1024;
+/// Most bytes read of all files.
+const TOTAL_LIMIT: u64 = 64 * 1024 * 1024;
+/// Most problems kept.
+const PROBLEMS_LIMIT: usize = 200;
 /// Most files read.
 const FILES_LIMIT: usize = 4096;
 /// Deepest chain of includes.
@@ -23,6 +27,8 @@ pub struct Reader<'a> {
     /// Directory that relative includes start from.
     directory: PathBuf,
     files: usize,
+    /// Bytes that may still be read.
+    allowance: u64,
     /// What could not be read.
     pub problems: Vec<String>,
 }
@@ -31,7 +37,7 @@ impl<'a> Reader<'a> {
     /// Reads inside `root`; relative includes start from the directory of `file`.
     pub fn new(root: &'a Path, file: &Path) -> Self {
         let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
-        Self { root, directory, files: 0, problems: Vec::new() }
+        Self { root, directory, files: 0, allowance: TOTAL_LIMIT, problems: Vec::new() }
     }
 
     /// Reads a file and hands every step to `visit`, includes in their place.
@@ -41,7 +47,7 @@ impl<'a> Reader<'a> {
 
     fn walk_at(&mut self, file: &Path, depth: usize, visit: &mut dyn FnMut(Step)) {
         if depth > DEPTH_LIMIT || self.files >= FILES_LIMIT {
-            self.problems.push(format!("{}: too many includes, not read", file.display()));
+            self.problem(file, "too many includes, not read");
             return;
         }
         self.files += 1;
@@ -51,7 +57,7 @@ impl<'a> Reader<'a> {
                 Step::Directive(words) if words.len() == 2 && words[0] == "include" => {
                     self.include(&words[1], depth, visit);
                 }
-                Step::Problem(what) => self.problems.push(format!("{}: {what}", file.display())),
+                Step::Problem(what) => self.problem(file, &what),
                 step => visit(step),
             }
         }
@@ -60,14 +66,23 @@ impl<'a> Reader<'a> {
     fn read(&mut self, file: &Path) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let problem = match tail::open_in_root(self.root, file) {
-            Ok((opened, _)) => match opened.take(FILE_LIMIT).read_to_end(&mut bytes) {
-                Ok(_) => return Some(bytes),
+            Ok((opened, _)) => match opened.take(FILE_LIMIT.min(self.allowance)).read_to_end(&mut bytes) {
+                Ok(_) => {
+                    self.allowance -= bytes.len() as u64;
+                    return Some(bytes);
+                }
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
         };
-        self.problems.push(format!("{}: {problem}", file.display()));
+        self.problem(file, &problem);
         None
+    }
+
+    fn problem(&mut self, file: &Path, what: &str) {
+        if self.problems.len() < PROBLEMS_LIMIT {
+            self.problems.push(format!("{}: {what}", file.display()));
+        }
     }
 
     fn include(&mut self, pattern: &str, depth: usize, visit: &mut dyn FnMut(Step)) {

@@ -109,7 +109,12 @@ impl Logs {
             LogKind::Error => &mut self.error,
             LogKind::Access => &mut self.access,
         };
-        match list.iter_mut().find(|file| file.target == target) {
+        let identity = tail::identify(root, path).ok();
+        let is_same = |file: &LogFile| {
+            file.target == target
+                || (identity.is_some() && tail::identify(root, &file.target.path).ok() == identity)
+        };
+        match list.iter_mut().find(|file| is_same(file)) {
             // The most talkative of several directives for one file decides what is in it.
             Some(known) => known.level = known.level.max(level),
             None => list.push(LogFile { target, level, is_open }),
@@ -177,6 +182,20 @@ mod tests {
         let kind = |path: &str| kind_of(9, Path::new(path), root.path(), &Configuration::default());
         assert_eq!((kind("/a.log"), kind("/b.log")), (LogKind::Error, LogKind::Access));
         assert_eq!((kind("/my_error.log"), kind("/access_log")), (LogKind::Error, LogKind::Access));
+    }
+
+    #[test]
+    fn a_link_to_an_open_file_is_the_same_file() {
+        let root = tempfile::tempdir().expect("directory");
+        fs::write(root.path().join("real.log"), "").expect("write");
+        std::os::unix::fs::symlink("real.log", root.path().join("error.log")).expect("link");
+        let mut logs = Logs::default();
+        logs.add(LogKind::Error, Path::new("/real.log"), root.path(), None, true);
+        logs.add(LogKind::Error, Path::new("/error.log"), root.path(), Some(Level::Warn), false);
+        assert_eq!(
+            logs.error.iter().map(|log| (log.level, log.is_open)).collect::<Vec<_>>(),
+            [(Some(Level::Warn), true)]
+        );
     }
 
     #[test]

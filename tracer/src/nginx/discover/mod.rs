@@ -19,7 +19,7 @@ use jiff::tz::TimeZone;
 use super::config::{self, Configuration};
 use super::proc::Proc;
 use super::process::{self, Process, Role};
-use super::sockets::{self, Sockets};
+use super::sockets::{self, Listening, Sockets};
 use crate::model::NginxConfig;
 
 pub use logs::{LogFile, LogKind};
@@ -118,7 +118,8 @@ fn discover_in(proc: &Proc, pid: Option<u32>, netns: Option<u32>) -> Vec<Instanc
         let is_netns = netns.is_none_or(|netns| proc.net_namespace(head.pid) == Some(netns));
         is_pid && is_netns
     });
-    wanted.map(|(head, family)| inspect(proc, head, &family)).collect()
+    let mut listening = Listening::default();
+    wanted.map(|(head, family)| inspect(proc, head, &family, &mut listening)).collect()
 }
 
 /// A master, or a process that runs alone. A master that has not set its title yet looks like one that runs alone.
@@ -134,7 +135,7 @@ fn family(head: &Process, all: &[Process]) -> Vec<Process> {
     all.iter().filter(|process| process.parent == head.pid).cloned().collect()
 }
 
-fn inspect(proc: &Proc, head: &Process, family: &[Process]) -> Instance {
+fn inspect(proc: &Proc, head: &Process, family: &[Process], listening: &mut Listening) -> Instance {
     let root = root_of(proc, head.pid);
     let mut problems = Vec::new();
     let location = location::find(proc, head, &root);
@@ -161,7 +162,7 @@ fn inspect(proc: &Proc, head: &Process, family: &[Process]) -> Instance {
         root,
         error_logs: logs.error,
         access_logs: logs.access,
-        listeners: sockets::of_processes(proc, &holders).listeners,
+        listeners: listening.of_processes(proc, netns, &holders),
         config: configuration.facts.clone(),
         configuration_file: location.map(|location| location.file),
         configuration,

@@ -82,7 +82,7 @@ type Step = fn(&[u8]) -> Option<&[u8]>;
 
 /// Removes the known text prefixes from a line without a level.
 pub(super) fn without_prefix(line: &[u8]) -> &[u8] {
-    const STEPS: [Step; 6] = [compose, kubectl, priority, stamp, cri_stream, syslog];
+    const STEPS: [Step; 7] = [compose, kubectl, priority, stamp, cri_stream, syslog, tag];
     let mut rest = line;
     for step in STEPS {
         rest = step(rest).unwrap_or(rest);
@@ -106,11 +106,31 @@ fn kubectl(line: &[u8]) -> Option<&[u8]> {
     Some(inside[end + 1..].trim_ascii_start())
 }
 
-/// `<187>` of syslog, with the version of RFC 5424 after it.
+/// `<187>` of syslog; with the version of RFC 5424 also time, host, program, process, message id and data.
 fn priority(line: &[u8]) -> Option<&[u8]> {
     let (_, rest) = digits(line.strip_prefix(b"<")?)?;
     let rest = rest.strip_prefix(b">")?;
-    Some(rest.strip_prefix(b"1 ").unwrap_or(rest))
+    let Some(mut rest) = rest.strip_prefix(b"1 ") else { return Some(rest) };
+    for _ in 0..5 {
+        rest = after_word(rest)?;
+    }
+    if let Some(inside) = rest.strip_prefix(b"[") {
+        return Some(inside[memchr::memchr(b']', inside)? + 1..].trim_ascii_start());
+    }
+    Some(rest.strip_prefix(b"- ").unwrap_or(rest))
+}
+
+fn after_word(line: &[u8]) -> Option<&[u8]> {
+    Some(&line[memchr::memchr(b' ', line)? + 1..])
+}
+
+/// `host nginx[812]: ` behind a time of RFC 3339.
+fn tag(line: &[u8]) -> Option<&[u8]> {
+    let colon = memchr::memmem::find(line.get(..160).unwrap_or(line), b": ")?;
+    let (host, program) = line[..colon].split_at(memchr::memchr(b' ', &line[..colon])?);
+    let program = program.strip_prefix(b" ")?.split(|byte| *byte == b'[').next()?;
+    let is_name = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte));
+    (program.starts_with(b"nginx") && is_name(program) && is_name(host)).then(|| &line[colon + 2..])
 }
 
 /// An RFC 3339 time in front.
@@ -169,7 +189,9 @@ mod tests {
             "nginx-1  | recv() failed",
             "2022-05-21T23:01:44.470722263Z stderr F recv() failed",
             "<187>May 21 23:01:44 web nginx: recv() failed",
-            "<187>1 2022-05-21T23:01:44Z recv() failed",
+            "<187>1 2022-05-21T23:01:44Z web nginx 812 - - recv() failed",
+            "<187>1 2022-05-21T23:01:44Z web nginx - - [meta a=\"b\"] recv() failed",
+            "2022-05-21T23:01:44.470722+00:00 web nginx[812]: recv() failed",
             "May  1 23:01:44 web nginx[812]: nginx: recv() failed",
             "[pod/web/nginx] recv() failed",
         ] {

@@ -9,6 +9,7 @@ mod body;
 mod carrier;
 mod errno;
 mod head;
+mod named;
 mod peer;
 mod plain;
 mod problem;
@@ -17,6 +18,10 @@ mod side;
 mod tail;
 mod time;
 
+#[cfg(test)]
+mod messages;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -90,9 +95,11 @@ impl<'a> Line<'a> {
         };
         line.problems.extend(body.problem);
         line.problems.extend(split.problems);
-        if let Some(found) = found {
-            line.side = side::decide(found.entry, &line);
-        }
+        line.side = match found {
+            Some(found) => side::decide(found.entry, &line),
+            None => side::of_unknown(&line),
+        };
+        named::fill(line.kind, line.message, &mut line.tail);
         line.note_unreadable();
         line
     }

@@ -42,6 +42,14 @@ pub(super) fn decide(entry: Entry, line: &Line<'_>) -> LogSide {
     }
 }
 
+/// Guesses the side of a line whose message is not in the catalogue: only an action that leaves no doubt counts.
+pub(super) fn of_unknown(line: &Line<'_>) -> LogSide {
+    if line.action.is_some_and(speaks_of_upstream) {
+        return LogSide::Upstream;
+    }
+    if is_client_only(line) { LogSide::Client } else { LogSide::None }
+}
+
 fn by_level(line: &Line<'_>) -> LogSide {
     match line.level {
         Some(Level::Info) => LogSide::Client,

@@ -77,8 +77,9 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// The fields explain the line to its end; a line may end early.
     fn is_consistent(&self) -> bool {
-        self.problem.is_none()
+        matches!(self.problem, None | Some(Problem::Cut))
     }
 }
 
@@ -103,18 +104,43 @@ fn best_reading<'a>(rest: &'a [u8], reader: &Reader) -> Option<(usize, Reading<'
         }
         first.get_or_insert((start, reading));
     }
-    first
+    first.filter(|(_, reading)| !is_inside_text(reading))
+}
+
+/// A message of several lines is cut at its line feed, inside quotes; what looks like a field there is none.
+fn is_inside_text(reading: &Reading<'_>) -> bool {
+    reading.tail.client.is_some_and(|client| client.contains(&b'"'))
 }
 
 /// Where the tail may begin: at `client:`, or without any at the first field there is.
 fn beginnings(rest: &[u8]) -> impl Iterator<Item = usize> {
+    let quoted = end_of_quoted_message(rest);
     let clients = openings(rest).filter(|(_, key, _)| *key == Key::Client).map(|(at, ..)| at);
-    let mut clients = clients.take(TRIES).peekable();
+    let mut clients = clients.filter(move |at| *at >= quoted).take(TRIES).peekable();
     let fallback = match clients.peek() {
         Some(_) => None,
         None => openings(rest).map(|(at, ..)| at).next(),
     };
     clients.chain(fallback)
+}
+
+/// Where the quoted part of a message ends, as in `open() "PATH" failed (2: …)` or `client sent …: "TEXT" while …`.
+/// What stands between the quotes comes from others and holds no fields.
+fn end_of_quoted_message(rest: &[u8]) -> usize {
+    const ENDS: [&[u8]; 3] = [b"\" failed (", b"\" while ", b"\" is "];
+    let Some(quote) = memchr(b'"', rest) else { return 0 };
+    let is_in_message = openings(&rest[..quote]).next().is_none() && opening_at_quote(rest, quote).is_none();
+    if !is_in_message {
+        return 0;
+    }
+    let inside = &rest[quote + 1..];
+    ENDS.iter().filter_map(|end| memmem::find(inside, end)).min().map_or(0, |at| quote + 1 + at)
+}
+
+/// The opening that ends with this quote.
+fn opening_at_quote(rest: &[u8], quote: usize) -> Option<Key> {
+    let before = &rest[..=quote];
+    OPENINGS.iter().find(|(text, _)| text.ends_with(b"\"") && before.ends_with(text)).map(|(_, key)| *key)
 }
 
 /// Every field opening: where it stands, whose it is, where the value begins.
@@ -126,6 +152,11 @@ fn openings(bytes: &[u8]) -> impl Iterator<Item = (usize, Key, usize)> {
 }
 
 fn opening_at(bytes: &[u8]) -> Option<(Key, usize)> {
+    /// First letters of the names, to pass over ordinary commas quickly.
+    const INITIALS: &[u8] = b"usrcbhl";
+    if !matches!(bytes, [b',', b' ', initial, ..] if INITIALS.contains(initial)) {
+        return None;
+    }
     OPENINGS.iter().find(|(text, _)| bytes.starts_with(text)).map(|(text, key)| (*key, text.len()))
 }
 
@@ -263,7 +294,7 @@ fn may_follow(last: Option<Key>, key: Key) -> bool {
 /// An unquoted value ends at the next field; a client address at the next comma.
 fn bare_end(value: &[u8], key: Key) -> usize {
     let end = match key {
-        Key::Client => memmem::find(value, b", "),
+        Key::Client => memchr(b',', value),
         _ => openings(value).find(|(_, next, _)| may_follow(Some(key), *next)).map(|(at, ..)| at),
     };
     end.unwrap_or(value.len())
@@ -347,12 +378,36 @@ mod tests {
     }
 
     #[test]
+    fn a_host_with_spaces_is_part_of_the_request() {
+        let request = "GET /\", upstream: \"http://6.6.6.6/\", host: \"e HTTP/1.1";
+        let line = format!("x, client: 1.1.1.1, server: s, request: \"{request}\", referrer: \"http://r/\"");
+        let tail = tail(&line);
+        assert_eq!((text(tail.request), text(tail.upstream)), (Some(request), None));
+        assert_eq!(text(tail.referrer), Some("http://r/"));
+    }
+
+    #[test]
     fn a_path_in_the_message_cannot_override() {
         let line = "open() \"/x, client: 6.6.6.6, server: y\" failed (2: No such file or directory), client: 1.1.1.1, \
                     server: _, request: \"GET /x,%20client HTTP/1.1\", host: \"h\"";
         let split = split(line.as_bytes(), line.len());
         assert_eq!(text(split.tail.client), Some("1.1.1.1"));
         assert!(split.body.ends_with(b"(2: No such file or directory)"));
+    }
+
+    #[test]
+    fn a_path_with_forged_quotes_cannot_override() {
+        let line = "open() \"/x, client: 6.6.6.6, server: y, request: \"GET\" failed (2: No such file or directory), \
+                    client: 1.1.1.1, server: _, request: \"GET /x HTTP/1.1\", host: \"h\"";
+        let tail = tail(line);
+        assert_eq!((text(tail.client), text(tail.request)), (Some("1.1.1.1"), Some("GET /x HTTP/1.1")));
+    }
+
+    #[test]
+    fn the_first_line_of_a_longer_message_has_no_fields() {
+        let line = "FastCGI sent in stderr: \"PHP message: lost \"bar, client: 5.5.5.5\" in /x.php:3";
+        let split = split(line.as_bytes(), line.len());
+        assert_eq!((split.tail, split.body), (Tail::default(), line.as_bytes()));
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn messages_without_fields() {
         "2026/11/20 06:43:33 [info] 31#31: *7 client 10.0.0.9 closed keepalive connection (104: Connection reset by peer)",
     );
     assert_eq!((idle.kind, idle.side), (MessageKind::CLIENT_CLOSED_KEEPALIVE, LogSide::Client));
-    assert_eq!((idle.client, idle.errno), (None, Some(104)));
+    assert_eq!((idle.client.as_deref(), idle.errno), (Some("10.0.0.9"), Some(104)));
     let leaked = read("2026/11/20 06:43:33 [alert] 31#31: *58 open socket #5 left in connection 4");
     assert_eq!((leaked.kind, leaked.connection), (MessageKind::SOCKET_LEAKED, Some(58)));
     let exited = read("2026/11/20 06:43:33 [alert] 30#30: worker process 31 exited on signal 9");

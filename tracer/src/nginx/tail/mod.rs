@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use crate::model::{LogRecord, Mono};
 use crate::nginx::line;
 
-pub(in crate::nginx) use open::open_directory;
 pub use open::{Identity, OpenError, open_in_root};
+pub(in crate::nginx) use open::{identify, open_directory};
 
 /// Longest line delivered whole, bytes. Nginx writes at most 2048; carriers in JSON make them longer.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -116,6 +116,7 @@ pub struct StartError {
 
 enum Command {
     Add(Target, Start),
+    Forget(Target),
 }
 
 /// The state of every followed file that has trouble, by path.
@@ -146,10 +147,19 @@ impl Follower {
         Ok((Self { commands, wake, counters, problems, thread: Some(thread) }, receiver))
     }
 
-    /// Follows one more file. A file that is followed already is left alone.
+    /// Follows one more file. A file that is followed already is left alone, also under another name.
     pub fn add(&self, target: Target, start: Start) {
-        // The thread is gone only after `stop`, and then there is nothing to follow any more.
-        if self.commands.send(Command::Add(target, start)).is_ok() {
+        self.send(Command::Add(target, start));
+    }
+
+    /// Reads what is there of a file and follows it no longer.
+    pub fn forget(&self, target: Target) {
+        self.send(Command::Forget(target));
+    }
+
+    /// The thread is gone only when nobody receives lines any more, and then there is nothing to be done.
+    fn send(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
             watch::wake(&self.wake);
         }
     }

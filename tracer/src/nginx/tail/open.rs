@@ -39,7 +39,7 @@ pub fn open_in_root(root: &Path, path: &Path) -> Result<(File, Identity), OpenEr
 }
 
 /// Which regular file stands at a path.
-pub(super) fn identify(root: &Path, path: &Path) -> Result<Identity, OpenError> {
+pub(in crate::nginx) fn identify(root: &Path, path: &Path) -> Result<Identity, OpenError> {
     identity_of_file(&open(root, path, OFlags::PATH)?)
 }
 

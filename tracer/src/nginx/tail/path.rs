@@ -63,11 +63,47 @@ impl FollowedPath {
         }
     }
 
-    /// Looks whether another file stands at the path. True if one does now.
-    pub(super) fn check(&mut self, now: Mono, counters: &Counters) -> bool {
+    /// Every file read for this path.
+    pub(super) fn identities(&self) -> impl Iterator<Item = Identity> {
+        let rotated = self.rotated.iter().map(|rotated| rotated.inode.identity);
+        self.current.iter().map(|inode| inode.identity).chain(rotated)
+    }
+
+    /// Leaves the file at the path to another path that reads it already.
+    pub(super) fn yield_current(&mut self) {
+        self.current = None;
+    }
+
+    /// Whether this path reads nothing because `other` reads its file.
+    pub(super) fn is_name_of(&self, other: &Self) -> bool {
+        let Some(inode) = &other.current else { return false };
+        self.current.is_none() && open::identify(&self.target.root, &self.target.path) == Ok(inode.identity)
+    }
+
+    /// Goes on where `other` ended.
+    pub(super) fn inherit(&mut self, other: Self) {
+        self.current = other.current;
+        self.rotated.extend(other.rotated);
+    }
+
+    /// Whether the path leads nowhere now.
+    pub(super) fn is_gone(&self) -> bool {
+        open::identify(&self.target.root, &self.target.path).is_err()
+    }
+
+    /// Goes on with the same files under another name: the same file seen from another root.
+    pub(super) fn retarget(&mut self, other: Self) {
+        self.target = other.target;
+        self.name = other.name;
+        self.problem = None;
+    }
+
+    /// Looks whether another file stands at the path. True if one does now. Files in `taken` are read for other
+    /// paths: a link, or a rotated file under its new name.
+    pub(super) fn check(&mut self, now: Mono, counters: &Counters, taken: &[Identity]) -> bool {
         self.forget_old(now);
         match open::identify(&self.target.root, &self.target.path) {
-            Ok(identity) if self.is_current(identity) => {
+            Ok(identity) if self.is_current(identity) || taken.contains(&identity) => {
                 self.problem = None;
                 false
             }

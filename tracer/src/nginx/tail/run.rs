@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::inode::{BUFFER, RawLine, Stop};
 use super::path::FollowedPath;
 use super::watch::Watcher;
-use super::{Command, Counters, Problems, Start, TailedLine, Target, count};
+use super::{Command, Counters, Identity, Problems, Start, TailedLine, Target, count};
 use crate::model::Mono;
 
 /// Longest wait: file systems without inotify are read this often.
@@ -88,6 +88,7 @@ impl Runner {
         loop {
             match self.inbox.try_recv() {
                 Ok(Command::Add(target, start)) => self.add(target, start),
+                Ok(Command::Forget(target)) => self.forget(&target),
                 Err(commands::TryRecvError::Empty) => return true,
                 Err(commands::TryRecvError::Disconnected) => return false,
             }
@@ -98,12 +99,43 @@ impl Runner {
         if self.paths.iter().any(|path| path.target == target) {
             return;
         }
-        let path = FollowedPath::new(target, start);
+        let mut path = FollowedPath::new(target, start);
         if let Some(directory) = path.directory() {
             self.watcher.watch_directory(&path.target.root, directory);
         }
-        self.watch_current(&path);
-        self.paths.push(path);
+        match self.reader_of(&path) {
+            // After a restart of a container the same file is reached through the root of another process.
+            Some(position) if self.paths[position].is_gone() => self.paths[position].retarget(path),
+            Some(_) => {
+                path.yield_current();
+                self.paths.push(path);
+            }
+            None => {
+                self.watch_current(&path);
+                self.paths.push(path);
+            }
+        }
+        self.publish_problems();
+    }
+
+    /// The path that reads the same file already.
+    fn reader_of(&self, new: &FollowedPath) -> Option<usize> {
+        let identity = new.current()?.identity;
+        self.paths.iter().position(|path| path.identities().any(|other| other == identity))
+    }
+
+    /// Reads what is there and lets the file go. Another name of the same file goes on where this one ended.
+    fn forget(&mut self, target: &Target) {
+        let Some(position) = self.paths.iter().position(|path| path.target == *target) else { return };
+        let mut forgotten = self.paths.remove(position);
+        match self.paths.iter_mut().find(|path| path.is_name_of(&forgotten)) {
+            Some(heir) => heir.inherit(forgotten),
+            None => {
+                while read_path(&mut forgotten, &mut self.buffer, &self.counters, &self.sender) == Stop::More
+                {
+                }
+            }
+        }
         self.publish_problems();
     }
 
@@ -115,8 +147,10 @@ impl Runner {
 
     fn check(&mut self, now: Mono) {
         self.last_check = now;
-        for path in &mut self.paths {
-            if path.check(now, &self.counters)
+        for position in 0..self.paths.len() {
+            let taken = self.identities_of_others(position);
+            let path = &mut self.paths[position];
+            if path.check(now, &self.counters, &taken)
                 && let Some(inode) = path.current()
             {
                 self.watcher.watch_file(inode.file().as_fd());
@@ -126,6 +160,11 @@ impl Runner {
             }
         }
         self.publish_problems();
+    }
+
+    fn identities_of_others(&self, position: usize) -> Vec<Identity> {
+        let others = self.paths.iter().enumerate().filter(|(other, _)| *other != position);
+        others.flat_map(|(_, path)| path.identities()).collect()
     }
 
     fn publish_problems(&self) {

@@ -165,6 +165,46 @@ fn links_are_resolved_inside_the_root() {
 }
 
 #[test]
+fn one_file_under_two_names_is_read_once() {
+    let mut log = follow("", Start::End);
+    let mut file = append(&log.path);
+    write_line(&mut file, "one");
+    assert_eq!(texts(&mut log.lines, 1), ["one"]);
+    let link = log.path.with_extension("link");
+    std::os::unix::fs::symlink(&log.path, &link).expect("link");
+    log.follower.add(Target::local(&link), Start::Beginning);
+    write_line(&mut file, "two");
+    assert_eq!(texts(&mut log.lines, 1), ["two"]);
+    log.follower.forget(Target::local(&log.path));
+    log.follower.stop();
+    assert_eq!(log.lines.blocking_recv().map(|line| line.bytes), None);
+}
+
+#[test]
+fn the_same_file_through_another_root_is_read_on() {
+    let base = tempfile::tempdir().expect("directory");
+    let roots = [base.path().join("1"), base.path().join("2")];
+    let volume = base.path().join("volume");
+    for root in &roots {
+        fs::create_dir_all(root).expect("directory");
+    }
+    let mut file = append(&volume);
+    fs::hard_link(&volume, roots[0].join("e.log")).expect("link");
+    let target = |root: &PathBuf| Target { root: root.clone(), path: PathBuf::from("/e.log") };
+    let (mut follower, mut lines) = Follower::start(8).expect("follower");
+    follower.add(target(&roots[0]), Start::Beginning);
+    write_line(&mut file, "before");
+    assert_eq!(texts(&mut lines, 1), ["before"]);
+    fs::remove_dir_all(&roots[0]).expect("remove");
+    fs::hard_link(&volume, roots[1].join("e.log")).expect("link");
+    follower.add(target(&roots[1]), Start::Beginning);
+    write_line(&mut file, "after");
+    assert_eq!(texts(&mut lines, 1), ["after"]);
+    follower.stop();
+    assert_eq!(lines.blocking_recv().map(|line| line.bytes), None);
+}
+
+#[test]
 fn a_slow_receiver_delays_and_loses_nothing() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("error.log");
