@@ -1,6 +1,8 @@
 //! What the log can't show, and what to do next. Sentences are chosen by the numbers of the report; none claims
 //! more than they carry.
 
+use jiff::tz::TimeZone;
+
 use super::pattern::{Dimension, Finding, Pattern};
 use super::report::{Report, TopicRow, share};
 use super::words::percent;
@@ -31,12 +33,12 @@ pub fn blind(has_info: bool, incidents: u64) -> Vec<String> {
 }
 
 /// What to do next, most useful first.
-pub fn next(report: &Report, findings: &[Finding]) -> Vec<String> {
+pub fn next(report: &Report, findings: &[Finding], zone: &TimeZone) -> Vec<String> {
     if report.incidents == 0 {
         return vec![nothing(report)];
     }
     let steps =
-        trace(report).into_iter().chain(in_time(findings)).chain(by_topic(report)).chain(level(report));
+        trace(report).into_iter().chain(in_time(findings, zone)).chain(by_topic(report)).chain(level(report));
     steps.take(MAX_STEPS).collect()
 }
 
@@ -64,7 +66,7 @@ fn is_address(key: &str) -> bool {
     key.parse::<std::net::SocketAddr>().is_ok()
 }
 
-fn in_time(findings: &[Finding]) -> Option<String> {
+fn in_time(findings: &[Finding], zone: &TimeZone) -> Option<String> {
     findings.iter().find_map(|finding| match &finding.pattern {
         Pattern::Periodic(_) => {
             Some("find what runs at these times: cron, systemd timers, backups, deployments, on Nginx's host and on the upstream's".to_owned())
@@ -73,7 +75,7 @@ fn in_time(findings: &[Finding]) -> Option<String> {
             Some("compare with reloads and deployments: worker_shutdown_timeout, keep-alive of clients, restarts of workers".to_owned())
         }
         Pattern::Burst(burst) => {
-            Some(format!("read what the upstream's own log and `journalctl -k` say at {}", super::report::rfc3339(burst.start)))
+            Some(format!("read what the upstream's own log and `journalctl -k` say at {}", super::report::local(burst.start, zone)))
         }
         _ => None,
     })

@@ -109,6 +109,11 @@ impl Aggregate {
         }
     }
 
+    /// The zone in which printed times are read.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// Counts one line, given without its line feed.
     pub fn line(&mut self, line: &[u8]) {
         self.lines += 1;

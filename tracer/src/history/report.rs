@@ -1,6 +1,7 @@
 //! The result as plain data: shares, rankings, patterns, what the log can't show and what to do next.
 //! The renderers show it and compute nothing. Text is raw here; every renderer makes it safe in its own way.
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::aggregate::{Aggregate, has_level};
@@ -194,12 +195,12 @@ impl Report {
             rankings,
             hours: counts.hours,
             time_line: time_line(&counts.window),
-            patterns: findings.iter().map(|finding| words::pattern(finding)).collect(),
+            patterns: findings.iter().map(|finding| words::pattern(finding, counts.zone())).collect(),
             blind: advice::blind(has_level(counts, Level::Info), incidents),
             next: Vec::new(),
             access,
         };
-        report.next = advice::next(&report, &findings);
+        report.next = advice::next(&report, &findings, counts.zone());
         report
     }
 
@@ -218,6 +219,14 @@ pub fn share(part: u64, whole: u64) -> f64 {
 pub fn rfc3339(seconds: i64) -> String {
     let text = Utc(seconds.saturating_mul(1_000_000_000)).rfc3339();
     text.replace(".000000000", "")
+}
+
+/// Seconds of UTC as the clock of `zone` showed them, the way a timer is set.
+pub fn local(seconds: i64, zone: &TimeZone) -> String {
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(stamp) => stamp.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string(),
+        Err(_) => rfc3339(seconds),
+    }
 }
 
 fn topics(counts: &Aggregate, incidents: u64) -> Vec<TopicRow> {

@@ -1,5 +1,6 @@
 //! Patterns and keys in words. Raw text: what the log named is in it as it was.
 
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::pattern::burst::{Burst, Presence};
@@ -7,7 +8,7 @@ use super::pattern::chance::whole;
 use super::pattern::periodic::Period;
 use super::pattern::spread::{AfterMarks, Alternation, Concentration};
 use super::pattern::{Dimension, Finding, Group, Pattern};
-use super::report::{PatternRow, rfc3339, share};
+use super::report::{PatternRow, local, rfc3339, share};
 use crate::output::layout::span;
 
 /// A key as text.
@@ -39,13 +40,13 @@ pub fn group(group: Option<Group>) -> &'static str {
 }
 
 /// A finding with its sentence and its numbers.
-pub fn pattern(finding: &Finding) -> PatternRow {
+pub fn pattern(finding: &Finding, zone: &TimeZone) -> PatternRow {
     let who = group(finding.group);
     let (text, numbers) = match &finding.pattern {
         Pattern::Occasional(presence) => occasional(who, finding.events, presence),
         Pattern::Persistent(presence) => persistent(who, presence),
-        Pattern::Periodic(period) => periodic(who, period),
-        Pattern::Burst(burst) => self::burst(who, burst),
+        Pattern::Periodic(period) => periodic(who, period, zone),
+        Pattern::Burst(burst) => self::burst(who, burst, zone),
         Pattern::Concentration(found) => concentration(who, found),
         Pattern::AllUpstreams(upstreams, largest) => (
             format!(
@@ -98,11 +99,11 @@ fn persistent(who: &str, presence: &Presence) -> Said {
     (text, slices(presence))
 }
 
-fn periodic(who: &str, period: &Period) -> Said {
+fn periodic(who: &str, period: &Period, zone: &TimeZone) -> Said {
     let text = format!(
         "{who} return every {}, for example at {} (in a window of {}): {} of {} cycles, {} of {} onsets",
         span(milliseconds(period.seconds)),
-        rfc3339(period.anchor),
+        local(period.anchor, zone),
         span(milliseconds(period.window)),
         period.cycles.0,
         period.cycles.1,
@@ -123,14 +124,14 @@ fn periodic(who: &str, period: &Period) -> Said {
     (text, numbers)
 }
 
-fn burst(who: &str, burst: &Burst) -> Said {
+fn burst(who: &str, burst: &Burst, zone: &TimeZone) -> Said {
     let text = format!(
         "{} of {} {who} ({}) fall into {} from {}: {} times the mean rate",
         burst.count,
         burst.of,
         percent(share(burst.count, burst.of)),
         length(burst.length),
-        rfc3339(burst.start),
+        local(burst.start, zone),
         whole(burst.times_mean),
     );
     let numbers = json!({

@@ -2,7 +2,7 @@
 //! log can't show stands beside it. Everything that came from the log passes `sanitize`.
 
 use crate::history::pattern::Dimension;
-use crate::history::report::{Ranking, Report, TopicRow};
+use crate::history::report::{Ranking, Report, TopicRow, local};
 use crate::history::words::percent;
 use crate::model::verdict::Party;
 use crate::output::layout::{count, hang};
@@ -57,6 +57,12 @@ impl Page<'_> {
         hang(&mut self.out, &first, LABEL, &sanitize::line(text, MAX_CHARS), Some(width));
     }
 
+    /// RFC 3339 as the clock of the log's zone showed it.
+    fn clock(&self, rfc3339: &str) -> String {
+        let seconds = rfc3339.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
+        seconds.map_or_else(|_| rfc3339.to_owned(), |seconds| local(seconds, &self.options.zone))
+    }
+
     fn list(&mut self, label: &str, rows: &[String]) {
         for (at, row) in rows.iter().enumerate() {
             self.row(if at == 0 { label } else { "" }, row);
@@ -72,7 +78,8 @@ impl Page<'_> {
     }
 
     fn head(&mut self, report: &Report) {
-        let span = report.time_line.as_ref().map(|line| format!(", {} to {}", line.from, line.to));
+        let span = report.time_line.as_ref();
+        let span = span.map(|line| format!(", {} to {}", self.clock(&line.from), self.clock(&line.to)));
         let text = format!(
             "{}: {}{} (printed times read as {})",
             report.source.files.join(", "),
@@ -151,7 +158,7 @@ impl Page<'_> {
         let Some(line) = &report.time_line else { return };
         self.out.push('\n');
         self.cells("when", &sparkline(&line.parts));
-        self.cells("", &format!("{:<30}{:>30}", line.from, line.to));
+        self.cells("", &format!("{:<30}{:>30}", self.clock(&line.from), self.clock(&line.to)));
     }
 
     fn patterns(&mut self, report: &Report) {
