@@ -44,7 +44,8 @@ fn several_files_make_one_report_in_the_order_of_time() {
 fn standard_input_time_limits_and_access_log() {
     let directory = tempfile::tempdir().unwrap();
     let access = write(directory.path(), "access.log", "{\"status\":502}\n{\"status\":200}\n");
-    let mut command = rstscope(&["log", "--format", "json", "--zone", "UTC", "--since", "2026/11/20 00:00:00"]);
+    let mut command =
+        rstscope(&["log", "--format", "json", "--zone", "UTC", "--since", "2026/11/20 00:00:00"]);
     command.args(["--access-log", &access, "-"]);
     command.write_stdin(format!("{LINE}\n{}\n", LINE.replace("11/20", "11/19")));
     let report = json(&mut command);
@@ -56,8 +57,11 @@ fn standard_input_time_limits_and_access_log() {
 fn one_record_per_line() {
     let mut command = rstscope(&["log", "--records", "--zone", "UTC", "-"]);
     let output = command.write_stdin(format!("{LINE}\n\nnonsense")).output().unwrap();
-    let lines: Vec<serde_json::Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines.len(), 3);
     assert_eq!((&lines[0]["line"], &lines[0]["errno"]), (&1.into(), &111.into()));
     assert_eq!((&lines[2]["line"], &lines[2]["kind"]), (&3.into(), &"unreadable".into()));
@@ -84,5 +88,8 @@ fn a_wrong_time_is_refused_by_name() {
 fn a_line_is_explained() {
     let output = rstscope(&["explain", LINE]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("10.0.0.2:8080") && text.contains("ECONNREFUSED") && text.contains("no proof"), "{text}");
+    assert!(
+        text.contains("10.0.0.2:8080") && text.contains("ECONNREFUSED") && text.contains("no proof"),
+        "{text}"
+    );
 }

@@ -6,7 +6,7 @@ use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
 use jiff::tz::TimeZone;
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memmem, memrchr};
 
 use super::classify::{Facts, Meaning, meaning};
 use crate::model::Level;
@@ -74,17 +74,27 @@ impl Meanings {
     }
 }
 
-/// The parts of a message that decide its meaning: of `open() "/path" failed (2: …)` and `limiting requests,
-/// excess: 5.2 by zone "x"` what is left and right of the changing text.
+/// Messages whose middle changes from line to line: their beginning, and how what follows the middle begins.
+/// Their first letters stand in [`essence`], too.
+const CHANGING: [(&[u8], &[u8]); 3] = [
+    (b"limiting requests, excess: ", b" by zone"),
+    (b"an upstream response is buffered to a temporary file ", b" while "),
+    (b"a client request body is buffered to a temporary file ", b" while "),
+];
+
+/// The parts of a message that decide its meaning: of `open() "/path" failed (2: …)` what is left and right of the
+/// path, and likewise where a number or a name changes.
 fn essence(body: &[u8]) -> (&[u8], &[u8]) {
+    let may_change = matches!(body.first(), Some(b'l' | b'a'));
+    if may_change && let Some((start, end)) = CHANGING.iter().find(|(start, _)| body.starts_with(start)) {
+        let end = memmem::rfind(body, end).unwrap_or(body.len());
+        return (start, &body[end..]);
+    }
     let whole = (body, &b""[..]);
     let Some(first) = memchr(b'"', body) else { return whole };
     let last = memrchr(b'"', body).unwrap_or(first);
-    if body[..first].ends_with(b"() ") && body[last..].starts_with(b"\" failed") && first < last {
-        return (&body[..first], &body[last..]);
-    }
-    const LIMITING: &[u8] = b"limiting requests, excess: ";
-    if body.starts_with(LIMITING) { (LIMITING, &body[last..]) } else { whole }
+    let is_path = body[..first].ends_with(b"() ") && body[last..].starts_with(b"\" failed") && first < last;
+    if is_path { (&body[..first], &body[last..]) } else { whole }
 }
 
 /// The moment of a time stamp; the last minute is remembered.

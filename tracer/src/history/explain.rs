@@ -146,7 +146,21 @@ mod tests {
         let line = "2026/11/20 06:43:33 [error] 31#31: *7 recv() failed (104: Connection reset by peer) while reading \
                     response header from upstream, client: 10.0.0.9, server: _, request: \"GET /a HTTP/1.1\", \
                     upstream: \"http://10.0.0.2:8080/a\", host: \"h\"";
-        insta::assert_snapshot!(text(line), @"");
+        insta::assert_snapshot!(text(line), @r#"
+    means      reset while waiting for the answer: recv() on the upstream connection failed with
+               ECONNRESET after the request was sent
+    socket     the connection that Nginx opened to 10.0.0.2:8080; level error and the message say so,
+               not the phrase after `while`
+    call       recv() failed with errno 104 (ECONNRESET: a RST arrived), while reading response header
+               from upstream
+    segment    nginx_upstream; suspected: unknown, certainty undetermined
+    usually    the backend crashed, was restarted or dropped the request
+    no proof   Nginx prints the same line for a reset by the upstream and for one that a device on the
+               path put in its name
+    proof      tracing shows the RST itself (TTL, sequence number, options against the peer's earlier
+               packets), how long the connection had been idle, and on one host the sending process
+               (`sudo rstscope trace --upstream 10.0.0.2:8080`)
+    "#);
     }
 
     #[test]

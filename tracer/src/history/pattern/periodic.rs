@@ -22,7 +22,7 @@ const FEWEST: usize = 5;
 /// Most onsets looked at; more are no sequence of events but a state.
 const MOST: usize = 3000;
 /// Steps of the spectrum times onsets, at most.
-const WORK: usize = 8_000_000;
+const WORK: usize = 3_000_000;
 /// Least part of the onsets in the window, and of the cycles that have one.
 const LEAST_SHARE: f64 = 0.6;
 /// `ln` of the accepted chance of a false period per test, over all groups, scales and levels (1e-3 / 100).

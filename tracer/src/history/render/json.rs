@@ -29,8 +29,12 @@ mod tests {
         let line = "2026/11/20 06:43:33 [error] 31#32: *7 recv() failed (104: x) while reading upstream, client: 10.0.0.9, \
                     server: s, request: \"GET / HTTP/1.1\", upstream: \"http://10.0.0.2:80/\"";
         let bytes = record(3, &parse(line.as_bytes(), &TimeZone::UTC)).expect("JSON");
-        insta::assert_snapshot!(String::from_utf8_lossy(&bytes).trim_end(), @"");
+        insta::assert_snapshot!(String::from_utf8_lossy(&bytes).trim_end(), @r#"
+    {"line":3,"time":"2026-11-20T06:43:33.000000000Z","level":"error","pid":31,"tid":32,"connection":7,"kind":"recv_failed","side":"upstream","call":"recv","errno":104,"action":"reading upstream","client":"10.0.0.9","server":"s","request":"GET / HTTP/1.1","subrequest":null,"upstream":"10.0.0.2:80","upstream_url":"http://10.0.0.2:80/","host":null,"referrer":null,"problems":[]}
+    "#);
         let bytes = record(4, &parse(b"", &TimeZone::UTC)).expect("JSON");
-        insta::assert_snapshot!(String::from_utf8_lossy(&bytes).trim_end(), @"");
+        insta::assert_snapshot!(String::from_utf8_lossy(&bytes).trim_end(), @r#"
+    {"line":4,"time":null,"level":null,"pid":null,"tid":null,"connection":null,"kind":"unreadable","side":"none","call":null,"errno":null,"action":null,"client":null,"server":null,"request":null,"subrequest":null,"upstream":null,"upstream_url":null,"host":null,"referrer":null,"problems":["no time stamp","no level","no process id","not a line of Nginx: no head and no known message"]}
+    "#);
     }
 }

@@ -6,9 +6,9 @@
 
 use std::sync::LazyLock;
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
-use super::head::{decimal, digits};
+use super::head::digits;
 use super::tail::{self, Tail};
 use super::{NGINX_LINE_LIMIT, peer};
 use crate::model::Level;
@@ -67,56 +67,83 @@ fn has_stamp(line: &[u8]) -> bool {
     separators == (b'/', b'/', b' ', b':', b':') && digits.iter().all(|at| stamp[*at].is_ascii_digit())
 }
 
+/// `slice::strip_prefix` with a length known when compiling: a comparison of words instead of a call.
+fn strip<'a, const N: usize>(bytes: &'a [u8], prefix: &[u8; N]) -> Option<&'a [u8]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    (first == prefix).then_some(rest)
+}
+
 fn level(bytes: &[u8]) -> Option<(Level, &[u8])> {
-    let inside = bytes.strip_prefix(b" [")?;
-    let known: [(&[u8], Level); 6] = [
-        (b"error] ", Level::Error),
-        (b"info] ", Level::Info),
-        (b"warn] ", Level::Warn),
-        (b"crit] ", Level::Crit),
-        (b"alert] ", Level::Alert),
-        (b"notice] ", Level::Notice),
-    ];
-    known.iter().find_map(|(text, level)| inside.strip_prefix(*text).map(|rest| (*level, rest)))
+    let inside = strip(bytes, b" [")?;
+    let (level, rest) = match inside.first()? {
+        b'e' => (Level::Error, strip(inside, b"error] ")?),
+        b'i' => (Level::Info, strip(inside, b"info] ")?),
+        b'w' => (Level::Warn, strip(inside, b"warn] ")?),
+        b'c' => (Level::Crit, strip(inside, b"crit] ")?),
+        b'a' => (Level::Alert, strip(inside, b"alert] ")?),
+        b'n' => (Level::Notice, strip(inside, b"notice] ")?),
+        _ => return None,
+    };
+    Some((level, rest))
 }
 
 fn process(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (pid, rest) = digits(bytes)?;
-    let (tid, rest) = digits(rest.strip_prefix(b"#")?)?;
-    let rest = rest.strip_prefix(b": ")?;
-    (tid.len() <= 9 && pid.len() <= 9).then(|| decimal(pid)).flatten().map(|pid| (pid, rest))
+    let (pid, rest) = number(bytes)?;
+    let (_, rest) = number(strip(rest, b"#")?)?;
+    Some((pid, strip(rest, b": ")?))
+}
+
+/// Up to nine digits, so that the number fits.
+fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = digits(bytes)?;
+    let value = digits.iter().fold(0_u32, |sum, digit| sum.wrapping_mul(10) + u32::from(digit & 15));
+    (digits.len() <= 9).then_some((value, rest))
 }
 
 fn without_connection(bytes: &[u8]) -> Option<&[u8]> {
-    let Some(number) = bytes.strip_prefix(b"*") else { return Some(bytes) };
+    let Some(number) = strip(bytes, b"*") else { return Some(bytes) };
     let (number, rest) = digits(number)?;
-    (number.len() <= 18).then(|| rest.strip_prefix(b" "))?
+    (number.len() <= 18).then(|| strip(rest, b" "))?
 }
 
 /// The fields behind `, client: `.
 fn fields(bytes: &[u8]) -> Option<Tail<'_>> {
     let comma = memchr(b',', bytes)?;
     let client = &bytes[..comma];
-    let rest = bytes[comma..].strip_prefix(b", server: ")?;
+    let rest = strip(&bytes[comma..], b", server: ")?;
     if !tail::is_address(client) {
         return None;
     }
-    let quote = memchr(b'"', rest).unwrap_or(rest.len());
-    let opening = if quote == rest.len() { &b""[..] } else { b", request: " };
-    let server = rest[..quote].strip_suffix(opening)?;
-    let mut tail = Tail { client: Some(client), server: Some(server), ..Tail::default() };
-    if memchr(b',', server).is_some() {
+    let mut tail = Tail { client: Some(client), ..Tail::default() };
+    let Some(quote) = memchr(b'"', rest) else {
+        tail.server = Some(rest).filter(|server| is_clean_end(server) && memchr(b',', server).is_none());
+        return tail.server.map(|_| tail);
+    };
+    let (server, opening) = rest[..quote].split_last_chunk::<{ REQUEST.len() }>()?;
+    if opening != REQUEST || memchr(b',', server).is_some() {
         return None;
-    }
-    if quote == rest.len() {
-        return is_clean_end(server).then_some(tail);
     }
     let (request, rest) = quoted(&rest[quote + 1..])?;
-    if !tail::ends_in_version(request) || memmem::find(request, b", ").is_some() {
+    if !ends_in_version(request) || has_field_opening(request) {
         return None;
     }
-    tail.request = Some(request);
+    (tail.server, tail.request) = (Some(server), Some(request));
     quoted_fields(rest, tail)
+}
+
+const REQUEST: &[u8; 11] = b", request: ";
+
+/// ` HTTP/1.1` and its kin in one comparison; what is longer or shorter is asked in full.
+fn ends_in_version(request: &[u8]) -> bool {
+    match request.last_chunk::<9>() {
+        Some(b" HTTP/1.1" | b" HTTP/2.0" | b" HTTP/1.0") => true,
+        _ => tail::ends_in_version(request),
+    }
+}
+
+/// Every opening of a field begins with a comma and a blank.
+fn has_field_opening(value: &[u8]) -> bool {
+    memchr_iter(b',', value).any(|at| value.get(at + 1) == Some(&b' '))
 }
 
 /// The full reader ignores blanks at the end of a line; here they are rare enough to leave to it.
@@ -125,20 +152,21 @@ fn is_clean_end(value: &[u8]) -> bool {
 }
 
 /// The fields after the request, each in its place and at most once.
-fn quoted_fields<'a>(mut rest: &'a [u8], mut tail: Tail<'a>) -> Option<Tail<'a>> {
-    for (opening, slot) in [
-        (&b", subrequest: \""[..], &mut tail.subrequest),
-        (b", upstream: \"", &mut tail.upstream),
-        (b", host: \"", &mut tail.host),
-        (b", referrer: \"", &mut tail.referrer),
-    ] {
-        let Some(value) = rest.strip_prefix(opening) else { continue };
-        let (value, after) = quoted(value)?;
-        (*slot, rest) = (Some(value), after);
-    }
+fn quoted_fields<'a>(rest: &'a [u8], mut tail: Tail<'a>) -> Option<Tail<'a>> {
+    let mut rest = rest;
+    (tail.subrequest, rest) = optional(rest, b", subrequest: \"")?;
+    (tail.upstream, rest) = optional(rest, b", upstream: \"")?;
+    (tail.host, rest) = optional(rest, b", host: \"")?;
+    (tail.referrer, rest) = optional(rest, b", referrer: \"")?;
     let host_is_plain = tail.host.is_none_or(|host| memchr(b' ', host).is_none());
-    let referrer_is_plain = tail.referrer.is_none_or(|text| memmem::find(text, b", ").is_none());
+    let referrer_is_plain = tail.referrer.is_none_or(|text| !has_field_opening(text));
     (rest.is_empty() && host_is_plain && referrer_is_plain).then_some(tail)
+}
+
+/// The value of a field that may be absent, and what follows it; `None` if its quote is not closed.
+fn optional<'a, const N: usize>(bytes: &'a [u8], opening: &[u8; N]) -> Option<(Option<&'a [u8]>, &'a [u8])> {
+    let Some(value) = strip(bytes, opening) else { return Some((None, bytes)) };
+    quoted(value).map(|(value, rest)| (Some(value), rest))
 }
 
 /// A value up to its closing quote, and what follows the quote.
