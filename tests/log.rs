@@ -1,6 +1,7 @@
 //! `rstscope log` and `rstscope explain` as a user runs them: files, standard input, formats, exit codes.
 
-use std::io::Write as _;
+#![expect(clippy::expect_used, reason = "helpers of tests may fail loudly")]
+
 use std::path::Path;
 
 use assert_cmd::Command;
@@ -16,14 +17,14 @@ fn rstscope(args: &[&str]) -> Command {
 
 fn write(directory: &Path, name: &str, text: &str) -> String {
     let path = directory.join(name);
-    std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+    std::fs::write(&path, text).expect("a file in a fresh directory");
     path.display().to_string()
 }
 
 fn json(command: &mut Command) -> serde_json::Value {
-    let output = command.output().unwrap();
+    let output = command.output().expect("rstscope runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 #[test]

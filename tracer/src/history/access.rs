@@ -192,7 +192,9 @@ mod tests {
 
     fn report(lines: &[&str]) -> AccessReport {
         let mut counts = AccessCounts::default();
-        lines.iter().for_each(|line| counts.line(line.as_bytes()));
+        for line in lines {
+            counts.line(line.as_bytes());
+        }
         counts.report()
     }
 

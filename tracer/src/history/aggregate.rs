@@ -200,7 +200,9 @@ impl Aggregate {
             Meaning::Unreadable => self.unreadable += 1,
             Meaning::Lifecycle => {
                 self.lifecycle += 1;
-                time.into_iter().for_each(|time| self.window.mark(time));
+                if let Some(time) = time {
+                    self.window.mark(time);
+                }
             }
         }
         None
@@ -253,9 +255,8 @@ pub fn group(topic: TopicId) -> Group {
     let topic = topic.topic();
     match (topic.segment, topic.status) {
         (Segment::ClientNginx, _) => Group::Client,
-        (_, 504) => Group::GatewayTimeout,
+        (_, 504) | (Segment::Unknown, _) => Group::GatewayTimeout,
         (Segment::Nginx, _) if topic.slug != "upstream_invalid" => Group::Nginx,
-        (Segment::Unknown, _) => Group::GatewayTimeout,
         _ => Group::BadGateway,
     }
 }
@@ -276,7 +277,9 @@ mod tests {
 
     fn read(lines: &[String], range: Range) -> Aggregate {
         let mut aggregate = Aggregate::new(TimeZone::UTC, range);
-        lines.iter().for_each(|line| aggregate.line(line.as_bytes()));
+        for line in lines {
+            aggregate.line(line.as_bytes());
+        }
         aggregate
     }
 

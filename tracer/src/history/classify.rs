@@ -124,9 +124,8 @@ pub fn meaning(facts: &Facts) -> Meaning {
         MessageClass::InvalidRequest => Meaning::Other(Other::InvalidRequest),
         MessageClass::Application => Meaning::Other(Other::Application),
         MessageClass::StreamEnded => Meaning::Other(Other::Stream),
-        MessageClass::SessionNote => Meaning::Other(Other::Note),
         MessageClass::Other if facts.kind == MessageKind::UNREADABLE => Meaning::Unreadable,
-        MessageClass::Other => Meaning::Other(Other::Note),
+        MessageClass::Other | MessageClass::SessionNote => Meaning::Other(Other::Note),
         class => slug(class, facts)
             .map_or(Meaning::Other(Other::Note), |slug| Meaning::Incident(TopicId::of(slug))),
     }
@@ -247,7 +246,6 @@ mod tests {
 
     #[test]
     fn upstream_lines_find_their_row() {
-        let reset = "(104: Connection reset by peer)";
         let cases = [
             (
                 "connect() failed (111: Connection refused) while connecting to upstream",
@@ -309,6 +307,11 @@ mod tests {
         for (text, upstream, slug) in cases {
             check("error", text, upstream, slug);
         }
+    }
+
+    #[test]
+    fn a_reset_is_told_by_what_was_going_on() {
+        let reset = "(104: Connection reset by peer)";
         for (action, slug) in [
             ("connecting to upstream", "upstream_reset_connect"),
             ("reading response header from upstream", "upstream_reset_waiting"),

@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn one_of_three_upstreams_stands_out() {
         let keys = ["10.0.0.1:80", "10.0.0.1:80", "10.0.0.1:80", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"];
-        let window = window((0..120).map(|at| (at, Group::BadGateway, keys[at as usize % 6])));
+        let window =
+            window((0..120).zip(keys.into_iter().cycle()).map(|(at, key)| (at, Group::BadGateway, key)));
         let found = concentration(&window, Group::BadGateway, Dimension::Upstream).expect("a concentration");
         assert_eq!((found.count, found.of, found.keys), (80, 120, 3));
         assert_eq!(is_even(window.table(Group::BadGateway, Dimension::Upstream)), None);
@@ -167,7 +168,8 @@ mod tests {
     #[test]
     fn all_upstreams_alike() {
         let keys = ["a", "b", "c", "d"];
-        let window = window((0..120).map(|at| (at, Group::BadGateway, keys[at as usize % 4])));
+        let window =
+            window((0..120).zip(keys.into_iter().cycle()).map(|(at, key)| (at, Group::BadGateway, key)));
         assert!(
             is_even(window.table(Group::BadGateway, Dimension::Upstream)).is_some_and(|found| found.0 == 4)
         );

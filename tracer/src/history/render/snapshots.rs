@@ -31,7 +31,9 @@ fn hourly() -> Vec<String> {
 
 fn report(lines: &[String], access: Option<&str>) -> Report {
     let mut counts = Aggregate::new(TimeZone::UTC, Range::default());
-    lines.iter().for_each(|line| counts.line(line.as_bytes()));
+    for line in lines {
+        counts.line(line.as_bytes());
+    }
     let source = Source { files: vec!["error.log".to_owned()], zone: "UTC".to_owned(), ..Source::default() };
     let access = access.map(|text| {
         let mut counts = AccessCounts::default();

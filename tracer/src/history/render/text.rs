@@ -74,7 +74,9 @@ impl Page<'_> {
         let width = self.options.width.map_or(WIDTH, |width| width.min(WIDTH)).saturating_sub(LABEL);
         let text = sanitize::line(text.trim_end(), width).into_owned();
         let padding = " ".repeat(LABEL.saturating_sub(label.len()));
-        self.out.push_str(&format!("{}{padding}{text}\n", self.options.palette.bold(label)));
+        for part in [&self.options.palette.bold(label), &padding, &text, "\n"] {
+            self.out.push_str(part);
+        }
     }
 
     fn head(&mut self, report: &Report) {
@@ -88,15 +90,16 @@ impl Page<'_> {
             report.source.zone
         );
         self.row("log", &text);
-        let mut counted = count(report.incidents, "incident");
-        if report.harmless > 0 {
-            counted.push_str(&format!(", and {} harmless (nobody waited)", report.harmless));
-        }
         let others: Vec<String> =
             report.other_lines.iter().take(4).map(|row| format!("{} {}", row.count, row.name)).collect();
-        if !others.is_empty() {
-            counted.push_str(&format!("; other lines: {}", others.join(", ")));
-        }
+        let harmless = format!(", and {} harmless (nobody waited)", report.harmless);
+        let others_said = format!("; other lines: {}", others.join(", "));
+        let counted = [
+            count(report.incidents, "incident"),
+            if report.harmless > 0 { harmless } else { String::new() },
+            if others.is_empty() { String::new() } else { others_said },
+        ];
+        let counted = counted.concat();
         self.row("found", &counted);
         if report.lines_outside > 0 {
             self.row("", &format!("{} outside the time asked for", count(report.lines_outside, "line")));
