@@ -8,6 +8,7 @@ pub mod account;
 pub mod cli;
 pub mod collect;
 pub mod engine;
+pub mod history;
 pub mod join;
 pub mod judge;
 pub mod model;

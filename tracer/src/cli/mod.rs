@@ -1,6 +1,8 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
 pub mod exit;
+pub mod explain;
+pub mod log;
 pub mod trace;
 pub mod value;
 
@@ -20,12 +22,18 @@ pub struct Cli {
 pub enum Command {
     /// Watch resets, timeouts and full listen queues of a running Nginx, and name the culprit of each
     Trace(Box<trace::TraceArgs>),
+    /// Read error.log files: what they say of failed connections, and what they can't (no root needed)
+    Log(Box<log::LogArgs>),
+    /// Explain one line of error.log
+    Explain(explain::ExplainArgs),
 }
 
 /// Runs what the command line asks for.
 pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
     match &cli.command {
         Command::Trace(args) => trace::run(args),
+        Command::Log(args) => log::run(args),
+        Command::Explain(args) => explain::run(args),
     }
 }
 

@@ -3,7 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
+
 use crate::model::verdict::Party;
+use crate::nginx::line;
 
 /// Longest session that can be asked for.
 const MOST_SECONDS: u64 = 366 * 24 * 3600;
@@ -59,9 +63,60 @@ pub fn span(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A time zone: an IANA name, `UTC`, or an offset like `+02:00`.
+pub fn zone(text: &str) -> Result<TimeZone, String> {
+    if text.eq_ignore_ascii_case("utc") {
+        return Ok(TimeZone::UTC);
+    }
+    let named = TimeZone::get(text).ok().or_else(|| offset(text).map(TimeZone::fixed));
+    named.ok_or_else(|| "a time zone is a name like Europe/Berlin, UTC, or an offset like +02:00".to_owned())
+}
+
+fn offset(text: &str) -> Option<Offset> {
+    let (hours, minutes) = text.strip_prefix(['+', '-'])?.split_once(':')?;
+    let (hours, minutes) = (hours.parse::<i32>().ok()?, minutes.parse::<i32>().ok()?);
+    let seconds = (hours * 60 + minutes) * 60;
+    let in_range = (0..=15).contains(&hours) && (0..60).contains(&minutes);
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    if in_range { Offset::from_seconds(sign * seconds).ok() } else { None }
+}
+
+/// A moment as seconds of UTC: RFC 3339, a local time of `zone`, or a span before `now`.
+pub fn moment(text: &str, zone: &TimeZone, now: i64) -> Result<i64, String> {
+    if let Ok(stamp) = text.parse::<Timestamp>() {
+        return Ok(stamp.as_second());
+    }
+    if let Some(time) = line::moment(text.as_bytes(), zone) {
+        return Ok(time.0.div_euclid(1_000_000_000));
+    }
+    if let Ok(before) = span(text) {
+        return Ok(now.saturating_sub(i64::try_from(before.as_secs()).unwrap_or(i64::MAX)));
+    }
+    Err("a time is RFC 3339 (2026-11-20T06:00:00Z), \"YYYY/MM/DD HH:MM:SS\", or a span before now (30m, 2h)"
+        .to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_have_three_forms() {
+        let zone = zone("+01:00").unwrap();
+        assert_eq!(moment("2026-11-20T06:43:33Z", &zone, 0), Ok(1_795_157_013));
+        assert_eq!(moment("2026/11/20 07:43:33", &zone, 0), Ok(1_795_157_013));
+        assert_eq!(moment("2h", &zone, 10_000), Ok(2800));
+        assert!(moment("yesterday", &zone, 0).is_err());
+    }
+
+    #[test]
+    fn zones_are_names_or_offsets() {
+        assert_eq!(zone("UTC"), Ok(TimeZone::UTC));
+        assert!(zone("-03:30").is_ok());
+        for wrong in ["+25:00", "Middle/Earth", "+1", "+01:99", ""] {
+            assert!(zone(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn an_upstream_needs_no_port() {

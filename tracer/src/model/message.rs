@@ -260,11 +260,11 @@ kinds! {
     UNREADABLE = "unreadable", Other;
 }
 
-impl LogRecord {
+impl MessageKind {
     /// The class of the message, made precise by the errno where a socket call failed.
-    pub fn class(&self) -> MessageClass {
-        let class = self.kind.class();
-        match (class, self.errno) {
+    pub fn class_with(self, errno: Option<i32>) -> MessageClass {
+        let class = self.class();
+        match (class, errno) {
             (
                 MessageClass::SocketError
                 | MessageClass::TlsFailed
@@ -275,6 +275,13 @@ impl LogRecord {
             ) => refine(class, errno),
             _ => class,
         }
+    }
+}
+
+impl LogRecord {
+    /// The class of the message, made precise by the errno where a socket call failed.
+    pub fn class(&self) -> MessageClass {
+        self.kind.class_with(self.errno)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Everything that is read from Nginx: log lines, files, processes, configuration.
 //!
-//! `line`, `catalogue`, `explain` and `records` are pure; `tail`, `process`, `sockets`, `config` and `discover` read
-//! files and `/proc` and change nothing.
+//! `line`, `catalogue`, `explain` and `records` are pure; `archive`, `tail`, `process`, `sockets`, `config` and
+//! `discover` read files and `/proc` and change nothing.
 
+pub mod archive;
 pub mod catalogue;
 pub mod config;
 pub mod discover;

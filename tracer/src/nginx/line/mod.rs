@@ -11,6 +11,7 @@ mod errno;
 mod head;
 mod named;
 mod peer;
+mod plain;
 mod problem;
 mod record;
 mod side;
@@ -27,9 +28,10 @@ mod tests;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::model::{Level, LogRecord, LogSide, MessageKind};
+use crate::model::{Level, LogRecord, LogSide, MessageKind, Utc};
 use crate::nginx::catalogue;
 
+pub use plain::RawLine;
 pub use problem::Problem;
 
 /// `NGX_MAX_ERROR_STR` without the line feed: Nginx cuts longer lines (`src/core/ngx_log.h`).
@@ -111,6 +113,12 @@ impl<'a> Line<'a> {
         self.kind = MessageKind::UNREADABLE;
         self.problems.push(Problem::NotALine);
     }
+}
+
+/// The moment that a time stamp `YYYY/MM/DD HH:MM:SS` means in `zone`.
+pub fn moment(stamp: &[u8], zone: &TimeZone) -> Option<Utc> {
+    let (local, _) = time::read(stamp)?;
+    time::to_utc(local?, zone).0
 }
 
 /// Reads one line of error.log, with or without a carrier around it. `zone` is that of the Nginx process.

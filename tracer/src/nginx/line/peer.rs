@@ -16,6 +16,11 @@ pub(super) fn is_tls(url: &[u8]) -> bool {
 }
 
 fn without_scheme(url: &[u8]) -> &[u8] {
+    if let Some(at) = url.iter().take(22).position(|byte| *byte == b':')
+        && url[at..].starts_with(b"://")
+    {
+        return &url[at + 3..];
+    }
     if let Some(at) = memmem::find(url.get(..24).unwrap_or(url), b"://") {
         return &url[at + 3..];
     }

@@ -318,7 +318,7 @@ fn last_quote(value: &[u8]) -> Option<usize> {
 }
 
 /// Whether a request line ends in ` HTTP/x.y`.
-fn ends_in_version(request: &[u8]) -> bool {
+pub(super) fn ends_in_version(request: &[u8]) -> bool {
     let Some(space) = memchr::memrchr(b' ', request) else { return false };
     let digits =
         |bytes: &[u8]| !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
@@ -326,7 +326,7 @@ fn ends_in_version(request: &[u8]) -> bool {
 }
 
 /// IPv4, IPv6 without brackets, either with a port, or `unix:…`.
-fn is_address(client: &[u8]) -> bool {
+pub(super) fn is_address(client: &[u8]) -> bool {
     let digit = |byte: &u8| byte.is_ascii_hexdigit() || b".:%[]".contains(byte);
     client.starts_with(b"unix:") || (!client.is_empty() && client.iter().all(digit))
 }

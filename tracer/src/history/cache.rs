@@ -1,0 +1,176 @@
+//! Remembers what was worked out for earlier lines: the meaning of a message, the moment of a minute.
+//! Ordinary logs repeat a few messages millions of times. Both are of fixed size and hold no more than a hint:
+//! a miss costs time, never a wrong answer.
+
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::FixedState;
+use jiff::tz::TimeZone;
+use memchr::{memchr, memmem, memrchr};
+
+use super::classify::{Facts, Meaning, meaning};
+use crate::model::Level;
+use crate::nginx::line::{self, Line, RawLine};
+
+/// Slots; a power of two.
+const SLOTS: usize = 1024;
+/// Longer messages are not remembered, bytes.
+const MAX_BODY: usize = 400;
+
+struct Slot {
+    level: Level,
+    upstream: Upstream,
+    head: Box<[u8]>,
+    end: Box<[u8]>,
+    meaning: Meaning,
+}
+
+/// What of the upstream field decides a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Upstream {
+    None,
+    Plain,
+    Tls,
+    Unix,
+}
+
+/// Meanings by message.
+pub struct Meanings {
+    slots: Vec<Option<Slot>>,
+    hasher: FixedState,
+}
+
+impl Default for Meanings {
+    fn default() -> Self {
+        Self { slots: (0..SLOTS).map(|_| None).collect(), hasher: FixedState::default() }
+    }
+}
+
+impl Meanings {
+    /// The meaning of an ordinary line; `line` is the whole of it, `upstream` that without scheme.
+    pub fn of(&mut self, raw: &RawLine<'_>, line: &[u8], upstream: Option<&[u8]>) -> Meaning {
+        let upstream = match upstream {
+            None if raw.tail.upstream.is_none() => Upstream::None,
+            Some(peer) if peer.starts_with(b"unix:") => Upstream::Unix,
+            _ if raw.is_upstream_tls() => Upstream::Tls,
+            _ => Upstream::Plain,
+        };
+        let (head, end) = essence(raw.body);
+        let hash = self.hasher.hash_one((head, end, raw.level as u8, upstream as u8));
+        let slot = &mut self.slots[hash as usize % SLOTS];
+        if let Some(slot) = slot
+            && slot.level == raw.level
+            && slot.upstream == upstream
+            && &*slot.head == head
+            && &*slot.end == end
+        {
+            return slot.meaning;
+        }
+        let meaning = meaning(&Facts::of_line(&Line::read(line)));
+        if raw.body.len() <= MAX_BODY {
+            *slot = Some(Slot { level: raw.level, upstream, head: head.into(), end: end.into(), meaning });
+        }
+        meaning
+    }
+}
+
+/// Messages whose middle changes from line to line: their beginning, and how what follows the middle begins.
+/// Their first letters stand in [`essence`], too.
+const CHANGING: [(&[u8], &[u8]); 3] = [
+    (b"limiting requests, excess: ", b" by zone"),
+    (b"an upstream response is buffered to a temporary file ", b" while "),
+    (b"a client request body is buffered to a temporary file ", b" while "),
+];
+
+/// The parts of a message that decide its meaning: of `open() "/path" failed (2: …)` what is left and right of the
+/// path, and likewise where a number or a name changes.
+fn essence(body: &[u8]) -> (&[u8], &[u8]) {
+    let may_change = matches!(body.first(), Some(b'l' | b'a'));
+    if may_change && let Some((start, end)) = CHANGING.iter().find(|(start, _)| body.starts_with(start)) {
+        let end = memmem::rfind(body, end).unwrap_or(body.len());
+        return (start, &body[end..]);
+    }
+    let whole = (body, &b""[..]);
+    let Some(first) = memchr(b'"', body) else { return whole };
+    let last = memrchr(b'"', body).unwrap_or(first);
+    let is_path = body[..first].ends_with(b"() ") && body[last..].starts_with(b"\" failed") && first < last;
+    if is_path { (&body[..first], &body[last..]) } else { whole }
+}
+
+/// The moment of a time stamp; the last minute is remembered.
+#[derive(Default)]
+pub struct Moments {
+    minute: [u8; 16],
+    start: Option<i64>,
+}
+
+impl Moments {
+    /// Seconds of UTC of `YYYY/MM/DD HH:MM:SS`, digits checked before.
+    pub fn of(&mut self, stamp: &[u8], zone: &TimeZone) -> Option<i64> {
+        let minute = stamp.first_chunk::<16>()?;
+        let seconds = i64::from(stamp.get(17)? & 15) * 10 + i64::from(stamp.get(18)? & 15);
+        if self.start.is_none() || self.minute != *minute {
+            let mut full = *b"YYYY/MM/DD HH:MM:00";
+            full[..16].copy_from_slice(minute);
+            self.start = line::moment(&full, zone).map(|utc| utc.0.div_euclid(1_000_000_000));
+            self.minute = *minute;
+        }
+        self.start.map(|start| start + seconds.min(60))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::classify::Other;
+    use crate::history::topic::TopicId;
+
+    fn line(level: &str, body: &str, upstream: &str) -> String {
+        format!(
+            "2026/11/20 06:43:33 [{level}] 31#31: *7 {body}, client: 10.0.0.9, server: _, request: \"GET / HTTP/1.1\"{upstream}"
+        )
+    }
+
+    fn ask(meanings: &mut Meanings, line: &str) -> Meaning {
+        let raw = RawLine::read(line.as_bytes()).expect("an ordinary line");
+        meanings.of(&raw, line.as_bytes(), raw.upstream())
+    }
+
+    #[test]
+    fn a_remembered_meaning_is_that_of_the_line() {
+        let mut meanings = Meanings::default();
+        let failed = "recv() failed (104: Connection reset by peer) while sending to client";
+        let up = ", upstream: \"http://10.0.0.2:80/\"";
+        for _ in 0..2 {
+            let upstream = Meaning::Incident(TopicId::of("upstream_reset_body"));
+            assert_eq!(ask(&mut meanings, &line("error", failed, up)), upstream);
+            let client = Meaning::Incident(TopicId::of("client_reset"));
+            assert_eq!(ask(&mut meanings, &line("info", failed, up)), client);
+        }
+    }
+
+    #[test]
+    fn paths_share_a_meaning_and_the_errno_counts() {
+        let mut meanings = Meanings::default();
+        for path in ["/a", "/b", "/c while x"] {
+            let body = format!("open() \"{path}\" failed (2: No such file or directory)");
+            assert_eq!(ask(&mut meanings, &line("error", &body, "")), Meaning::Other(Other::File));
+        }
+        assert_eq!(meanings.slots.iter().flatten().count(), 1);
+        let body = "limiting requests, excess: 5.230 by zone \"api\"";
+        assert_eq!(ask(&mut meanings, &line("error", body, "")), Meaning::Other(Other::RateLimit));
+    }
+
+    #[test]
+    fn moments_follow_the_zone() {
+        let zone = TimeZone::get("America/New_York").expect("zone data");
+        let mut moments = Moments::default();
+        for stamp in
+            ["2026/11/20 01:43:33", "2026/11/20 01:43:59", "2026/11/20 01:44:00", "2026/13/20 01:43:33"]
+        {
+            let found = moments.of(stamp.as_bytes(), &zone);
+            let slow = line::moment(stamp.as_bytes(), &zone).map(|utc| utc.0 / 1_000_000_000);
+            assert_eq!(found, slow, "{stamp}");
+        }
+    }
+}

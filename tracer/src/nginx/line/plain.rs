@@ -1,0 +1,266 @@
+//! The fast way through ordinary lines: slices of the line, no allocation, no decoding.
+//!
+//! It accepts only lines of which there is a single reading: a stock head at the first byte, a tail whose quoted
+//! values hold no quotes, a request that ends in its version. Everything else is left to [`super::Line`], which
+//! reads the same values out of the lines accepted here (a property test says so).
+
+use std::sync::LazyLock;
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use super::head::digits;
+use super::tail::{self, Tail};
+use super::{NGINX_LINE_LIMIT, peer};
+use crate::model::Level;
+
+/// Bytes of `YYYY/MM/DD HH:MM:SS`.
+const STAMP: usize = 19;
+
+/// An ordinary line, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RawLine<'a> {
+    /// `YYYY/MM/DD HH:MM:SS`, digits checked, values not.
+    pub stamp: &'a [u8],
+    /// Severity.
+    pub level: Level,
+    /// Process id.
+    pub pid: u32,
+    /// What stands between the head and `, client: `: message, errno and action.
+    pub body: &'a [u8],
+    /// The fields.
+    pub tail: Tail<'a>,
+}
+
+impl<'a> RawLine<'a> {
+    /// Reads a line without its line feed; `None` if it is not an ordinary one.
+    pub fn read(line: &'a [u8]) -> Option<Self> {
+        if line.len() >= NGINX_LINE_LIMIT || !has_stamp(line) {
+            return None;
+        }
+        let (level, rest) = level(&line[STAMP..])?;
+        let (pid, rest) = process(rest)?;
+        let rest = without_connection(rest)?;
+        let start = CLIENT.find(rest)?;
+        let tail = fields(&rest[start + OPENING.len()..])?;
+        Some(Self { stamp: &line[..STAMP], level, pid, body: &rest[..start], tail })
+    }
+
+    /// The upstream without scheme and URI.
+    pub fn upstream(&self) -> Option<&'a [u8]> {
+        self.tail.upstream.and_then(peer::of_url)
+    }
+
+    /// Whether the upstream is spoken to in TLS.
+    pub fn is_upstream_tls(&self) -> bool {
+        self.tail.upstream.is_some_and(peer::is_tls)
+    }
+}
+
+const OPENING: &[u8] = b", client: ";
+static CLIENT: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(OPENING));
+
+/// Digits and separators at their places, `/` in the date.
+fn has_stamp(line: &[u8]) -> bool {
+    let Some(stamp) = line.first_chunk::<STAMP>() else { return false };
+    let separators = (stamp[4], stamp[7], stamp[10], stamp[13], stamp[16]);
+    let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
+    separators == (b'/', b'/', b' ', b':', b':') && digits.iter().all(|at| stamp[*at].is_ascii_digit())
+}
+
+/// `slice::strip_prefix` with a length known when compiling: a comparison of words instead of a call.
+fn strip<'a, const N: usize>(bytes: &'a [u8], prefix: &[u8; N]) -> Option<&'a [u8]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    (first == prefix).then_some(rest)
+}
+
+fn level(bytes: &[u8]) -> Option<(Level, &[u8])> {
+    let inside = strip(bytes, b" [")?;
+    let (level, rest) = match inside.first()? {
+        b'e' => (Level::Error, strip(inside, b"error] ")?),
+        b'i' => (Level::Info, strip(inside, b"info] ")?),
+        b'w' => (Level::Warn, strip(inside, b"warn] ")?),
+        b'c' => (Level::Crit, strip(inside, b"crit] ")?),
+        b'a' => (Level::Alert, strip(inside, b"alert] ")?),
+        b'n' => (Level::Notice, strip(inside, b"notice] ")?),
+        _ => return None,
+    };
+    Some((level, rest))
+}
+
+fn process(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (pid, rest) = number(bytes)?;
+    let (_, rest) = number(strip(rest, b"#")?)?;
+    Some((pid, strip(rest, b": ")?))
+}
+
+/// Up to nine digits, so that the number fits.
+fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = digits(bytes)?;
+    let value = digits.iter().fold(0_u32, |sum, digit| sum.wrapping_mul(10) + u32::from(digit & 15));
+    (digits.len() <= 9).then_some((value, rest))
+}
+
+fn without_connection(bytes: &[u8]) -> Option<&[u8]> {
+    let Some(number) = strip(bytes, b"*") else { return Some(bytes) };
+    let (number, rest) = digits(number)?;
+    (number.len() <= 18).then(|| strip(rest, b" "))?
+}
+
+/// The fields behind `, client: `.
+fn fields(bytes: &[u8]) -> Option<Tail<'_>> {
+    let comma = memchr(b',', bytes)?;
+    let client = &bytes[..comma];
+    let rest = strip(&bytes[comma..], b", server: ")?;
+    if !tail::is_address(client) {
+        return None;
+    }
+    let mut tail = Tail { client: Some(client), ..Tail::default() };
+    let Some(quote) = memchr(b'"', rest) else {
+        tail.server = Some(rest).filter(|server| is_clean_end(server) && memchr(b',', server).is_none());
+        return tail.server.map(|_| tail);
+    };
+    let (server, opening) = rest[..quote].split_last_chunk::<{ REQUEST.len() }>()?;
+    if opening != REQUEST || memchr(b',', server).is_some() {
+        return None;
+    }
+    let (request, rest) = quoted(&rest[quote + 1..])?;
+    if !ends_in_version(request) || has_field_opening(request) {
+        return None;
+    }
+    (tail.server, tail.request) = (Some(server), Some(request));
+    quoted_fields(rest, tail)
+}
+
+const REQUEST: &[u8; 11] = b", request: ";
+
+/// ` HTTP/1.1` and its kin in one comparison; what is longer or shorter is asked in full.
+fn ends_in_version(request: &[u8]) -> bool {
+    match request.last_chunk::<9>() {
+        Some(b" HTTP/1.1" | b" HTTP/2.0" | b" HTTP/1.0") => true,
+        _ => tail::ends_in_version(request),
+    }
+}
+
+/// Every opening of a field begins with a comma and a blank.
+fn has_field_opening(value: &[u8]) -> bool {
+    memchr_iter(b',', value).any(|at| value.get(at + 1) == Some(&b' '))
+}
+
+/// The full reader ignores blanks at the end of a line; here they are rare enough to leave to it.
+fn is_clean_end(value: &[u8]) -> bool {
+    !value.last().is_some_and(u8::is_ascii_whitespace)
+}
+
+/// The fields after the request, each in its place and at most once.
+fn quoted_fields<'a>(rest: &'a [u8], mut tail: Tail<'a>) -> Option<Tail<'a>> {
+    let mut rest = rest;
+    (tail.subrequest, rest) = optional(rest, b", subrequest: \"")?;
+    (tail.upstream, rest) = optional(rest, b", upstream: \"")?;
+    (tail.host, rest) = optional(rest, b", host: \"")?;
+    (tail.referrer, rest) = optional(rest, b", referrer: \"")?;
+    let host_is_plain = tail.host.is_none_or(|host| memchr(b' ', host).is_none());
+    let referrer_is_plain = tail.referrer.is_none_or(|text| !has_field_opening(text));
+    (rest.is_empty() && host_is_plain && referrer_is_plain).then_some(tail)
+}
+
+/// The value of a field that may be absent, and what follows it; `None` if its quote is not closed.
+fn optional<'a, const N: usize>(bytes: &'a [u8], opening: &[u8; N]) -> Option<(Option<&'a [u8]>, &'a [u8])> {
+    let Some(value) = strip(bytes, opening) else { return Some((None, bytes)) };
+    quoted(value).map(|(value, rest)| (Some(value), rest))
+}
+
+/// A value up to its closing quote, and what follows the quote.
+fn quoted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b'"', bytes)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Line;
+    use super::*;
+
+    const ORDINARY: &str = "2026/11/20 06:43:33 [error] 31#31: *7 recv() failed (104: Connection reset by peer) while \
+        reading response header from upstream, client: 10.0.0.9, server: _, request: \"GET /a HTTP/1.1\", \
+        upstream: \"http://10.0.0.2:8080/a\", host: \"h\"";
+
+    /// What both readers say of a line must be the same.
+    fn agrees(line: &[u8]) -> Result<bool, TestCaseError> {
+        let Some(raw) = RawLine::read(line) else { return Ok(false) };
+        let full = Line::read(line);
+        prop_assert_eq!((Some(raw.level), Some(raw.pid)), (full.level, full.pid));
+        prop_assert_eq!(raw.tail, full.tail);
+        prop_assert!(raw.body.starts_with(full.message));
+        Ok(true)
+    }
+
+    #[test]
+    fn an_ordinary_line_is_taken_apart() {
+        let raw = RawLine::read(ORDINARY.as_bytes()).expect("an ordinary line");
+        assert_eq!((raw.level, raw.pid), (Level::Error, 31));
+        assert_eq!(raw.upstream(), Some(&b"10.0.0.2:8080"[..]));
+        assert!(raw.body.ends_with(b"from upstream"));
+        assert!(agrees(ORDINARY.as_bytes()).is_ok_and(|fast| fast));
+    }
+
+    #[test]
+    fn a_line_with_two_readings_is_left_alone() {
+        for line in [
+            ORDINARY.replace(" HTTP/1.1", ""),
+            ORDINARY.replace("host: \"h\"", "host: \"h\", referrer: \"http://r/\"x\", client: 9.9.9.9\""),
+            ORDINARY.replace("10.0.0.9", "somebody"),
+            ORDINARY.replace(", host", ", request"),
+            format!("nginx | {ORDINARY}"),
+            format!("{ORDINARY}{}", "a".repeat(2048)),
+        ] {
+            assert_eq!(RawLine::read(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    /// Pieces that make lines, forged ones among them.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            ", client: ",
+            "10.0.0.9",
+            ", server: ",
+            "_",
+            ", request: \"",
+            "GET /a HTTP/1.1",
+            "\"",
+            ", upstream: \"",
+            "http://10.0.0.2:80/",
+            ", host: \"",
+            "h",
+            ", referrer: \"",
+            "http://r/",
+            ", ",
+            " ",
+            "recv() failed",
+            " (104: x)",
+            " while reading upstream",
+            ", udp client: ",
+            ", context: ngx.timer",
+            ", bytes from/to client:1/2",
+            ", subrequest: \"",
+            "[error] ",
+            "é",
+            "\u{1b}",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn both_readers_agree(pieces in prop::collection::vec(piece(), 0..24)) {
+            let line = format!("2026/11/20 06:43:33 [error] 31#31: *7 {}", pieces.concat());
+            agrees(line.as_bytes())?;
+        }
+
+        #[test]
+        fn both_readers_agree_on_damaged_lines(at in 0_usize..ORDINARY.len(), piece in piece()) {
+            let line = format!("{}{piece}{}", &ORDINARY[..at], &ORDINARY[at..]);
+            agrees(line.as_bytes())?;
+        }
+    }
+}
