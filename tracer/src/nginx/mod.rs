@@ -7,7 +7,6 @@ pub mod archive;
 pub mod catalogue;
 pub mod config;
 pub mod discover;
-pub mod explain;
 pub mod line;
 pub mod proc;
 pub mod process;
@@ -16,5 +15,4 @@ pub mod sockets;
 pub mod tail;
 
 pub use discover::{Instance, discover};
-pub use explain::explain;
 pub use line::parse;
