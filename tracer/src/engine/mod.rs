@@ -115,11 +115,17 @@ impl Engine {
 
     fn settle(&mut self, now: Mono) {
         while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= now) {
+            // What is forgotten by then must not depend on when the engine was last asked.
+            self.expire(deadline);
             match self.timeline.settled(deadline) {
                 Some(incident) => self.close(incident, deadline, false),
                 None => self.give_up_line(deadline),
             }
         }
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: Mono) {
         self.timeline.memory_mut().expire(now);
         self.counters.lines_unmatched += self.lines.expire(now);
     }
