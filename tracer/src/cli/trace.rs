@@ -16,7 +16,9 @@ use crate::output::{
     ColorChoice, Fanout, Ndjson, Palette, Selection, Sink, Text, TextOptions, header, ndjson, sanitize,
     summary, terminal,
 };
+use crate::recording::Recorded;
 use crate::session::run::Say;
+use crate::session::settings::Record;
 use crate::session::{self, Ended, SessionError, Settings, View};
 
 /// Longest message shown of one error.
@@ -86,6 +88,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
 
+    /// Record everything the verdicts rest on, for `rstscope replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
+    /// Longest recording: bytes, or a number with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "1G", requires = "record", value_parser = value::size)]
+    pub record_limit: u64,
+
     /// Type information (BTF) to use instead of the running kernel's
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
@@ -107,19 +117,41 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
     };
     match runtime.block_on(session::run(&settings(args), shown(args), view, say)) {
         Ok(Ended::NoNginx) => Ok(refuse("no Nginx is running, and --no-wait was given", Exit::NoNginx)),
-        Ok(Ended::Done(closing)) => finish(args, &closing, &errors),
+        Ok(Ended::Done { closing, recorded }) => finish(args, &closing, recorded.as_ref(), &errors),
         Err(error) => Ok(refuse(&error, exit_code(&error))),
     }
 }
 
-fn finish(args: &TraceArgs, closing: &crate::output::Closing, errors: &TextOptions) -> anyhow::Result<Exit> {
+fn finish(
+    args: &TraceArgs,
+    closing: &crate::output::Closing,
+    recorded: Option<&Recorded>,
+    errors: &TextOptions,
+) -> anyhow::Result<Exit> {
     if args.format == Format::Json {
         complain(&summary::text(closing, errors));
     }
     if let Some(path) = &args.stats {
         write_stats(path, closing)?;
     }
-    Ok(if closing.losses.by_handover.contains_key("output") { Exit::Output } else { Exit::Success })
+    if let (Some(path), Some(recorded)) = (&args.record, recorded) {
+        complain(&format!("rstscope: {}\n", sanitize::line(&recording(path, recorded), MOST_CHARS)));
+    }
+    let failed =
+        closing.losses.by_handover.contains_key("output") || recorded.is_some_and(|recorded| recorded.failed);
+    Ok(if failed { Exit::Output } else { Exit::Success })
+}
+
+/// What became of the recording.
+fn recording(path: &Path, recorded: &Recorded) -> String {
+    let Recorded { steps, bytes, left_out, .. } = recorded;
+    let whole = format!("recording {}: {steps} steps, {bytes} bytes", path.display());
+    match &recorded.stopped {
+        None => whole,
+        Some(why) => {
+            format!("{whole}; it ends before the trace did ({why}), without the last {left_out} steps")
+        }
+    }
 }
 
 fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyhow::Result<()> {
@@ -174,6 +206,7 @@ fn settings(args: &TraceArgs) -> Settings {
         no_wait: args.no_wait,
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
+        record: args.record.clone().map(|path| Record { path, limit: args.record_limit }),
     }
 }
 
@@ -188,6 +221,7 @@ fn exit_code(error: &SessionError) -> Exit {
         SessionError::Privileges(_) => Exit::MissingPrivilege,
         SessionError::Kernel(_) | SessionError::NoHooks(_) => Exit::UnsupportedKernel,
         SessionError::Namespace { .. } => Exit::Usage,
+        SessionError::Recording { .. } => Exit::Output,
         SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
     }
 }

@@ -260,7 +260,7 @@ fn replace(value: &mut Value, index: &mut usize, with: &Value) {
 
 /// The recording with one leaf of one line replaced, and the checksum right again.
 fn forged(bytes: &[u8], at: usize, mut leaf: usize, with: &Value) -> Vec<u8> {
-    let count = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let count = bytes.split_inclusive(|byte| *byte == b'\n').count();
     let change = |(number, text): (usize, &[u8])| {
         if number != at % count {
             return text.to_vec();

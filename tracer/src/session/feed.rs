@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::account::loss;
 use crate::collect::{Drain, departed};
-use crate::engine::Engine;
 use crate::model::{Event, Input, LogRecord, LogSide, Losses, MessageClass, Mono, ProcessFacts};
 use crate::probe::{Probe, ProbeError};
+use crate::recording::Recorder;
 
 /// Processes remembered as described; beyond it the memory starts anew, which only means describing them again.
 const MOST_PROCESSES: usize = 4096;
@@ -22,14 +22,14 @@ pub struct Processes {
 
 impl Processes {
     /// Hands an event to the engine, and before it what is known of a process that acted in it.
-    pub fn event(&mut self, engine: &mut Engine, now: Mono, event: Event) {
+    pub fn event(&mut self, engine: &mut Recorder, now: Mono, event: Event) {
         if event.task.is_actor && !event.task.is_nginx {
             self.describe(engine, now, event.task.pid);
         }
         engine.handle(now, Input::Event(Box::new(event)));
     }
 
-    fn describe(&mut self, engine: &mut Engine, now: Mono, pid: u32) {
+    fn describe(&mut self, engine: &mut Recorder, now: Mono, pid: u32) {
         if self.described.len() >= MOST_PROCESSES {
             self.described.clear();
         }

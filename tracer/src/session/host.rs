@@ -32,7 +32,7 @@ fn follows_error_log(instances: &[Instance]) -> bool {
 }
 
 /// Host name.
-fn name() -> String {
+pub fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -12,13 +12,14 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use super::closing::{self, Baseline};
 use super::feed::{self, Processes};
 use super::watch::Watch;
-use super::{SessionError, Settings, View, host};
+use super::{SessionError, Settings, View, host, record};
 use crate::collect::{Decoder, Drain, Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::{Clock, Event, Input, Losses, Mono};
 use crate::nginx::tail::{Follower, TailedLine};
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, Probe, ProbeError, environment, load};
+use crate::recording::{Recorded, Recorder};
 
 /// Events that may wait between the drain thread and the loop.
 const EVENTS_WAITING: usize = 8192;
@@ -37,7 +38,12 @@ const ESSENTIAL: [&str; 2] = ["tcp_receive_reset", "tcp_send_reset"];
 #[derive(Debug)]
 pub enum Ended {
     /// By signal, by `--duration`, or because nobody reads any more.
-    Done(Box<Closing>),
+    Done {
+        /// What is said at the end.
+        closing: Box<Closing>,
+        /// What became of the recording, if one was asked for.
+        recorded: Option<Recorded>,
+    },
     /// No Nginx runs, and waiting was not wanted.
     NoNginx,
 }
@@ -65,7 +71,7 @@ pub async fn run(
     }
     session.watching(settings)?;
     say(Say::Header(&host::header(&session.probe, &session.environment, &session.watch, settings, shown)));
-    session.serve(settings, &mut view, &mut signals).await?;
+    session.serve(settings, &mut view, &mut signals, &mut say).await?;
     session.end(&mut view)
 }
 
@@ -105,7 +111,9 @@ struct Session {
     events: Receiver<Event>,
     follower: Follower,
     lines: Receiver<TailedLine>,
-    engine: Engine,
+    engine: Recorder,
+    /// The end of the recording was told.
+    told: bool,
     processes: Processes,
     overflows: Overflows,
     watch: Watch,
@@ -131,6 +139,8 @@ impl Session {
             |source| SessionError::System { what: "start the thread that drains the ring", source },
         )?;
         let (follower, lines) = Follower::start(LINES_WAITING)?;
+        let clock = clock::measure();
+        let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
         Ok(Self {
             environment,
             probe,
@@ -138,13 +148,14 @@ impl Session {
             events,
             follower,
             lines,
-            engine: Engine::new(Limits::default()),
+            engine: Recorder::new(Engine::new(Limits::default()), writer),
+            told: false,
             processes: Processes::default(),
             overflows: Overflows::default(),
             watch: Watch::default(),
             baseline: Baseline::default(),
             netns,
-            clock: clock::measure(),
+            clock,
             losses: Losses::default(),
             began: clock::now(),
             event_batch: Vec::with_capacity(BATCH),
@@ -202,6 +213,7 @@ impl Session {
         settings: &Settings,
         view: &mut View,
         signals: &mut Signals,
+        say: &mut impl FnMut(Say<'_>),
     ) -> Result<(), SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
         let mut looks = ticks(LOOK);
@@ -216,6 +228,18 @@ impl Session {
             if self.show(view).is_err() {
                 return Ok(()); // Nobody reads any more.
             }
+            self.tell_recording(say);
+        }
+    }
+
+    /// Says once that the recording ended before the session.
+    fn tell_recording(&mut self, say: &mut impl FnMut(Say<'_>)) {
+        if self.told {
+            return;
+        }
+        if let Some(why) = self.engine.recorded().and_then(|recorded| recorded.stopped) {
+            say(Say::Notice(&format!("the recording ends here: {why}; the trace goes on")));
+            self.told = true;
         }
     }
 
@@ -324,7 +348,7 @@ impl Session {
         let span = (self.began, now);
         let closing = closing::closing(&self.probe, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
-        Ok(Ended::Done(Box::new(closing)))
+        Ok(Ended::Done { closing: Box::new(closing), recorded: self.engine.recorded() })
     }
 }
 

@@ -199,7 +199,9 @@ proptest! {
     #[test]
     fn no_number_of_questions_changes_a_verdict(mut inputs in prop::collection::vec(any_input(), 0..12)) {
         // Spread out, so that memories run out between the inputs.
-        inputs.iter_mut().for_each(|(when, _)| *when *= 3);
+        for (when, _) in &mut inputs {
+            *when *= 3;
+        }
         inputs.sort_by_key(|(when, _)| *when);
         let run = |often: bool| {
             let mut engine = Engine::new(Limits::default());

@@ -18,25 +18,32 @@ pub use hop::difference as hop_difference;
 /// A detector.
 pub type Detector = fn(&Case, &mut Vec<Finding>);
 
-/// Every detector, in the order in which its findings are told. Those that can decide come first.
-pub const DETECTORS: &[Detector] = &[
-    other_end::detect,
-    local::detect,
-    life::detect,
-    timing::detect,
-    hop::detect,
-    header::detect,
-    sequence::detect,
-    state::detect,
-    log::detect,
+/// Every detector with its name, in the order in which their findings are told. Those that can decide come first.
+pub const DETECTORS: &[(&str, Detector)] = &[
+    ("other_end", other_end::detect),
+    ("local", local::detect),
+    ("life", life::detect),
+    ("timing", timing::detect),
+    ("hop", hop::detect),
+    ("header", header::detect),
+    ("sequence", sequence::detect),
+    ("state", state::detect),
+    ("log", log::detect),
 ];
 
 /// What all detectors find, decisive findings first.
 pub fn all(case: &Case) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for detector in DETECTORS {
+    told(case).into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// As [`all`], each finding with the detector it comes from.
+pub fn told(case: &Case) -> Vec<(&'static str, Finding)> {
+    let mut told = Vec::new();
+    for (name, detector) in DETECTORS {
+        let mut findings = Vec::new();
         detector(case, &mut findings);
+        told.extend(findings.into_iter().map(|finding| (*name, finding)));
     }
-    findings.sort_by_key(|finding| !finding.decisive);
-    findings
+    told.sort_by_key(|(_, finding)| !finding.decisive);
+    told
 }
