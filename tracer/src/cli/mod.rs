@@ -1,6 +1,7 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
 pub mod exit;
+pub mod replay;
 pub mod trace;
 pub mod value;
 
@@ -20,12 +21,15 @@ pub struct Cli {
 pub enum Command {
     /// Watch resets, timeouts and full listen queues of a running Nginx, and name the culprit of each
     Trace(Box<trace::TraceArgs>),
+    /// Judge a recording again, on any machine and without root, or explain one of its verdicts
+    Replay(Box<replay::ReplayArgs>),
 }
 
 /// Runs what the command line asks for.
 pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
     match &cli.command {
         Command::Trace(args) => trace::run(args),
+        Command::Replay(args) => replay::run(args),
     }
 }
 

@@ -103,7 +103,7 @@ pub struct TraceArgs {
 
 /// Runs `rstscope trace`.
 pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
-    let outputs = match outputs(args) {
+    let outputs = match outputs(args.format, args.output.as_deref(), args.color) {
         Ok(outputs) => outputs,
         Err(error) => return Ok(refuse(&error, Exit::Output)),
     };
@@ -112,7 +112,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
     let runtime = runtime.context("cannot start the event loop")?;
     let errors = text_options(args.color, &io::stderr());
     let say = |said: Say<'_>| match said {
-        Say::Notice(notice) => complain(&format!("rstscope: {notice}\n")),
+        Say::Notice(text) => notice(text),
         Say::Header(page) => complain(&header::text(page, &errors)),
     };
     match runtime.block_on(session::run(&settings(args), shown(args), view, say)) {
@@ -135,7 +135,7 @@ fn finish(
         write_stats(path, closing)?;
     }
     if let (Some(path), Some(recorded)) = (&args.record, recorded) {
-        complain(&format!("rstscope: {}\n", sanitize::line(&recording(path, recorded), MOST_CHARS)));
+        notice(&recording(path, recorded));
     }
     let failed =
         closing.losses.by_handover.contains_key("output") || recorded.is_some_and(|recorded| recorded.failed);
@@ -159,20 +159,26 @@ fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyhow::Result<
     std::fs::write(path, line).with_context(|| format!("cannot write the summary to {}", path.display()))
 }
 
-fn outputs(args: &TraceArgs) -> Result<Fanout, crate::output::OpenError> {
+/// Where verdicts go: standard output in this form, and a file.
+pub(super) fn outputs(
+    format: Format,
+    file: Option<&Path>,
+    color: ColorChoice,
+) -> Result<Fanout, crate::output::OpenError> {
     let mut outputs = Fanout::default();
     // The file first: it has the verdict even if nobody reads standard output any more.
-    if let Some(path) = &args.output {
+    if let Some(path) = file {
         outputs.push(Ndjson::new(Sink::create(path)?));
     }
-    match args.format {
-        Format::Text => outputs.push(Text::new(Sink::stdout(), text_options(args.color, &io::stdout()))),
+    match format {
+        Format::Text => outputs.push(Text::new(Sink::stdout(), text_options(color, &io::stdout()))),
         Format::Json => outputs.push(Ndjson::new(Sink::stdout())),
     }
     Ok(outputs)
 }
 
-fn text_options<S>(color: ColorChoice, stream: &S) -> TextOptions
+/// How text is shown on a stream.
+pub(super) fn text_options<S>(color: ColorChoice, stream: &S) -> TextOptions
 where
     S: anstream::stream::RawStream + std::os::fd::AsFd,
 {
@@ -226,9 +232,15 @@ fn exit_code(error: &SessionError) -> Exit {
     }
 }
 
-fn refuse(why: impl std::fmt::Display, exit: Exit) -> Exit {
-    complain(&format!("rstscope: {}\n", sanitize::line(&why.to_string(), MOST_CHARS)));
+/// Says why nothing more is done.
+pub(super) fn refuse(why: impl std::fmt::Display, exit: Exit) -> Exit {
+    notice(&why.to_string());
     exit
+}
+
+/// One line on standard error.
+pub(super) fn notice(text: &str) {
+    complain(&format!("rstscope: {}\n", sanitize::line(text, MOST_CHARS)));
 }
 
 /// Standard error may be closed; then nobody wanted to know.

@@ -86,6 +86,8 @@ pub struct After {
     pub keep: bool,
     /// Its files are copied there.
     pub copy_to: Option<PathBuf>,
+    /// Its recording and its verdicts are copied there.
+    pub record_to: Option<PathBuf>,
 }
 
 /// Result of one seat.
@@ -193,7 +195,15 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let (records, stats) = collect(&plan, &played, tracer)?;
     let rows = rows(&plan, played, &records, &stats, schema);
     if let Some(folder) = &after.copy_to {
-        copy_files(bench.nginx.folder(), folder, plan.number)?;
+        let copies = ["verdicts.ndjson", "stats.json", "error.log"]
+            .map(|file| (file, format!("{}-{file}", plan.number)));
+        copy_files(bench.nginx.folder(), folder, &copies)?;
+    }
+    if let Some(folder) = &after.record_to {
+        let name = format!("{:02}-{}", plan.number, plan.level.name());
+        let copies =
+            [(tracer::RECORDING, format!("{name}.rec")), (tracer::RECORDS, format!("{name}.ndjson"))];
+        copy_files(bench.nginx.folder(), folder, &copies)?;
     }
     if after.keep {
         report::print(&rows);
@@ -203,10 +213,10 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     Ok(rows)
 }
 
-fn copy_files(from: &Path, to: &Path, bench: usize) -> Result<()> {
+fn copy_files(from: &Path, to: &Path, copies: &[(&str, String)]) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
-    for file in ["verdicts.ndjson", "stats.json", "error.log"] {
-        let target = to.join(format!("{bench}-{file}"));
+    for (file, name) in copies {
+        let target = to.join(name);
         std::fs::copy(from.join(file), &target)
             .with_context(|| format!("cannot write {}", target.display()))?;
     }
