@@ -256,7 +256,50 @@ mod tests {
         assert_eq!(explanation.verdict, verdict);
         let options =
             TextOptions { palette: Palette { colour: false }, width: Some(100), zone: TimeZone::UTC };
-        insta::assert_snapshot!(text(&explanation, &options));
+        insta::assert_snapshot!(text(&explanation, &options), @r#"
+        upstream upstream_abort, weak (01M325ZBN49374N2Z12ZV00001)
+            Upstream 10.0.0.2:8080 reset the connection 12 ms after the request was sent, before a response,
+            request "GET /x HTTP/1.1" (weak evidence)
+
+        1. What belonged to the incident
+            14:30:00.100 nginx, to the upstream: a RST was accepted; 10.0.0.1:40000 ↔ 10.0.0.2:8080 in
+            ESTABLISHED, 120 bytes sent, last sent 12 ms before, TTL 63 expected; packet RST|ACK from
+            10.0.0.2:8080 to 10.0.0.1:40000, seq 5000, ack 9000, window 501, TTL 63, 0 bytes, timestamps
+            14:30:00.103 error.log: recv() failed\x1b[2J (errno 104) while reading response header
+            [recv_failed]; /var/log/nginx/error.log at byte 103, worker 100
+            14:30:01.100 judged
+
+        2. What the detectors said
+            for it: hop_equal (hop): The RST arrived with TTL 63, which is as many hops away as the SYN-ACK
+            of this connection (TTL 63)
+            for it: timestamps_continue (header): RST|ACK with window 501 carries the peer's own running
+            clock: TSval 700012 follows 700000
+
+        3. Which rule decided
+            received/peer_reset
+            read before, and did not hold: received/reset_on_loopback, received/both_ends_reset,
+            received/process_killed_for_memory, received/process_ended, received/listener_full,
+            received/nobody_listens, received/seen_racing, received/seen_forgotten, received/seen_resetting,
+            received/connect_answered_elsewhere, received/connect_refused, received/device_after_silence,
+            received/device_or_guess, received/keepalive_race, received/reset_in_the_pool,
+            received/forgotten
+
+        4. How certain that is
+            the evidence earns: strong
+            one step down, events_lost: ring lost 3
+            so it is: weak
+
+        5. What else was considered
+            middlebox middlebox_forged_reset: The RST arrived with TTL 63, which is as many hops away as the
+            SYN-ACK of this connection (TTL 63)
+            upstream upstream_process_exit: Not ruled out: the upstream's processes are on another host
+            upstream upstream_keepalive_race: The connection had not served a request before
+
+        6. What was looked for and could not be had
+            events_lost: ring lost 3
+            other_end: 10.0.0.2:8080 is another host; only a tracer there could see its end of the
+            connection
+        "#);
     }
 
     #[test]

@@ -38,12 +38,13 @@ pub fn all(case: &Case) -> Vec<Finding> {
 
 /// As [`all`], each finding with the detector it comes from.
 pub fn told(case: &Case) -> Vec<(&'static str, Finding)> {
-    let mut told = Vec::new();
+    // A detector sees what those before it found.
+    let (mut findings, mut names) = (Vec::new(), Vec::new());
     for (name, detector) in DETECTORS {
-        let mut findings = Vec::new();
         detector(case, &mut findings);
-        told.extend(findings.into_iter().map(|finding| (*name, finding)));
+        names.resize(findings.len(), *name);
     }
+    let mut told: Vec<_> = names.into_iter().zip(findings).collect();
     told.sort_by_key(|(_, finding)| !finding.decisive);
     told
 }
