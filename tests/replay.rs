@@ -111,10 +111,10 @@ fn selection_and_output_work_as_in_a_trace() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("verdicts.ndjson");
     let output =
-        replay(&recording, &["--format", "json", "--only", "middlebox", "--output", file.to_str().unwrap()]);
+        replay(&recording, &["--format", "json", "--only", "upstream", "--output", file.to_str().unwrap()]);
     let expected = verdicts(&recording)
         .into_iter()
-        .filter(|verdict| verdict["party"] == "middlebox" && verdict["impact"] != "harmless");
+        .filter(|verdict| verdict["party"] == "upstream" && verdict["impact"] != "harmless");
     let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(shown.lines().count(), expected.count());
     assert!(!shown.is_empty());

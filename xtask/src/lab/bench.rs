@@ -3,6 +3,7 @@
 //! A scenario starts while the tracer still thinks about the one before, as on a real host; its addresses
 //! tell its records apart from all others. Records are compared when everything has been played.
 
+use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
 use super::nginx::{Level, Nginx};
@@ -192,18 +193,18 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         }
     }
     let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
+    let file = tracer.records_file();
     let (records, stats) = collect(&plan, &played, tracer)?;
     let rows = rows(&plan, played, &records, &stats, schema);
     if let Some(folder) = &after.copy_to {
-        let copies = ["verdicts.ndjson", "stats.json", "error.log"]
-            .map(|file| (file, format!("{}-{file}", plan.number)));
-        copy_files(bench.nginx.folder(), folder, &copies)?;
+        copy_files(bench.nginx.folder(), folder, plan.number)?;
     }
     if let Some(folder) = &after.record_to {
-        let name = format!("{:02}-{}", plan.number, plan.level.name());
-        let copies =
-            [(tracer::RECORDING, format!("{name}.rec")), (tracer::RECORDS, format!("{name}.ndjson"))];
-        copy_files(bench.nginx.folder(), folder, &copies)?;
+        let (recording, name) = (
+            bench.nginx.folder().join(tracer::RECORDING),
+            format!("{:02}-{}", plan.number, plan.level.name()),
+        );
+        Neutral::here().copy(&recording, &file, folder, &name)?;
     }
     if after.keep {
         report::print(&rows);
@@ -213,10 +214,10 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     Ok(rows)
 }
 
-fn copy_files(from: &Path, to: &Path, copies: &[(&str, String)]) -> Result<()> {
+fn copy_files(from: &Path, to: &Path, bench: usize) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
-    for (file, name) in copies {
-        let target = to.join(name);
+    for file in ["verdicts.ndjson", "stats.json", "error.log"] {
+        let target = to.join(format!("{bench}-{file}"));
         std::fs::copy(from.join(file), &target)
             .with_context(|| format!("cannot write {}", target.display()))?;
     }

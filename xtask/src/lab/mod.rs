@@ -5,6 +5,7 @@
 
 mod bench;
 mod cleanup;
+mod fixture;
 mod judge;
 mod kernel;
 mod net;

@@ -40,8 +40,6 @@ pub struct Setup {
 
 /// The recording, in the folder of a bench.
 pub const RECORDING: &str = "session.rec";
-/// The records, there too.
-pub const RECORDS: &str = "verdicts.ndjson";
 
 /// A running tracer; stopped when dropped.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ impl Tracer {
     /// Starts it and waits for its header. `live` gets every line of its stdout.
     pub fn start(setup: &Setup, network: &Network, folder: &Path, live: Option<fn(&str)>) -> Result<Self> {
         use std::os::unix::process::CommandExt;
-        let (records, stats) = (folder.join(RECORDS), folder.join("stats.json"));
+        let (records, stats) = (folder.join("verdicts.ndjson"), folder.join("stats.json"));
         let mut command = Command::new(&setup.binary);
         command.arg("trace").arg("--netns").arg(Path::new("/run/netns").join(network.name(Node::Web)));
         command.args(["--format", setup.format]).arg("--output").arg(&records).arg("--stats").arg(&stats);
