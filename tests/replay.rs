@@ -119,8 +119,11 @@ fn selection_and_output_work_as_in_a_trace() {
     assert_eq!(shown.lines().count(), expected.count());
     assert!(!shown.is_empty());
     assert_eq!(fs::read_to_string(file).unwrap(), shown);
-    let text = String::from_utf8(replay(&recording, &[]).stdout).unwrap();
+    let stats = directory.path().join("stats.json");
+    let text = String::from_utf8(replay(&recording, &["--stats", stats.to_str().unwrap()]).stdout).unwrap();
     assert!(text.contains("\nsummary"), "{text}");
+    let stats: Value = serde_json::from_str(&fs::read_to_string(stats).unwrap()).unwrap();
+    assert_eq!(stats["schema"], "rstscope.stats/1");
 }
 
 #[test]

@@ -43,6 +43,10 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "ID", conflicts_with_all = ["output", "only", "include_harmless"])]
     pub explain: Option<String>,
 
+    /// Write the closing summary as JSON to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "explain")]
+    pub stats: Option<PathBuf>,
+
     /// Colours
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,
@@ -64,15 +68,15 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     trace::notice(&origin(recording.header()));
     match &args.explain {
         Some(id) => explain(args, &mut recording, id),
-        None => Ok(show(args, &mut recording)),
+        None => show(args, &mut recording),
     }
 }
 
 /// Shows the verdicts as the session did.
-fn show(args: &ReplayArgs, recording: &mut Recording) -> Exit {
+fn show(args: &ReplayArgs, recording: &mut Recording) -> anyhow::Result<Exit> {
     let outputs = match trace::outputs(args.format, args.output.as_deref(), args.color) {
         Ok(outputs) => outputs,
-        Err(error) => return trace::refuse(&error, Exit::Output),
+        Err(error) => return Ok(trace::refuse(&error, Exit::Output)),
     };
     let selection = Selection { only: args.only.clone(), include_harmless: args.include_harmless };
     let mut view = View::new(selection, outputs);
@@ -80,13 +84,17 @@ fn show(args: &ReplayArgs, recording: &mut Recording) -> Exit {
     let played = play(recording, &mut engine, |verdicts| {
         verdicts.iter().try_for_each(|verdict| view.verdict(verdict))
     });
-    let Ok(played) = played else { return Exit::Success }; // Nobody reads any more.
+    let Ok(played) = played else { return Ok(Exit::Success) }; // Nobody reads any more.
     let lost = view.losses();
     // A reader that went away does not want the summary either.
-    let _shown = view.finish(&closing(&view, &played));
+    let closing = closing(&view, &played);
+    let _shown = view.finish(&closing);
+    if let Some(path) = &args.stats {
+        trace::write_stats(path, &closing)?;
+    }
     view.problems().iter().for_each(|problem| trace::notice(problem));
     let exit = tell_end(&played);
-    if lost.total() > 0 { Exit::Output } else { exit }
+    Ok(if lost.total() > 0 { Exit::Output } else { exit })
 }
 
 /// Shows how one verdict came about.

@@ -154,7 +154,8 @@ fn recording(path: &Path, recorded: &Recorded) -> String {
     }
 }
 
-fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyhow::Result<()> {
+/// Writes the closing summary as JSON.
+pub(super) fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyhow::Result<()> {
     let line = ndjson::line(&closing.stats()).context("cannot make the summary JSON")?;
     std::fs::write(path, line).with_context(|| format!("cannot write the summary to {}", path.display()))
 }
