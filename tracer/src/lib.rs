@@ -15,5 +15,6 @@ pub mod model;
 pub mod nginx;
 pub mod output;
 pub mod probe;
+pub mod recording;
 pub mod session;
 pub mod timeline;

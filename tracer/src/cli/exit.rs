@@ -19,11 +19,13 @@ pub enum Exit {
     UnsupportedKernel,
     /// The output file could not be opened, or verdicts could not be written to it.
     Output,
+    /// An input file could not be read, or not to its end.
+    Input,
 }
 
 impl Exit {
     /// Every exit code.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -31,6 +33,7 @@ impl Exit {
         Self::MissingPrivilege,
         Self::UnsupportedKernel,
         Self::Output,
+        Self::Input,
     ];
 
     /// The number a shell sees.
@@ -43,6 +46,7 @@ impl Exit {
             Self::MissingPrivilege => 4,
             Self::UnsupportedKernel => 5,
             Self::Output => 6,
+            Self::Input => 7,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod exit;
 pub mod explain;
 pub mod log;
+pub mod replay;
 pub mod trace;
 pub mod value;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Log(Box<log::LogArgs>),
     /// Explain one line of error.log
     Explain(explain::ExplainArgs),
+    /// Judge a recording again, on any machine and without root, or explain one of its verdicts
+    Replay(Box<replay::ReplayArgs>),
 }
 
 /// Runs what the command line asks for.
@@ -34,6 +37,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Trace(args) => trace::run(args),
         Command::Log(args) => log::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Replay(args) => replay::run(args),
     }
 }
 

@@ -16,7 +16,9 @@ use crate::output::{
     ColorChoice, Fanout, Ndjson, Palette, Selection, Sink, Text, TextOptions, header, ndjson, sanitize,
     summary, terminal,
 };
+use crate::recording::Recorded;
 use crate::session::run::Say;
+use crate::session::settings::Record;
 use crate::session::{self, Ended, SessionError, Settings, View};
 
 /// Longest message shown of one error.
@@ -86,6 +88,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
 
+    /// Record everything the verdicts rest on, for `rstscope replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
+    /// Longest recording: bytes, or a number with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "1G", requires = "record", value_parser = value::size)]
+    pub record_limit: u64,
+
     /// Type information (BTF) to use instead of the running kernel's
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
@@ -93,7 +103,7 @@ pub struct TraceArgs {
 
 /// Runs `rstscope trace`.
 pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
-    let outputs = match outputs(args) {
+    let outputs = match outputs(args.format, args.output.as_deref(), args.color) {
         Ok(outputs) => outputs,
         Err(error) => return Ok(refuse(&error, Exit::Output)),
     };
@@ -102,45 +112,74 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
     let runtime = runtime.context("cannot start the event loop")?;
     let errors = text_options(args.color, &io::stderr());
     let say = |said: Say<'_>| match said {
-        Say::Notice(notice) => complain(&format!("rstscope: {notice}\n")),
+        Say::Notice(text) => notice(text),
         Say::Header(page) => complain(&header::text(page, &errors)),
     };
     match runtime.block_on(session::run(&settings(args), shown(args), view, say)) {
         Ok(Ended::NoNginx) => Ok(refuse("no Nginx is running, and --no-wait was given", Exit::NoNginx)),
-        Ok(Ended::Done(closing)) => finish(args, &closing, &errors),
+        Ok(Ended::Done { closing, recorded }) => finish(args, &closing, recorded.as_ref(), &errors),
         Err(error) => Ok(refuse(&error, exit_code(&error))),
     }
 }
 
-fn finish(args: &TraceArgs, closing: &crate::output::Closing, errors: &TextOptions) -> anyhow::Result<Exit> {
+fn finish(
+    args: &TraceArgs,
+    closing: &crate::output::Closing,
+    recorded: Option<&Recorded>,
+    errors: &TextOptions,
+) -> anyhow::Result<Exit> {
     if args.format == Format::Json {
         complain(&summary::text(closing, errors));
     }
     if let Some(path) = &args.stats {
         write_stats(path, closing)?;
     }
-    Ok(if closing.losses.by_handover.contains_key("output") { Exit::Output } else { Exit::Success })
+    if let (Some(path), Some(recorded)) = (&args.record, recorded) {
+        notice(&recording(path, recorded));
+    }
+    let failed =
+        closing.losses.by_handover.contains_key("output") || recorded.is_some_and(|recorded| recorded.failed);
+    Ok(if failed { Exit::Output } else { Exit::Success })
 }
 
-fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyhow::Result<()> {
+/// What became of the recording.
+fn recording(path: &Path, recorded: &Recorded) -> String {
+    let Recorded { steps, bytes, left_out, .. } = recorded;
+    let whole = format!("recording {}: {steps} steps, {bytes} bytes", path.display());
+    match &recorded.stopped {
+        None => whole,
+        Some(why) => {
+            format!("{whole}; it ends before the trace did ({why}), without the last {left_out} steps")
+        }
+    }
+}
+
+/// Writes the closing summary as JSON.
+pub(super) fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyhow::Result<()> {
     let line = ndjson::line(&closing.stats()).context("cannot make the summary JSON")?;
     std::fs::write(path, line).with_context(|| format!("cannot write the summary to {}", path.display()))
 }
 
-fn outputs(args: &TraceArgs) -> Result<Fanout, crate::output::OpenError> {
+/// Where verdicts go: standard output in this form, and a file.
+pub(super) fn outputs(
+    format: Format,
+    file: Option<&Path>,
+    color: ColorChoice,
+) -> Result<Fanout, crate::output::OpenError> {
     let mut outputs = Fanout::default();
     // The file first: it has the verdict even if nobody reads standard output any more.
-    if let Some(path) = &args.output {
+    if let Some(path) = file {
         outputs.push(Ndjson::new(Sink::create(path)?));
     }
-    match args.format {
-        Format::Text => outputs.push(Text::new(Sink::stdout(), text_options(args.color, &io::stdout()))),
+    match format {
+        Format::Text => outputs.push(Text::new(Sink::stdout(), text_options(color, &io::stdout()))),
         Format::Json => outputs.push(Ndjson::new(Sink::stdout())),
     }
     Ok(outputs)
 }
 
-fn text_options<S>(color: ColorChoice, stream: &S) -> TextOptions
+/// How text is shown on a stream.
+pub(super) fn text_options<S>(color: ColorChoice, stream: &S) -> TextOptions
 where
     S: anstream::stream::RawStream + std::os::fd::AsFd,
 {
@@ -174,6 +213,7 @@ fn settings(args: &TraceArgs) -> Settings {
         no_wait: args.no_wait,
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
+        record: args.record.clone().map(|path| Record { path, limit: args.record_limit }),
     }
 }
 
@@ -188,13 +228,20 @@ fn exit_code(error: &SessionError) -> Exit {
         SessionError::Privileges(_) => Exit::MissingPrivilege,
         SessionError::Kernel(_) | SessionError::Blind { .. } => Exit::UnsupportedKernel,
         SessionError::Namespace { .. } => Exit::Usage,
+        SessionError::Recording { .. } => Exit::Output,
         SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
     }
 }
 
-fn refuse(why: impl std::fmt::Display, exit: Exit) -> Exit {
-    complain(&format!("rstscope: {}\n", sanitize::line(&why.to_string(), MOST_CHARS)));
+/// Says why nothing more is done.
+pub(super) fn refuse(why: impl std::fmt::Display, exit: Exit) -> Exit {
+    notice(&why.to_string());
     exit
+}
+
+/// One line on standard error.
+pub(super) fn notice(text: &str) {
+    complain(&format!("rstscope: {}\n", sanitize::line(text, MOST_CHARS)));
 }
 
 /// Standard error may be closed; then nobody wanted to know.

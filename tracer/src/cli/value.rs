@@ -96,6 +96,22 @@ pub fn moment(text: &str, zone: &TimeZone, now: i64) -> Result<i64, String> {
         .to_owned())
 }
 
+/// A number of bytes, or a number with `K`, `M` or `G` (powers of 1024).
+pub fn size(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 4096;
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 'K')) => (text.get(..at), 1 << 10),
+        Some((at, 'M')) => (text.get(..at), 1 << 20),
+        Some((at, 'G')) => (text.get(..at), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let bytes =
+        number.and_then(|number| number.parse::<u64>().ok()).and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes >= LEAST).ok_or_else(|| {
+        "a size is a number of bytes, at least 4096, or a number with K, M or G (500M, 2G)".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +151,14 @@ mod tests {
         assert_eq!(span("1h"), Ok(Duration::from_hours(1)));
         for wrong in ["", "0", "-1", "s", "1d", "99999999999999999999h", "ten", "5é"] {
             assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_and_a_least() {
+        assert_eq!((size("4096"), size("500M"), size("1G")), (Ok(4096), Ok(500 << 20), Ok(1 << 30)));
+        for wrong in ["", "K", "0", "1K", "-1", "1.5G", "99999999999G", "1T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::join::{self, Line, Pair};
-use crate::judge::{self, Case, Joined, OverflowNote, Processes};
+use crate::judge::{self, Case, Explanation, Joined, OverflowNote, Processes};
 use crate::model::{
     Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts, Socket, Verdict,
 };
@@ -47,6 +47,15 @@ pub struct Engine {
     overflows: Vec<OverflowNote>,
     ready: VecDeque<Verdict>,
     counters: Counters,
+    /// The id of the incident whose verdict has to be explained.
+    wanted: Option<String>,
+    explanation: Option<Box<Explanation>>,
+}
+
+/// What the judge said of one incident.
+struct Judgement {
+    verdict: Option<Verdict>,
+    explanation: Option<Explanation>,
 }
 
 impl Engine {
@@ -64,7 +73,19 @@ impl Engine {
             overflows: Vec::new(),
             ready: VecDeque::new(),
             counters: Counters::default(),
+            wanted: None,
+            explanation: None,
         }
+    }
+
+    /// An engine that knows nothing yet and will explain its verdict on the incident with this id.
+    pub fn explaining(limits: Limits, id: String) -> Self {
+        Self { wanted: Some(id), ..Self::new(limits) }
+    }
+
+    /// Why the verdict asked for is what it is, once it has been given.
+    pub fn explanation(&self) -> Option<&Explanation> {
+        self.explanation.as_deref()
     }
 
     /// Takes one input that arrived at `now`.
@@ -115,11 +136,17 @@ impl Engine {
 
     fn settle(&mut self, now: Mono) {
         while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= now) {
+            // What is forgotten by then must not depend on when the engine was last asked.
+            self.expire(deadline);
             match self.timeline.settled(deadline) {
                 Some(incident) => self.close(incident, deadline, false),
                 None => self.give_up_line(deadline),
             }
         }
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: Mono) {
         self.timeline.memory_mut().expire(now);
         self.counters.lines_unmatched += self.lines.expire(now);
     }
@@ -181,9 +208,9 @@ impl Engine {
             self.remember(at, incident, false, false);
             return;
         }
-        let verdict = self.judge(&incident, at, line.as_ref(), evicted);
-        let (logged, told) = (line.is_some(), verdict.is_some());
-        self.hand_out(verdict);
+        let judgement = self.judge(&incident, at, line.as_ref(), evicted);
+        let (logged, told) = (line.is_some(), judgement.verdict.is_some());
+        self.hand_out(judgement);
         self.remember(at, incident, logged, told);
     }
 
@@ -238,13 +265,7 @@ impl Engine {
         }
     }
 
-    fn judge(
-        &self,
-        incident: &Incident,
-        at: Mono,
-        line: Option<&(Line, Pair)>,
-        evicted: bool,
-    ) -> Option<Verdict> {
+    fn judge(&self, incident: &Incident, at: Mono, line: Option<&(Line, Pair)>, evicted: bool) -> Judgement {
         let joined = line.map(|(line, pair)| Joined { record: &line.record, pair: *pair });
         let explained = joined.is_some_and(|joined| explains_close(joined.record));
         let case = Case {
@@ -260,7 +281,11 @@ impl Engine {
             losses: self.losses.during(incident.first, at),
             evicted,
         };
-        judge::judge(&case)
+        let wanted = self.wanted.as_ref() == Some(&incident.id);
+        Judgement {
+            verdict: judge::judge(&case),
+            explanation: wanted.then(|| judge::explain(&case, at)).flatten(),
+        }
     }
 
     /// Events of the other end; where Nginx is both ends, those of the mirrored incident too.
@@ -290,8 +315,8 @@ impl Engine {
         let about = format!("{} {}", line.record.file, line.record.offset);
         let id = identity::id(number, line.at, self.clock, &self.host.host, about.as_bytes());
         let incident = Incident::new(number, id, Subject::Line(line.record), line.at);
-        let verdict = self.judge(&incident, at, None, false);
-        self.hand_out(verdict);
+        let judgement = self.judge(&incident, at, None, false);
+        self.hand_out(judgement);
     }
 
     fn judged_already(&self, line: &Line) -> Option<u64> {
@@ -316,12 +341,15 @@ impl Engine {
         incident.id =
             identity::id(incident.number, line.at, self.clock, &self.host.host, incident.id.as_bytes());
         let pair = Pair { line: line.number, incident: incident.number, fit, candidates: 1 };
-        let verdict = self.judge(&incident, at, Some(&(line, pair)), false);
-        self.hand_out(verdict);
+        let judgement = self.judge(&incident, at, Some(&(line, pair)), false);
+        self.hand_out(judgement);
     }
 
-    fn hand_out(&mut self, verdict: Option<Verdict>) {
-        let Some(verdict) = verdict else {
+    fn hand_out(&mut self, judgement: Judgement) {
+        if let Some(explanation) = judgement.explanation {
+            self.explanation = Some(Box::new(explanation));
+        }
+        let Some(verdict) = judgement.verdict else {
             self.counters.unnoticed += 1;
             return;
         };

@@ -85,7 +85,13 @@ fn idle_device(case: &Case) -> Vec<Advice> {
 fn overflow(case: &Case) -> Vec<Advice> {
     let Some(sum) = &case.incident.overflow else { return Vec::new() };
     let overflow = &sum.latest;
-    let wanted = overflow.queue.max(overflow.limit).max(1).saturating_mul(2).next_power_of_two();
+    let wanted = overflow
+        .queue
+        .max(overflow.limit)
+        .max(1)
+        .saturating_mul(2)
+        .checked_next_power_of_two()
+        .unwrap_or(u32::MAX);
     let text = format!(
         "{} had {} connections waiting with room for {}; {} packet(s) were dropped",
         overflow.listener, overflow.queue, overflow.limit, sum.dropped

@@ -8,6 +8,7 @@ mod alternative;
 mod case;
 mod certainty;
 mod detect;
+mod explain;
 mod finding;
 mod hold;
 mod missing;
@@ -22,6 +23,7 @@ use crate::timeline::Subject;
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Processes};
 pub use certainty::{earned, lowered};
+pub use explain::{Explanation, Said, Step, What, explain};
 pub use finding::{CODES, Class, class_of};
 pub use hold::hold;
 

@@ -1,11 +1,11 @@
 //! Everything that can reach the engine, in one type. A recording is a list of these.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Clock, Event, HostFacts, LogRecord, Losses, ProcessFacts};
 
 /// One input of the engine.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "input")]
 pub enum Input {
     /// The kernel reported something.

@@ -36,12 +36,12 @@ pub enum LogSide {
 }
 
 /// What a line says, as a slug. The catalogue stands in `nginx::catalogue`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct MessageKind(pub &'static str);
 
 /// One line of error.log. What could not be read is `None`, and `problems` says why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogRecord {
     /// File the line came from; empty for standard input.
     pub file: String,

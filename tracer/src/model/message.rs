@@ -1,6 +1,8 @@
 //! What a line of error.log can say: the slugs of [`MessageKind`] and the class each belongs to.
 //! Recognising a message in a line is done by `nginx::catalogue`; drawing conclusions is the judge's work.
 
+use serde::{Deserialize, Deserializer};
+
 use super::{LogRecord, MessageKind};
 
 /// What kind of trouble a message tells of. Several messages share a class.
@@ -261,6 +263,19 @@ kinds! {
 }
 
 impl MessageKind {
+    /// The kind with this slug; a slug that this version does not know is [`Self::OTHER`].
+    pub fn from_slug(slug: &str) -> Self {
+        Self::ALL.iter().copied().find(|kind| kind.0 == slug).unwrap_or(Self::OTHER)
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|slug| Self::from_slug(&slug))
+    }
+}
+
+impl MessageKind {
     /// The class of the message, made precise by the errno where a socket call failed.
     pub fn class_with(self, errno: Option<i32>) -> MessageClass {
         let class = self.class();
@@ -322,6 +337,16 @@ mod tests {
     fn slugs_are_unique() {
         let slugs: HashSet<&str> = MessageKind::ALL.iter().map(|kind| kind.0).collect();
         assert_eq!(slugs.len(), MessageKind::ALL.len());
+    }
+
+    #[test]
+    fn every_slug_is_read_back_and_an_unknown_one_is_another_message() {
+        for kind in MessageKind::ALL {
+            let json = serde_json::to_string(kind).unwrap();
+            assert_eq!(serde_json::from_str::<MessageKind>(&json).unwrap(), *kind);
+        }
+        let newer: MessageKind = serde_json::from_str("\"from_a_newer_version\"").unwrap();
+        assert_eq!(newer, MessageKind::OTHER);
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub struct Packet {
     pub ifindex: u32,
     /// The interface was the loopback interface.
     pub on_loopback: bool,
-    /// IP and TCP header bytes as captured.
+    /// IP and TCP header bytes as captured; hexadecimal digits where it is written.
+    #[serde(with = "hexadecimal")]
     pub raw: Vec<u8>,
 }
 
@@ -89,5 +90,50 @@ impl Packet {
             && !self.flags.has(TcpFlags::ACK)
             && self.window == 0
             && self.options.is_empty()
+    }
+}
+
+/// Bytes as hexadecimal digits: a third of what a list of numbers takes.
+mod hexadecimal {
+    use std::fmt::Write as _;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut digits = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            // Writing into a string does not fail.
+            let _written = write!(digits, "{byte:02x}");
+        }
+        serializer.serialize_str(&digits)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        bytes(&digits).ok_or_else(|| D::Error::custom("packet bytes are pairs of hexadecimal digits"))
+    }
+
+    fn bytes(digits: &str) -> Option<Vec<u8>> {
+        let digit = |digit: &u8| char::from(*digit).to_digit(16);
+        let pair = |pair: &[u8]| {
+            let [high, low] = pair else { return None };
+            u8::try_from(digit(high)? << 4 | digit(low)?).ok()
+        };
+        digits.as_bytes().chunks(2).map(pair).collect()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::bytes;
+
+        #[test]
+        fn only_whole_pairs_of_digits_are_bytes() {
+            assert_eq!(bytes("00ff4A"), Some(vec![0, 255, 0x4a]));
+            assert_eq!(bytes(""), Some(Vec::new()));
+            for wrong in ["0", "0g", "é", "+1"] {
+                assert_eq!(bytes(wrong), None, "{wrong}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A view shows; it never judges, and changes no field. Text from outside passes [`sanitize`] first.
 
+pub mod explanation;
 pub mod fanout;
 pub mod header;
 pub mod layout;

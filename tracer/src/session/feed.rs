@@ -10,9 +10,9 @@ use rstscope_ebpf::abi::Departed;
 use super::kernel::KernelSide;
 use crate::account::loss;
 use crate::collect::departed;
-use crate::engine::Engine;
 use crate::model::{Event, Input, LogRecord, LogSide, Losses, MessageClass, Mono, ProcessFacts};
 use crate::probe::ProbeError;
+use crate::recording::Recorder;
 
 /// Processes remembered as described; beyond it the memory starts anew, which only means describing them again.
 const MOST_PROCESSES: usize = 4096;
@@ -25,14 +25,14 @@ pub struct Processes {
 
 impl Processes {
     /// Hands an event to the engine, and before it what is known of a process that acted in it.
-    pub fn event(&mut self, engine: &mut Engine, now: Mono, event: Event) {
+    pub fn event(&mut self, engine: &mut Recorder, now: Mono, event: Event) {
         if event.task.is_actor && !event.task.is_nginx {
             self.describe(engine, now, event.task.pid);
         }
         engine.handle(now, Input::Event(Box::new(event)));
     }
 
-    fn describe(&mut self, engine: &mut Engine, now: Mono, pid: u32) {
+    fn describe(&mut self, engine: &mut Recorder, now: Mono, pid: u32) {
         if self.described.len() >= MOST_PROCESSES {
             self.described.clear();
         }

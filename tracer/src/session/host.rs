@@ -41,7 +41,7 @@ fn unreadable(target: &Target) -> Option<String> {
 }
 
 /// Host name.
-fn name() -> String {
+pub fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

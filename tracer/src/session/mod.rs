@@ -7,6 +7,7 @@ pub mod closing;
 pub mod feed;
 pub mod host;
 pub mod kernel;
+pub mod record;
 pub mod run;
 pub mod settings;
 pub mod view;
@@ -47,6 +48,14 @@ pub enum SessionError {
     /// `--netns` names something that is not there.
     #[error("cannot read the network namespace {path}: {source}")]
     Namespace {
+        /// The path.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The recording could not be begun.
+    #[error("cannot write the recording {path}: {source}")]
+    Recording {
         /// The path.
         path: PathBuf,
         /// The reason.

@@ -13,13 +13,14 @@ use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
 use super::kernel::KernelSide;
 use super::watch::Watch;
-use super::{SessionError, Settings, View, host};
+use super::{SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::{Clock, Event, Input, Losses, Mono};
 use crate::nginx::tail::{Follower, TailedLine};
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
+use crate::recording::{Recorded, Recorder};
 
 /// Lines that may wait between the follower and the loop.
 const LINES_WAITING: usize = 4096;
@@ -34,7 +35,12 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Ended {
     /// By signal, by `--duration`, or because nobody reads any more.
-    Done(Box<Closing>),
+    Done {
+        /// What is said at the end.
+        closing: Box<Closing>,
+        /// What became of the recording, if one was asked for.
+        recorded: Option<Recorded>,
+    },
     /// No Nginx runs, and waiting was not wanted.
     NoNginx,
 }
@@ -64,7 +70,7 @@ pub async fn run(
     let header = host::header(&session.kernel, &session.environment, &session.watch, settings, shown);
     check_sight(&session.kernel, &header)?;
     say(Say::Header(&header));
-    session.serve(settings, &mut view, &mut signals).await?;
+    session.serve(settings, &mut view, &mut signals, &mut say).await?;
     session.end(&mut view)
 }
 
@@ -103,7 +109,9 @@ struct Session {
     events: Receiver<Event>,
     follower: Follower,
     lines: Receiver<TailedLine>,
-    engine: Engine,
+    engine: Recorder,
+    /// The end of the recording was told.
+    told: bool,
     processes: Processes,
     overflows: Overflows,
     premature: PrematureCloses,
@@ -124,20 +132,23 @@ impl Session {
         let netns = settings.netns_inode()?;
         let (kernel, events) = KernelSide::start(settings, netns, &environment)?;
         let (follower, lines) = Follower::start(LINES_WAITING)?;
+        let clock = clock::measure();
+        let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
         Ok(Self {
             environment,
             kernel,
             events,
             follower,
             lines,
-            engine: Engine::new(Limits::default()),
+            engine: Recorder::new(Engine::new(Limits::default()), writer),
+            told: false,
             processes: Processes::default(),
             overflows: Overflows::default(),
             premature: PrematureCloses::default(),
             watch: Watch::default(),
             baseline: Baseline::default(),
             netns,
-            clock: clock::measure(),
+            clock,
             losses: Losses::default(),
             began: clock::now(),
             event_batch: Vec::with_capacity(BATCH),
@@ -197,6 +208,7 @@ impl Session {
         settings: &Settings,
         view: &mut View,
         signals: &mut Signals,
+        say: &mut impl FnMut(Say<'_>),
     ) -> Result<(), SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
         let mut looks = ticks(LOOK);
@@ -212,6 +224,18 @@ impl Session {
             if self.show(view).is_err() {
                 return Ok(()); // Nobody reads any more.
             }
+            self.tell_recording(say);
+        }
+    }
+
+    /// Says once that the recording ended before the session.
+    fn tell_recording(&mut self, say: &mut impl FnMut(Say<'_>)) {
+        if self.told {
+            return;
+        }
+        if let Some(why) = self.engine.recorded().and_then(|recorded| recorded.stopped) {
+            say(Say::Notice(&format!("the recording ends here: {why}; the trace goes on")));
+            self.told = true;
         }
     }
 
@@ -332,7 +356,7 @@ impl Session {
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
-        Ok(Ended::Done(Box::new(closing)))
+        Ok(Ended::Done { closing: Box::new(closing), recorded: self.engine.recorded() })
     }
 }
 

@@ -29,6 +29,17 @@ pub struct Settings {
     pub btf: Option<PathBuf>,
     /// Hooks that must not run.
     pub disabled_hooks: Vec<String>,
+    /// Record what reaches the engine.
+    pub record: Option<Record>,
+}
+
+/// Where to record, and how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The file.
+    pub path: PathBuf,
+    /// Longest recording, bytes.
+    pub limit: u64,
 }
 
 impl Settings {

@@ -3,6 +3,7 @@
 //! A scenario starts while the tracer still thinks about the one before, as on a real host; its addresses
 //! tell its records apart from all others. Records are compared when everything has been played.
 
+use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
 use super::nginx::{Level, Nginx};
@@ -86,6 +87,8 @@ pub struct After {
     pub keep: bool,
     /// Its files are copied there.
     pub copy_to: Option<PathBuf>,
+    /// Its recording and its verdicts are copied there.
+    pub record_to: Option<PathBuf>,
 }
 
 /// Result of one seat.
@@ -190,10 +193,18 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         }
     }
     let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
+    let file = tracer.records_file();
     let (records, stats) = collect(&plan, &played, tracer)?;
     let rows = rows(&plan, played, &records, &stats, schema);
     if let Some(folder) = &after.copy_to {
         copy_files(bench.nginx.folder(), folder, plan.number)?;
+    }
+    if let Some(folder) = &after.record_to {
+        let (recording, name) = (
+            bench.nginx.folder().join(tracer::RECORDING),
+            format!("{:02}-{}", plan.number, plan.level.name()),
+        );
+        Neutral::here().copy(&recording, &file, folder, &name)?;
     }
     if after.keep {
         report::print(&rows);

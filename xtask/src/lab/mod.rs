@@ -5,6 +5,7 @@
 
 mod bench;
 mod cleanup;
+mod fixture;
 mod judge;
 mod kernel;
 mod net;
@@ -54,6 +55,9 @@ pub struct Options {
     /// Copy every bench's records, statistics and error log into this folder.
     #[arg(long, value_name = "FOLDER")]
     records: Option<PathBuf>,
+    /// Record every bench, and put each recording with its verdicts into this folder: fixtures of tests/replay.rs.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "no_tracer")]
+    record: Option<PathBuf>,
     /// Play the faults without a tracer: checks what Nginx logs.
     #[arg(long)]
     no_tracer: bool,
@@ -101,22 +105,24 @@ fn play(options: &Options) -> Result<Vec<Row>> {
             "the lab lays network namespaces: run it as root, for example `sudo -E env PATH=$PATH cargo xtask lab`"
         );
     }
-    let setup = if options.no_tracer { None } else { Some(tracer_setup(options.binary.clone())?) };
+    let setup = if options.no_tracer { None } else { Some(tracer_setup(options)?) };
     let schema = Schema::load()?;
     cleanup::prepare();
     cleanup::leftovers();
-    let after = After { keep: options.keep, copy_to: options.records.clone() };
+    let after =
+        After { keep: options.keep, copy_to: options.records.clone(), record_to: options.record.clone() };
     let plans = plans(options)?;
     side_by_side(options.jobs.max(1), plans, |plan| bench::run(plan, setup.as_ref(), &schema, &after))
 }
 
 /// The tracer is built unless one is given.
-fn tracer_setup(binary: Option<PathBuf>) -> Result<Setup> {
-    let binary = match binary {
+fn tracer_setup(options: &Options) -> Result<Setup> {
+    let binary = match options.binary.clone() {
         Some(binary) => binary,
         None => build()?,
     };
-    Ok(Setup { binary, format: "json", colour: false, include_harmless: true })
+    let record = options.record.is_some();
+    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record })
 }
 
 fn build() -> Result<PathBuf> {

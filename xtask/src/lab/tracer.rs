@@ -34,7 +34,12 @@ pub struct Setup {
     pub colour: bool,
     /// Print harmless incidents too.
     pub include_harmless: bool,
+    /// Record what reaches its engine.
+    pub record: bool,
 }
+
+/// The recording, in the folder of a bench.
+pub const RECORDING: &str = "session.rec";
 
 /// A running tracer; stopped when dropped.
 #[derive(Debug)]
@@ -61,6 +66,9 @@ impl Tracer {
         command.args(["--color", if setup.colour { "always" } else { "never" }]);
         if setup.include_harmless {
             command.arg("--include-harmless");
+        }
+        if setup.record {
+            command.arg("--record").arg(folder.join(RECORDING));
         }
         let begin = Instant::now();
         let mut child = command

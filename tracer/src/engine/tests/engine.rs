@@ -197,6 +197,28 @@ proptest! {
     }
 
     #[test]
+    fn no_number_of_questions_changes_a_verdict(mut inputs in prop::collection::vec(any_input(), 0..12)) {
+        // Spread out, so that memories run out between the inputs.
+        for (when, _) in &mut inputs {
+            *when *= 3;
+        }
+        inputs.sort_by_key(|(when, _)| *when);
+        let run = |often: bool| {
+            let mut engine = Engine::new(Limits::default());
+            engine.handle(at(0), Input::Host(Box::new(host())));
+            let (mut verdicts, mut asked) = (Vec::new(), 0);
+            for (when, input) in inputs.clone() {
+                (asked..when).step_by(50).filter(|_| often).for_each(|step| verdicts.extend(engine.advance(at(step))));
+                asked = when;
+                engine.handle(at(when), input);
+            }
+            verdicts.extend(engine.finish(at(60_000)));
+            (serde_json::to_string(&verdicts).unwrap(), engine.counters())
+        };
+        prop_assert_eq!(run(true), run(false));
+    }
+
+    #[test]
     fn a_replay_gives_the_same_bytes(mut inputs in prop::collection::vec(any_input(), 0..12)) {
         inputs.sort_by_key(|(when, _)| *when);
         let json = |verdicts| serde_json::to_string::<Vec<Verdict>>(&verdicts).unwrap();

@@ -18,25 +18,33 @@ pub use hop::difference as hop_difference;
 /// A detector.
 pub type Detector = fn(&Case, &mut Vec<Finding>);
 
-/// Every detector, in the order in which its findings are told. Those that can decide come first.
-pub const DETECTORS: &[Detector] = &[
-    other_end::detect,
-    local::detect,
-    life::detect,
-    timing::detect,
-    hop::detect,
-    header::detect,
-    sequence::detect,
-    state::detect,
-    log::detect,
+/// Every detector with its name, in the order in which their findings are told. Those that can decide come first.
+pub const DETECTORS: &[(&str, Detector)] = &[
+    ("other_end", other_end::detect),
+    ("local", local::detect),
+    ("life", life::detect),
+    ("timing", timing::detect),
+    ("hop", hop::detect),
+    ("header", header::detect),
+    ("sequence", sequence::detect),
+    ("state", state::detect),
+    ("log", log::detect),
 ];
 
 /// What all detectors find, decisive findings first.
 pub fn all(case: &Case) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for detector in DETECTORS {
+    told(case).into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// As [`all`], each finding with the detector it comes from.
+pub fn told(case: &Case) -> Vec<(&'static str, Finding)> {
+    // A detector sees what those before it found.
+    let (mut findings, mut names) = (Vec::new(), Vec::new());
+    for (name, detector) in DETECTORS {
         detector(case, &mut findings);
+        names.resize(findings.len(), *name);
     }
-    findings.sort_by_key(|finding| !finding.decisive);
-    findings
+    let mut told: Vec<_> = names.into_iter().zip(findings).collect();
+    told.sort_by_key(|(_, finding)| !finding.decisive);
+    told
 }

@@ -8,15 +8,26 @@ use crate::timeline::Subject;
 
 use super::{Look, Rule};
 
-const fn rule(when: fn(&Look) -> bool, party: Party, cause: Cause) -> Rule {
-    Rule { when, party, cause, origins: Origins::PEER.and(Origins::NGINX).and(Origins::SLOW) }
+const fn rule(name: &'static str, when: fn(&Look) -> bool, party: Party, cause: Cause) -> Rule {
+    Rule { name, when, party, cause, origins: Origins::PEER.and(Origins::NGINX).and(Origins::SLOW) }
 }
 
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
-    rule(|look| is(look, &[MessageClass::WorkerExit]), Party::Nginx, Cause::NginxWorkerExit),
-    rule(|look| is(look, &[MessageClass::ResourceLimit]), Party::Nginx, Cause::NginxResourceLimit),
     rule(
+        "line/worker_ended",
+        |look| is(look, &[MessageClass::WorkerExit]),
+        Party::Nginx,
+        Cause::NginxWorkerExit,
+    ),
+    rule(
+        "line/resource",
+        |look| is(look, &[MessageClass::ResourceLimit]),
+        Party::Nginx,
+        Cause::NginxResourceLimit,
+    ),
+    rule(
+        "line/configuration",
         |look| {
             is(
                 look,
@@ -32,21 +43,25 @@ pub const RULES: &[Rule] = &[
         Cause::NginxConfig,
     ),
     rule(
+        "line/unavailable",
         |look| is(look, &[MessageClass::NoLiveUpstreams, MessageClass::SocketMissing]) || unix_refused(look),
         Party::Upstream,
         Cause::UpstreamUnavailable,
     ),
     rule(
+        "line/refused",
         |look| upstream(look) && is(look, &[MessageClass::Refused]),
         Party::Upstream,
         Cause::UpstreamRefused,
     ),
     rule(
+        "line/closed_early",
         |look| upstream(look) && is(look, &[MessageClass::ClosedEarly]),
         Party::Upstream,
         Cause::UpstreamClosedEarly,
     ),
     rule(
+        "line/answer_awaited_in_vain",
         |look| upstream(look) && is(look, &[MessageClass::TimedOut]) && answer_awaited(look),
         Party::Upstream,
         Cause::UpstreamSlow,

@@ -50,6 +50,8 @@ pub const DEVICE_TIMER_MS: u64 = 60_000;
 
 /// One rule.
 pub struct Rule {
+    /// Its name: what it is about, and what it recognises. Unique.
+    pub name: &'static str,
     /// What has to hold.
     pub when: fn(&Look) -> bool,
     /// Whose doing it is.
@@ -98,13 +100,32 @@ fn tables(case: &Case) -> &'static [&'static [Rule]] {
 
 /// The ruling on a case.
 pub fn rule(look: &Look) -> Ruling {
-    let rules = tables(look.case).iter().flat_map(|table| table.iter());
-    let Some(rule) = rules.into_iter().find(|rule| (rule.when)(look)) else { return unknown(look) };
+    decide(look).ruling
+}
+
+/// A ruling and the way to it.
+pub struct Decision {
+    /// What was decided.
+    pub ruling: Ruling,
+    /// The rule that held, if one did.
+    pub rule: Option<&'static Rule>,
+    /// Something was found that speaks for that rule's explanation; without it the ruling is `unknown`.
+    pub supported: bool,
+}
+
+/// The first rule that holds, and what follows from it.
+pub fn decide(look: &Look) -> Decision {
+    let Some(rule) = read(look.case).find(|rule| (rule.when)(look)) else {
+        return Decision { ruling: unknown(look), rule: None, supported: false };
+    };
     let supported = look.findings.iter().any(|finding| finding.speaks_for.meets(rule.origins));
-    if !supported {
-        return unknown(look);
-    }
-    Ruling { party: rule.party, cause: rule.cause, origins: rule.origins }
+    let ruling = Ruling { party: rule.party, cause: rule.cause, origins: rule.origins };
+    Decision { ruling: if supported { ruling } else { unknown(look) }, rule: Some(rule), supported }
+}
+
+/// The rules for a case in the order in which they are read.
+pub fn read(case: &Case) -> impl Iterator<Item = &'static Rule> + use<> {
+    tables(case).iter().flat_map(|table| table.iter())
 }
 
 /// Nobody; what was found about other processes of this host still stands in the evidence.
@@ -122,5 +143,31 @@ pub fn segment(party: Party, cause: Cause, side: Option<Side>) -> Segment {
         (Party::Middlebox, _) if side == Some(Side::Client) => Segment::ClientNginx,
         (Party::Middlebox, _) => Segment::NginxUpstream,
         (Party::Unknown, _) => Segment::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_rule_has_a_name_of_its_own() {
+        let tables = [
+            line::RULES,
+            other::LISTENER,
+            other::OTHER_END,
+            other::WORKER,
+            client::RULES,
+            upstream::DECIDED,
+            upstream::RULES,
+            closed::RULES,
+            sent::RULES,
+        ];
+        let names: Vec<&str> = tables.iter().flat_map(|table| table.iter()).map(|rule| rule.name).collect();
+        let different: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| name.split('/').count() == 2 && !name.contains(' ')), "{names:?}");
     }
 }

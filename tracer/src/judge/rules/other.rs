@@ -9,12 +9,14 @@ use super::{Look, Rule};
 /// A listener had no room.
 pub const LISTENER: &[Rule] = &[
     Rule {
+        name: "listener/nginx_listener_full",
         when: |look| overflow_side(look).is_some_and(Side::is_nginx),
         party: Party::Nginx,
         cause: Cause::NginxListenOverflow,
         origins: Origins::NGINX,
     },
     Rule {
+        name: "listener/upstream_listener_full",
         when: |look| overflow_side(look) == Some(Side::UpstreamPeer),
         party: Party::Upstream,
         cause: Cause::UpstreamListenOverflow,
@@ -24,6 +26,7 @@ pub const LISTENER: &[Rule] = &[
 
 /// The worker that owned the connection was ending.
 pub const WORKER: &[Rule] = &[Rule {
+    name: "worker/worker_ended",
     when: |look| look.has("worker_exiting"),
     party: Party::Nginx,
     cause: Cause::NginxWorkerExit,
@@ -33,30 +36,35 @@ pub const WORKER: &[Rule] = &[Rule {
 /// Nginx's own socket gave no event; the line says that it noticed.
 pub const OTHER_END: &[Rule] = &[
     Rule {
+        name: "other_end/killed_for_memory",
         when: |look| look.has("peer_process_exit") && oom(look),
         party: Party::Upstream,
         cause: Cause::UpstreamOomKill,
         origins: Origins::EXIT,
     },
     Rule {
+        name: "other_end/ended",
         when: |look| look.has("peer_process_exit"),
         party: Party::Upstream,
         cause: Cause::UpstreamProcessExit,
         origins: Origins::EXIT,
     },
     Rule {
+        name: "other_end/listener_full",
         when: |look| look.has("peer_listener_full"),
         party: Party::Upstream,
         cause: Cause::UpstreamListenOverflow,
         origins: Origins::PEER_LISTENER,
     },
     Rule {
+        name: "other_end/refused",
         when: |look| look.has("peer_no_socket") && refused(look),
         party: Party::Upstream,
         cause: Cause::UpstreamRefused,
         origins: Origins::NO_SOCKET,
     },
     Rule {
+        name: "other_end/reset",
         when: |look| look.has("peer_process_reset") || look.has("peer_no_socket"),
         party: Party::Upstream,
         cause: Cause::UpstreamAbort,

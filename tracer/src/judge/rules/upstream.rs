@@ -9,101 +9,128 @@ use super::{Look, Rule};
 /// What this host saw of the other end or of the sender, so that nothing has to be concluded.
 pub const DECIDED: &[Rule] = &[
     Rule {
+        name: "received/reset_on_loopback",
         when: |look| look.has("reset_on_loopback"),
         party: Party::Middlebox,
         cause: Cause::LocalFirewall,
         origins: Origins::FILTER,
     },
     Rule {
+        name: "received/both_ends_reset",
         when: |look| look.has("both_ends_reset"),
         party: Party::Middlebox,
         cause: Cause::MiddleboxBothEndsReset,
         origins: Origins::DEVICE,
     },
     Rule {
+        name: "received/process_killed_for_memory",
         when: |look| look.has("peer_process_exit") && killed_for_memory(look),
         party: Party::Upstream,
         cause: Cause::UpstreamOomKill,
         origins: Origins::EXIT,
     },
     Rule {
+        name: "received/process_ended",
         when: |look| look.has("peer_process_exit"),
         party: Party::Upstream,
         cause: Cause::UpstreamProcessExit,
         origins: Origins::EXIT,
     },
     Rule {
+        name: "received/listener_full",
         when: |look| look.has("peer_listener_full"),
         party: Party::Upstream,
         cause: Cause::UpstreamListenOverflow,
         origins: Origins::PEER_LISTENER,
     },
     Rule {
+        name: "received/nobody_listens",
         when: |look| look.case.connecting() && look.decided(Origins::NO_SOCKET),
         party: Party::Upstream,
         cause: Cause::UpstreamRefused,
         origins: Origins::NO_SOCKET,
     },
     Rule {
+        name: "received/seen_racing",
         when: |look| seen(look) && look.has("keepalive_race"),
         party: Party::Upstream,
         cause: Cause::UpstreamKeepaliveRace,
         origins: Origins::PEER,
     },
     Rule {
+        name: "received/seen_forgotten",
         when: |look| seen(look) && forgotten(look),
         party: Party::Upstream,
         cause: Cause::UpstreamRestarted,
         origins: Origins::NO_SOCKET,
     },
-    Rule { when: seen, party: Party::Upstream, cause: Cause::UpstreamAbort, origins: Origins::APPLICATION },
+    Rule {
+        name: "received/seen_resetting",
+        when: seen,
+        party: Party::Upstream,
+        cause: Cause::UpstreamAbort,
+        origins: Origins::APPLICATION,
+    },
 ];
 
 /// What follows from the segment, the socket and the peer's later behaviour.
 pub const RULES: &[Rule] = &[
     Rule {
+        name: "received/connect_answered_elsewhere",
         when: |look| look.case.connecting() && elsewhere(look),
         party: Party::Middlebox,
         cause: Cause::MiddleboxReject,
         origins: Origins::DEVICE,
     },
     Rule {
+        name: "received/connect_refused",
         when: |look| look.case.connecting(),
         party: Party::Upstream,
         cause: Cause::UpstreamRefused,
         origins: Origins::NO_SOCKET,
     },
     Rule {
+        name: "received/device_after_silence",
         when: |look| elsewhere(look) && look.long_idle(),
         party: Party::Middlebox,
         cause: Cause::MiddleboxIdleReset,
         origins: Origins::DEVICE,
     },
     Rule {
+        name: "received/device_or_guess",
         when: |look| elsewhere(look) || guessed(look),
         party: Party::Middlebox,
         cause: Cause::MiddleboxForgedReset,
         origins: Origins::DEVICE,
     },
     Rule {
+        name: "received/keepalive_race",
         when: |look| look.has("keepalive_race"),
         party: Party::Upstream,
         cause: Cause::UpstreamKeepaliveRace,
         origins: Origins::PEER,
     },
     Rule {
+        name: "received/reset_in_the_pool",
         when: |look| idle_in_pool(look) && !stateless(look),
         party: Party::Upstream,
         cause: Cause::UpstreamAbort,
         origins: Origins::PEER,
     },
     Rule {
+        name: "received/forgotten",
         when: forgotten,
         party: Party::Upstream,
         cause: Cause::UpstreamRestarted,
         origins: Origins::NO_SOCKET,
     },
-    Rule { when: |_| true, party: Party::Upstream, cause: Cause::UpstreamAbort, origins: Origins::PEER },
+    Rule {
+        name: "received/peer_reset",
+        when: |_| true,
+        party: Party::Upstream,
+        cause: Cause::UpstreamAbort,
+        origins: Origins::PEER,
+    },
 ];
 
 fn seen(look: &Look) -> bool {
