@@ -1,5 +1,7 @@
 //! `rstscope trace` as a black box: what it refuses and how it ends. No Nginx, no lab; with or without root.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot start its program has failed")]
+
 use assert_cmd::Command;
 
 fn trace(arguments: &[&str]) -> (Option<i32>, String) {
