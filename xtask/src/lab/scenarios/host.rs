@@ -38,6 +38,15 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "nginx-worker-killed-unread",
+        says: "the worker is killed (-9) with a request unread in its socket: a RST",
+        servers: KEPT,
+        drive: worker_killed_unread,
+        expect: &[Expect { kinds: &["reset_sent"], side: Some(Side::Client), ..WORKER_EXIT }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
         name: "nginx-upstream-header-too-big",
         says: "the upstream's response head is larger than proxy_buffer_size: Nginx closes with the rest unread",
         servers: PLAIN,
@@ -89,6 +98,19 @@ fn worker_killed(stage: &mut Stage<'_>) -> Result<()> {
     stage.server()?.tell(&format!("drain {upstream}")).map(drop)
 }
 
+fn worker_killed_unread(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    let upstream = stage.exchange(client, listener)?;
+    let frozen = stage.freeze()?;
+    stage.request(client, "GET /unread")?;
+    stage.wait_client("the request has arrived", |socket| socket.is_some_and(|socket| socket.unread > 0))?;
+    stage.kill_worker()?;
+    drop(frozen);
+    stage.client.tell(&format!("drain {client}"))?;
+    stage.server()?.tell(&format!("drain {upstream}")).map(drop)
+}
+
 /// The worker is stopped until everything lies in its socket, so that the rest is unread for certain.
 fn header_too_big(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
@@ -116,7 +138,7 @@ fn no_local_port(stage: &mut Stage<'_>) -> Result<()> {
     stage.truth.upstream_local = None;
     let client = stage.connect()?;
     stage.request(client, "GET /no-port")?;
-    stage.response(client, "500")?;
+    stage.response(client, "502")?;
     stage.answer(upstream)?;
     stage.response(busy, "200")
 }
