@@ -39,7 +39,8 @@ impl Decoder {
         let side = side(record.sock.side);
         let kind = self.kind(&record, side, packet.as_ref())?;
         let socket = (record.sock.full == 1).then_some(side).flatten().map(|side| socket(&record, side, hz));
-        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task: task(&record.task) })
+        let task = task(&record.task, &record.sock);
+        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task })
     }
 
     fn kind(&self, record: &Record, side: Option<Side>, packet: Option<&Packet>) -> Option<EventKind> {
@@ -127,15 +128,19 @@ fn comm(bytes: &[u8; 16]) -> String {
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
-fn task(task: &abi::Task) -> Task {
+/// A process that ends has left the kernel side's list of Nginx's processes (`sched_process_exit`) before its
+/// sockets are closed; it is known by being their owner.
+fn task(task: &abi::Task, sock: &Sock) -> Task {
     let has = |flag: u32| task.flags & flag != 0;
+    let side = side(sock.side).is_some_and(Side::is_nginx);
+    let ending_owner = side && has(task_flag::EXITING) && task.pid > 0 && sock.owner_pid == task.pid;
     Task {
         pid: task.pid,
         tid: task.tid,
         comm: comm(&task.comm),
         is_actor: has(task_flag::ACTOR),
         exiting: has(task_flag::EXITING).then(|| exit_status(task.exit_code)),
-        is_nginx: has(task_flag::NGINX),
+        is_nginx: has(task_flag::NGINX) || ending_owner,
     }
 }
 
@@ -273,6 +278,19 @@ mod tests {
         assert_eq!(exit_status(9), ExitStatus { signal: 9, status: 0, core_dumped: false });
         assert_eq!(exit_status(0x8b), ExitStatus { signal: 11, status: 0, core_dumped: true });
         assert_eq!(exit_status(3 << 8), ExitStatus { signal: 0, status: 3, core_dumped: false });
+    }
+
+    #[test]
+    fn an_ending_owner_of_an_nginx_socket_is_nginx() {
+        let empty = Record::from_bytes(&[0; size_of::<Record>()]).unwrap();
+        let flags = task_flag::ACTOR | task_flag::EXITING;
+        let ending = abi::record::Task { pid: 7, flags, ..empty.task };
+        let sock = |side, owner_pid| Sock { side, owner_pid, ..empty.sock };
+        assert!(task(&ending, &sock(abi::side::UPSTREAM, 7)).is_nginx);
+        assert!(!task(&ending, &sock(abi::side::UPSTREAM, 8)).is_nginx);
+        assert!(!task(&ending, &sock(abi::side::UPSTREAM_PEER, 7)).is_nginx);
+        let alive = abi::record::Task { flags: task_flag::ACTOR, ..ending };
+        assert!(!task(&alive, &sock(abi::side::UPSTREAM, 7)).is_nginx);
     }
 
     #[test]

@@ -112,7 +112,8 @@ fn overflow(case: &Case) -> Vec<Advice> {
 }
 
 fn closed_unread(case: &Case) -> Vec<Advice> {
-    if !case.is_client() {
+    let on_purpose = case.socket().is_some_and(|socket| socket.linger_zero);
+    if !case.is_client() || on_purpose {
         return Vec::new();
     }
     let unread = case.socket().map_or(0, |socket| socket.unread);

@@ -74,9 +74,7 @@ const TABLE: &[Row] = &[
     (&[C::ClientVanished], P::Middlebox, C::MiddleboxDrop, |_| {
         "Not ruled out: from here a client that is gone and a path that drops look alike".to_owned()
     }),
-    (&[C::NginxClosedUnread], P::Nginx, C::NginxTimeoutReset, |_| {
-        "SO_LINGER was not set to zero, so the reset was not asked for".to_owned()
-    }),
+    (&[C::NginxClosedUnread], P::Nginx, C::NginxTimeoutReset, not_timed_out),
     (&[C::NginxClosedUnread], P::Client, C::ClientAbort, |_| "No RST of the client came before".to_owned()),
     (&[C::NginxTimeoutReset], P::Nginx, C::NginxClosedUnread, |_| {
         "SO_LINGER was set to zero: Nginx asked for the reset".to_owned()
@@ -91,6 +89,14 @@ const TABLE: &[Row] = &[
     (&[C::InsufficientEvidence], P::Client, C::ClientAbort, not_ruled_out),
     (&[C::InsufficientEvidence], P::Middlebox, C::MiddleboxForgedReset, not_ruled_out),
 ];
+
+fn not_timed_out(look: &Look) -> String {
+    if look.has("linger_zero_reset") {
+        return "SO_LINGER was zero, but data had moved just before and nothing says that a timer ran out"
+            .to_owned();
+    }
+    "SO_LINGER was not set to zero, so the reset was not asked for".to_owned()
+}
 
 fn not_ruled_out(_: &Look) -> String {
     "Not ruled out".to_owned()

@@ -62,6 +62,10 @@ pub fn phase(case: &Case) -> Phase {
     if action.contains("SSL handshaking") {
         return Phase::TlsHandshake;
     }
+    // Bytes of a head are no response yet: Nginx answers with an error page of its own.
+    if !case.is_client() && action.contains("reading response header") {
+        return Phase::Waiting;
+    }
     match (case.socket(), case.side()) {
         (Some(socket), Some(Side::Client)) => client_phase(case, socket),
         (Some(socket), _) => {

@@ -51,6 +51,12 @@ fn sentence(case: &Case, slug: Cause) -> String {
         Cause::NginxTimeoutReset => {
             format!("Nginx reset the timed-out connection of client {peer} on purpose{}", worker(case))
         }
+        Cause::NginxClosedUnread if case.socket().is_some_and(|socket| socket.linger_zero) => {
+            format!(
+                "Nginx reset its connection to {peer} on purpose, without having timed out{}",
+                worker(case)
+            )
+        }
         Cause::NginxClosedUnread => format!(
             "Nginx closed its connection to {peer} with {} bytes unread, so the kernel sent a RST{}",
             unread(case),

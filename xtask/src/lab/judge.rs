@@ -31,7 +31,7 @@ pub fn concerns(record: &Value, seat: &Seat) -> bool {
     let (local, remote) = (text(&connection["local"]), text(&connection["remote"]));
     local == listener
         || remote == upstream
-        || text(&record["listener"]["address"]) == listener
+        || [listener, upstream].iter().any(|address| text(&record["listener"]["address"]) == address)
         || text(&record["log"]["client"]).trim_matches(['[', ']']) == client
 }
 

@@ -148,6 +148,12 @@ impl Network {
         feed(self.inside(node, shell::need("nft")?).args(["-f", "-"]), script)
     }
 
+    /// Sets the range of ports a node's own connections start from, both families.
+    pub fn local_ports(&self, node: Node, first: u16, last: u16) -> Result<()> {
+        let script = format!("echo {first} {last} > /proc/sys/net/ipv4/ip_local_port_range");
+        shell::read(self.inside(node, "sh").args(["-c", &script])).map(drop)
+    }
+
     fn links(&self) -> Vec<String> {
         let mut script = Vec::new();
         for (node, _) in PATH {

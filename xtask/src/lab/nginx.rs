@@ -123,6 +123,15 @@ impl Nginx {
         })
     }
 
+    /// Kills the worker (SIGKILL) and waits until the master has started another.
+    pub fn kill_worker(&self) -> Result<()> {
+        let old = self.worker()?;
+        signal(old, Signal::KILL)?;
+        wait::until("another worker", wait::SOON, || {
+            self.worker().is_ok_and(|worker| worker != old).then_some(())
+        })
+    }
+
     /// Its folder: configuration, logs and the static file.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+/// Local ports of a fresh network namespace (`net.ipv4.ip_local_port_range`).
+const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+
 /// Facts that only the run of a scenario can tell.
 #[derive(Debug, Default, Clone)]
 pub struct Truth {
@@ -36,6 +39,7 @@ pub struct Stage<'a> {
     /// What really happened.
     pub truth: Truth,
     tables: Vec<Node>,
+    ports_changed: bool,
 }
 
 impl<'a> Stage<'a> {
@@ -49,6 +53,7 @@ impl<'a> Stage<'a> {
             server: Some(Puppet::start(&bench.network, home)?),
             truth: Truth::default(),
             tables: Vec::new(),
+            ports_changed: false,
         })
     }
 
@@ -176,12 +181,25 @@ impl<'a> Stage<'a> {
     /// Puts one rule into a router's forward chain.
     pub fn filter(&mut self, node: Node, rule: &str) -> Result<()> {
         self.tables.push(node);
-        self.bench.network.nft(node, &table(self.family(), &self.table(), rule))
+        self.bench.network.nft(node, &table(self.family(), &self.table(), "forward", rule))
+    }
+
+    /// Puts one rule into a host's output chain.
+    pub fn filter_output(&mut self, node: Node, rule: &str) -> Result<()> {
+        self.tables.push(node);
+        self.bench.network.nft(node, &table(self.family(), &self.table(), "output", rule))
+    }
+
+    /// Leaves the Nginx host this single port for its own connections, until the scenario is over.
+    pub fn single_local_port(&mut self, port: u16) -> Result<()> {
+        self.ports_changed = true;
+        self.bench.network.local_ports(Node::Web, port, port)
     }
 
     /// A rule that stays until the network goes, so that what is silent now cannot speak later.
     pub fn silence(&self, node: Node, rule: &str) -> Result<()> {
-        self.bench.network.nft(node, &table(self.family(), &format!("silence{}", self.seat.number), rule))
+        let name = format!("silence{}", self.seat.number);
+        self.bench.network.nft(node, &table(self.family(), &name, "forward", rule))
     }
 
     /// Takes the routers' rules away again.
@@ -230,6 +248,11 @@ impl<'a> Stage<'a> {
     /// Reloads Nginx: another worker from now on.
     pub fn reload(&self) -> Result<()> {
         self.bench.nginx.reload()
+    }
+
+    /// Kills Nginx's worker as `kill -9` does, and waits for the next one.
+    pub fn kill_worker(&self) -> Result<()> {
+        self.bench.nginx.kill_worker()
     }
 
     /// A TCP counter of the Nginx host.
@@ -291,13 +314,17 @@ impl<'a> Stage<'a> {
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         self.clear_filters();
+        if self.ports_changed {
+            let (first, last) = EPHEMERAL;
+            drop(self.bench.network.local_ports(Node::Web, first, last));
+        }
     }
 }
 
-/// A table with one rule in its forward chain.
-fn table(family: Family, name: &str, rule: &str) -> String {
+/// A table with one rule in its chain at this hook.
+fn table(family: Family, name: &str, hook: &str, rule: &str) -> String {
     format!(
-        "table {} {name} {{\n chain forwarding {{\n  type filter hook forward priority 0; policy accept;\n  {rule}\n }}\n}}\n",
+        "table {} {name} {{\n chain lab {{\n  type filter hook {hook} priority 0; policy accept;\n  {rule}\n }}\n}}\n",
         family.nft()
     )
 }

@@ -6,9 +6,35 @@ use crate::model::{MessageKind, Packet, Socket, Task, TcpFlags, TcpState};
 
 #[test]
 fn a_linger_zero_reset_is_on_purpose() {
-    let socket = Socket { state: TcpState::Close, linger_zero: true, ..client() };
+    let socket =
+        Socket { state: TcpState::Close, linger_zero: true, last_received_ms: Some(1_000), ..client() };
     check(
         vec![sent(100, socket, "TCP_STATE", worker())],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxTimeoutReset,
+        Certainty::Proven,
+    );
+}
+
+#[test]
+fn a_linger_zero_reset_right_after_the_request_is_no_time_out() {
+    let socket = Socket { state: TcpState::Close, linger_zero: true, ..client() };
+    let reset = sent(100, socket, "TCP_STATE", worker());
+    let verdict = check(
+        vec![reset.clone()],
+        Kind::ResetSent,
+        Party::Nginx,
+        Cause::NginxClosedUnread,
+        Certainty::Proven,
+    );
+    assert!(verdict.summary.contains("on purpose"), "{}", verdict.summary);
+    assert!(verdict.advice.is_empty(), "{:?}", verdict.advice);
+    let mut timed_out = line(100, MessageKind::CLIENT_TIMED_OUT, Some(110), "");
+    timed_out.side = crate::model::LogSide::Client;
+    timed_out.upstream = None;
+    check(
+        vec![reset, logged(timed_out)],
         Kind::ResetSent,
         Party::Nginx,
         Cause::NginxTimeoutReset,

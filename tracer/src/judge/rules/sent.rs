@@ -8,6 +8,8 @@ use super::{Look, Rule};
 
 /// Largest TLS alert record a client still sends after Nginx has closed: `close_notify` under any cipher.
 const TLS_ALERT_BYTES: u32 = 31;
+/// Shorter silence is no time-out of Nginx, whose timers are whole seconds in practice.
+const TIMED_OUT_MS: u32 = 400;
 
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
@@ -26,10 +28,17 @@ pub const RULES: &[Rule] = &[
         origins: Origins::NGINX,
     },
     Rule {
+        name: "sent/timed_out_on_purpose",
+        when: |look| look.has("linger_zero_reset") && timed_out(look),
+        party: Party::Nginx,
+        cause: Cause::NginxTimeoutReset,
+        origins: Origins::NGINX,
+    },
+    Rule {
         name: "sent/reset_on_purpose",
         when: |look| look.has("linger_zero_reset"),
         party: Party::Nginx,
-        cause: Cause::NginxTimeoutReset,
+        cause: Cause::NginxClosedUnread,
         origins: Origins::NGINX,
     },
     Rule {
@@ -106,6 +115,13 @@ pub const RULES: &[Rule] = &[
 
 fn trigger<'a>(look: &'a Look) -> Option<&'a crate::model::Packet> {
     look.case.incident.reset_sent().and_then(|event| event.packet.as_ref())
+}
+
+/// Nginx says so, or nothing had moved for a while. `return 444` resets in the same way, but at once
+/// (`reset_timedout_connection`, `ngx_http_close_connection`).
+fn timed_out(look: &Look) -> bool {
+    let silent = look.case.socket().and_then(crate::model::Socket::idle_ms);
+    look.has("log_timed_out") || silent.is_none_or(|silent| silent >= TIMED_OUT_MS)
 }
 
 /// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.

@@ -1,5 +1,7 @@
 //! The client resets: in the middle of things, after them, and in ways that touch the upstream too.
 
+use super::super::kernel::ESTABLISHED;
+use super::super::net::Node;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
 use super::upstream::in_flight;
@@ -10,6 +12,8 @@ const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
 
 /// Nginx keeps the socket after its FIN; otherwise it may be a mere time-wait entry, on which no RST is traced.
 const LINGERING: &str = "server { listen @LISTEN@; root @ROOT@; lingering_close always; }\n";
+
+const HASTY: &str = "server { listen @LISTEN@; root @ROOT@; send_timeout 3s; }\n";
 
 const ABORT: Expect = Expect {
     party: "client",
@@ -128,6 +132,29 @@ pub const TABLE: &[Scenario] = &[
         log: LogTruth::Info("recv() failed (104"),
         ..ORDINARY
     },
+    Scenario {
+        name: "client-leaves-waiting",
+        says: "the client closes in order while the upstream still works on the request: a FIN, not a RST",
+        servers: PLAIN,
+        drive: leaves_waiting,
+        expect: &[Expect { kinds: &[], impacts: &["request_failed"], side: None, ..ABORT }],
+        log: LogTruth::Info("client prematurely closed connection, so upstream connection is closed too"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "client-vanished",
+        says: "from the middle of a request on, no packet to or from the client passes the router",
+        servers: HASTY,
+        drive: vanished,
+        expect: &[Expect {
+            causes: &["client_vanished"],
+            kinds: &["timeout"],
+            impacts: &["response_truncated"],
+            ..ABORT
+        }],
+        log: LogTruth::Info("client timed out (110"),
+        ..ORDINARY
+    },
 ];
 
 /// The client has the head of a large response and reads no further, so bytes are in flight.
@@ -177,6 +204,30 @@ fn abandoned(stage: &mut Stage<'_>) -> Result<u32> {
 fn abort_waiting(stage: &mut Stage<'_>) -> Result<()> {
     let upstream = abandoned(stage)?;
     stage.server()?.tell(&format!("close {upstream}")).map(drop)
+}
+
+fn leaves_waiting(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    stage.client.tell(&format!("close {client}"))?;
+    // Nginx gives up the upstream connection: its FIN arrives there.
+    stage.server()?.tell(&format!("readable {upstream}"))?;
+    stage.server()?.tell(&format!("close {upstream}")).map(drop)
+}
+
+/// The worker is stopped until the router drops, so that no byte of the response gets through.
+fn vanished(stage: &mut Stage<'_>) -> Result<()> {
+    let client = stage.connect()?;
+    stage.wait_accepted()?;
+    let frozen = stage.freeze()?;
+    stage.request(client, "GET /big")?;
+    stage.wait_client("the request has arrived", |socket| socket.is_some_and(|socket| socket.unread > 0))?;
+    let rule = format!("{} drop", stage.leaving_client());
+    stage.silence(Node::Inner, &rule)?;
+    let rule = format!("{} drop", stage.towards_client());
+    stage.filter(Node::Inner, &rule)?;
+    drop(frozen);
+    stage.wait_client("Nginx gives up", |socket| socket.is_none_or(|socket| socket.state != ESTABLISHED))
 }
 
 fn upstream_follows(stage: &mut Stage<'_>) -> Result<()> {

@@ -3,11 +3,14 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod firewall;
 mod healthy;
+mod host;
 mod middlebox;
 mod nginx;
 mod race;
 mod silence;
+mod unavailable;
 mod upstream;
 
 use super::scenario::Scenario;
@@ -21,6 +24,9 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         nginx::TABLE,
         middlebox::TABLE,
         silence::TABLE,
+        firewall::TABLE,
+        host::TABLE,
+        unavailable::TABLE,
         healthy::TABLE,
     ]
     .into_iter()

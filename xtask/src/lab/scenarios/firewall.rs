@@ -1,0 +1,129 @@
+//! Packet filters that refuse aloud: the Nginx host's own OUTPUT chain, and routers that answer a SYN.
+
+use super::super::net::Family;
+use super::super::net::Node;
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
+use super::super::stage::Stage;
+use super::{KEPT, PLAIN};
+use anyhow::Result;
+
+/// Bare segments are shorter than this in both families, a request is longer.
+const REJECT_DATA: &str = "meta length > 88 reject with tcp reset";
+/// Only the first segment of a connection.
+const REJECT_SYN: &str = "tcp flags & (syn | ack) == syn reject with tcp reset";
+
+const LOCAL: Expect = Expect {
+    party: "middlebox",
+    causes: &["local_firewall"],
+    kinds: &["reset_received", "refused"],
+    impacts: &["request_failed"],
+    least: Certainty::Proven,
+    most: Certainty::Proven,
+    ..INCIDENT
+};
+
+const REJECTED: Expect = Expect {
+    party: "middlebox",
+    causes: &["middlebox_reject"],
+    kinds: &["refused"],
+    impacts: &["request_failed"],
+    least: Certainty::Weak,
+    most: Certainty::Strong,
+    ..INCIDENT
+};
+
+const REFUSED_LINE: LogTruth = LogTruth::Always("connect() failed (111");
+
+/// Filters that answer.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "local-firewall-syn",
+        says: "the Nginx host's own packet filter rejects the SYN towards the upstream",
+        servers: PLAIN,
+        drive: local_syn,
+        expect: &[LOCAL],
+        log: REFUSED_LINE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "local-firewall-established",
+        says: "the Nginx host's own packet filter rejects the request on an established connection",
+        servers: PLAIN,
+        drive: local_data,
+        expect: &[Expect { kinds: &["reset_received"], ..LOCAL }],
+        log: LogTruth::Always("failed (104"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "reject-icmp-v4",
+        says: "a router answers the SYN with ICMP `communication administratively prohibited`",
+        families: &[Family::V4],
+        servers: PLAIN,
+        drive: |stage| reject_icmp(stage, "icmp"),
+        expect: &[REJECTED],
+        log: LogTruth::Always("connect() failed (113"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "reject-icmp-v6",
+        says: "the same by ICMPv6, which the kernel reports with another errno",
+        families: &[Family::V6],
+        servers: PLAIN,
+        drive: |stage| reject_icmp(stage, "icmpv6"),
+        expect: &[REJECTED],
+        log: LogTruth::Always("connect() failed (13"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "reject-reset-known-upstream",
+        says: "a router answers a SYN with a RST; an earlier handshake has shown how far away the upstream is",
+        servers: KEPT,
+        drive: reject_reset,
+        expect: &[Expect { checks: &[Check::Evidence(&["hop"])], ..REJECTED }],
+        log: REFUSED_LINE,
+        ..ORDINARY
+    },
+];
+
+fn local_syn(stage: &mut Stage<'_>) -> Result<()> {
+    stage.listen()?;
+    let rule = format!("{} {REJECT_SYN}", stage.towards_upstream());
+    stage.filter_output(Node::Web, &rule)?;
+    failing_request(stage)
+}
+
+fn local_data(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let rule = format!("{} {REJECT_DATA}", stage.towards_upstream());
+    stage.filter_output(Node::Web, &rule)?;
+    failing_request(stage)?;
+    stage.accept(listener).map(drop)
+}
+
+fn reject_icmp(stage: &mut Stage<'_>, protocol: &str) -> Result<()> {
+    stage.listen()?;
+    let rule = format!("{} reject with {protocol} type admin-prohibited", stage.towards_upstream());
+    stage.filter(Node::Near, &rule)?;
+    failing_request(stage)
+}
+
+/// The only kept connection is busy, so the second request needs a new one, whose SYN is rejected.
+fn reject_reset(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let busy = stage.connect()?;
+    let upstream = stage.exchange(busy, listener)?;
+    stage.request(busy, "GET /busy")?;
+    stage.read_request(upstream)?;
+    let rule = format!("{} {REJECT_SYN}", stage.towards_upstream());
+    stage.filter(Node::Near, &rule)?;
+    stage.truth.upstream_local = None;
+    failing_request(stage)?;
+    stage.answer(upstream)?;
+    stage.response(busy, "200")
+}
+
+fn failing_request(stage: &mut Stage<'_>) -> Result<()> {
+    let client = stage.connect()?;
+    stage.request(client, "GET /rejected")?;
+    stage.response(client, "502")
+}

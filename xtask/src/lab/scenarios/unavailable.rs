@@ -1,0 +1,162 @@
+//! An upstream that cannot be had: every server marked down, no unix socket, a full listener, a host that
+//! has forgotten the connection.
+
+use super::super::net::Node;
+use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
+use super::super::stage::Stage;
+use super::KEPT;
+use anyhow::Result;
+
+const FAILING_GROUP: &str = "upstream @NAME@ { server @UPSTREAM@ max_fails=1; server @UPSTREAM@ max_fails=1; }\n\
+     server { listen @LISTEN@; location / { proxy_pass http://@NAME@; } }\n";
+const DOWN: &str = "upstream @NAME@ { server @UPSTREAM@ down; }\n\
+     server { listen @LISTEN@; location / { proxy_pass http://@NAME@; } }\n";
+const UNIX: &str =
+    "server { listen @LISTEN@; location / { proxy_pass http://unix:@ROOT@/missing.sock:/; } }\n";
+const IMPATIENT: &str =
+    "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_connect_timeout 2s; } }\n";
+const STREAMED: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
+     proxy_http_version 1.1; proxy_request_buffering off; } }\n";
+
+const UNAVAILABLE: Expect = Expect {
+    party: "upstream",
+    causes: &["upstream_unavailable"],
+    kinds: &["log_only"],
+    impacts: &["request_failed"],
+    least: Certainty::Undetermined,
+    most: Certainty::Undetermined,
+    side: None,
+    ..INCIDENT
+};
+
+const REFUSED: Expect = Expect {
+    party: "upstream",
+    causes: &["upstream_refused"],
+    kinds: &["refused"],
+    impacts: &["request_failed"],
+    most: Certainty::Strong,
+    ..INCIDENT
+};
+
+const FORGOTTEN: Expect = Expect { causes: &["upstream_restarted"], kinds: &["reset_received"], ..REFUSED };
+
+const OVERFLOW: Expect =
+    Expect { causes: &["upstream_listen_overflow"], impacts: &[], most: Certainty::Proven, ..REFUSED };
+
+/// Upstreams that cannot be had.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "upstream-all-failed",
+        says: "both servers of a group refuse once (max_fails=1); the next request finds no live upstream",
+        servers: FAILING_GROUP,
+        drive: all_failed,
+        expect: &[REFUSED, REFUSED, UNAVAILABLE],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "upstream-marked-down",
+        says: "the only server of the group is marked `down` in the configuration",
+        servers: DOWN,
+        drive: failing_request,
+        expect: &[UNAVAILABLE],
+        log: LogTruth::Always("no live upstreams"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "upstream-unix-socket-missing",
+        says: "the unix socket of the upstream does not exist",
+        servers: UNIX,
+        drive: failing_request,
+        expect: &[UNAVAILABLE],
+        log: LogTruth::Always("failed (2"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "upstream-listen-overflow",
+        says: "an upstream on the Nginx host does not accept, and its listen queue is full: SYNs are dropped",
+        place: Place::Local,
+        servers: IMPATIENT,
+        drive: overflow,
+        expect: &[
+            Expect { kinds: &["listen_overflow"], least: Certainty::Proven, side: None, ..OVERFLOW },
+            Expect { kinds: &["timeout"], impacts: &["request_failed"], ..OVERFLOW },
+        ],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "upstream-forgot-kept",
+        says: "the upstream's host loses a kept connection without a word and answers the next request with a bare RST",
+        servers: KEPT,
+        drive: forgot_kept,
+        expect: &[Expect { impacts: &["request_retried"], ..FORGOTTEN }],
+        log: LogTruth::Always("failed (104"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "upstream-forgot-upload",
+        says: "the same in the middle of an upload",
+        servers: STREAMED,
+        drive: forgot_upload,
+        expect: &[FORGOTTEN],
+        log: LogTruth::Always("failed (104"),
+        ..ORDINARY
+    },
+];
+
+fn failing_request(stage: &mut Stage<'_>) -> Result<()> {
+    let client = stage.connect()?;
+    stage.request(client, "GET /unavailable")?;
+    stage.response(client, "502")
+}
+
+fn all_failed(stage: &mut Stage<'_>) -> Result<()> {
+    failing_request(stage)?;
+    failing_request(stage)
+}
+
+/// Two connections fill a queue with a limit of one (the kernel compares with `>`).
+fn overflow(stage: &mut Stage<'_>) -> Result<()> {
+    let address = stage.upstream();
+    stage.server()?.tell(&format!("listen {address} 1"))?;
+    for _ in 0..2 {
+        stage.server()?.tell(&format!("connect {} {address}", address.ip()))?;
+    }
+    let client = stage.connect()?;
+    stage.request(client, "GET /full")?;
+    stage.response(client, "504")
+}
+
+/// The upstream's socket goes, and the RST that says so is lost: its host simply has no such connection.
+fn forget(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
+    let rule = format!("{} tcp flags & rst == rst drop", stage.leaving_upstream());
+    stage.filter_output(Node::Upstream, &rule)?;
+    stage.server()?.tell(&format!("reset {upstream}"))?;
+    stage.clear_filters();
+    Ok(())
+}
+
+fn forgot_kept(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    let upstream = stage.exchange(client, listener)?;
+    forget(stage, upstream)?;
+    let forgotten = stage.truth.upstream_local.clone();
+    stage.exchange(client, listener)?;
+    stage.truth.upstream_local = forgotten;
+    Ok(())
+}
+
+fn forgot_upload(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    let head = "POST /upload HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: 10\\r\\n\\r\\nhello";
+    stage.client.tell(&format!("send {client} {head}"))?;
+    let upstream = stage.accept(listener)?;
+    stage.read_request(upstream)?;
+    stage.server()?.tell(&format!("read {upstream} 5"))?;
+    forget(stage, upstream)?;
+    stage.client.tell(&format!("send {client} world"))?;
+    stage.response(client, "502")
+}
