@@ -13,8 +13,8 @@ use rstscope_ebpf::abi::{
 };
 
 use crate::kernel::globals::offset;
-use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, PEERS, count, netns_counts};
-use crate::kernel::read::{Kernel, read};
+use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, NEW_CONNS, PEERS, count, netns_counts};
+use crate::kernel::read::{Kernel, clear, copy, read};
 use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, task};
 
@@ -28,6 +28,10 @@ const UNANSWERED_TICKS: u32 = 2;
 
 /// A client connection closed by the same thread within this time belongs to the upstream connection it has just closed.
 const FOLLOW_NS: u64 = 1_000_000;
+
+/// Slots of `NEW_CONNS`.
+const OPENED: u32 = 0;
+const ACCEPTED: u32 = 1;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
@@ -67,9 +71,10 @@ fn connecting(sk: Kernel) {
         return;
     }
     sides::learn_endpoint(&id.remote, id.remote_port);
-    let mut conn = Conn { side: side::UPSTREAM, owner_pid: pid, ..open() };
+    let Some(conn) = open(OPENED, side::UPSTREAM) else { return };
+    conn.owner_pid = pid;
     task::leader_comm(task::current(), &mut conn.comm);
-    follow(make_cookie(sk), &conn);
+    follow(make_cookie(sk), conn);
 }
 
 #[inline(always)]
@@ -80,14 +85,22 @@ fn accepted(sk: Kernel) {
     }
     let Some(id) = identity(sk) else { return };
     if sides::is_listener(netns, id.local_port, &id.local) {
-        follow(make_cookie(sk), &Conn { side: side::CLIENT, ..open() });
+        let Some(conn) = open(ACCEPTED, side::CLIENT) else { return };
+        follow(make_cookie(sk), conn);
     }
 }
 
+/// A new connection in a slot of `NEW_CONNS`.
 #[inline(always)]
-fn open() -> Conn {
+fn open(slot: u32, side: u8) -> Option<&'static mut Conn> {
+    let conn = NEW_CONNS.get_ptr_mut(slot)?;
+    clear(conn);
+    // SAFETY: a per-CPU value of this slot's only user; the helper takes no arguments.
+    let conn = unsafe { &mut *conn };
+    conn.side = side;
     // SAFETY: a helper without arguments.
-    Conn { opened_ns: unsafe { bpf_ktime_get_ns() }, ..Conn::EMPTY }
+    conn.opened_ns = unsafe { bpf_ktime_get_ns() };
+    Some(conn)
 }
 
 #[inline(always)]
@@ -164,7 +177,7 @@ fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool
         record.new_state = new;
         task::describe(task::current(), actor, &mut record.task);
         if let Some(conn) = conn {
-            record.syn_ack = conn.syn_ack;
+            copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
         }
     });
 }
@@ -193,8 +206,8 @@ fn departed(sk: Kernel, id: &Identity, new: u8, conn: &Conn) {
         data_segs_out: read(sk, offset!(data_segs_out)),
         data_segs_in: read(sk, offset!(data_segs_in)),
         local_port: id.local_port,
-        preexisting: conn.preexisting,
-        pad: [0; 5],
+        preexisting: u16::from(conn.preexisting),
+        pad: 0,
     };
     let _lru_makes_room = DEPARTED.insert(DepartedKey { pid: conn.owner_pid, upstream }, latest, 0);
 }
