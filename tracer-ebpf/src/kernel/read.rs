@@ -72,6 +72,16 @@ pub fn read_pointer(base: Kernel, offset: u32) -> Kernel {
     read::<usize>(base, offset) as Kernel
 }
 
+/// Reads eight bits of a bit-field that may begin inside a byte (`mcast_hops` before 6.8), counted from the start
+/// of the structure, least significant first.
+#[inline(always)]
+pub fn read_byte_at_bit(base: Kernel, bit: u32) -> u8 {
+    if bit == MISSING {
+        return 0;
+    }
+    (read::<u16>(base, bit / 8) >> (bit % 8)) as u8
+}
+
 /// Reads one bit, counted from the start of the structure.
 #[inline(always)]
 pub fn read_bit(base: Kernel, bit: u32) -> bool {

@@ -5,7 +5,7 @@ use rstscope_ebpf::abi::{Conn, PeerKey};
 
 use super::globals::{config, offset};
 use super::maps::PEERS;
-use super::read::{Kernel, copy, read, read_bit, read_into, read_pointer};
+use super::read::{Kernel, copy, read, read_bit, read_byte_at_bit, read_into, read_pointer};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -171,7 +171,7 @@ fn handshake_ttl(sk: Kernel, max_ack_backlog: u32) -> u8 {
     }
     let v6 = read_pointer(sk, offset!(pinet6));
     if read::<u16>(sk, offset!(family)) == AF_INET6 && !v6.is_null() {
-        let hops = read::<u8>(v6, offset!(mcast_hops));
+        let hops = read_byte_at_bit(v6, offset!(mcast_hops_bit));
         if hops != 0 {
             return hops;
         }

@@ -18,6 +18,12 @@ pub fn current() -> Kernel {
     unsafe { bpf_get_current_task() as Kernel }
 }
 
+/// tgid of a task.
+#[inline(always)]
+pub fn pid(task: Kernel) -> u32 {
+    read(task, offset!(task_tgid))
+}
+
 /// tgid of the running task.
 #[inline(always)]
 pub fn current_pid() -> u32 {

@@ -1,8 +1,8 @@
 //! Life of connections: which ones are Nginx's, who owns them, and ends that healthy traffic does not have.
 //!
 //! match-proto: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, 4.16 to 7.2.
-//! `sk` is never null. `tp_btf`, because only there the kernel makes a cookie on request (5.12);
-//! the cookie is what joins a socket to its packets.
+//! `sk` is never null. `tp_btf`, because only there the kernel makes a cookie on request (5.12; `sock_ops` helps
+//! out before); the cookie is what joins a socket to its packets.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
@@ -12,7 +12,7 @@ use rstscope_ebpf::abi::{
     Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side,
 };
 
-use crate::kernel::globals::offset;
+use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, NEW_CONNS, PEERS, count, netns_counts};
 use crate::kernel::read::{Kernel, clear, copy, read};
 use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
@@ -45,7 +45,7 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn changed(sk: Kernel, old: u8, new: u8) {
     match (old, new) {
-        (state::CLOSE, state::SYN_SENT) => connecting(sk),
+        (state::CLOSE, state::SYN_SENT) => connect(sk),
         (state::SYN_RECV, state::ESTABLISHED) => accepted(sk),
         (state::SYN_SENT, state::ESTABLISHED) => connected(sk),
         (_, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSE) => closing(sk, old, new),
@@ -53,19 +53,27 @@ fn changed(sk: Kernel, old: u8, new: u8) {
     }
 }
 
-/// Makes a cookie if there is none.
+/// The cookie, made if there is none. Where the kernel cannot make it here, `sock_ops` has done so.
 #[inline(always)]
 fn make_cookie(sk: Kernel) -> u64 {
+    if config!(tracing_makes_cookies) == 0 {
+        return cookie(sk);
+    }
     // SAFETY: `sk` is the tracepoint's own argument, a valid socket.
     unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) }
 }
 
 #[inline(always)]
-fn connecting(sk: Kernel) {
+fn connect(sk: Kernel) {
     let pid = task::current_pid();
-    if !task::is_nginx(pid) {
-        return;
+    if config!(tracing_makes_cookies) == 1 && task::is_nginx(pid) {
+        connecting(sk, make_cookie(sk), pid);
     }
+}
+
+/// One of Nginx's processes connects.
+#[inline(always)]
+pub fn connecting(sk: Kernel, cookie: u64, pid: u32) {
     let Some(id) = identity(sk) else { return };
     if !netns_wanted(id.netns) || !sides::upstream_wanted(&id.remote, id.remote_port) {
         return;
@@ -74,7 +82,7 @@ fn connecting(sk: Kernel) {
     let Some(conn) = open(OPENED, side::UPSTREAM) else { return };
     conn.owner_pid = pid;
     task::leader_comm(task::current(), &mut conn.comm);
-    follow(make_cookie(sk), conn);
+    follow(cookie, conn);
 }
 
 #[inline(always)]
@@ -105,6 +113,9 @@ fn open(slot: u32, side: u8) -> Option<&'static mut Conn> {
 
 #[inline(always)]
 fn follow(cookie: u64, conn: &Conn) {
+    if cookie == 0 {
+        return;
+    }
     let _lru_makes_room = CONNS.insert(cookie, conn, 0);
     count(Counter::Connections, 1);
 }

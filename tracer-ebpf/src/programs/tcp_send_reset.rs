@@ -26,7 +26,7 @@ fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn sent(sk: Kernel, trigger: Kernel, reason: u32) {
     if !is_connection(sk, trigger) {
-        without_socket(sk, trigger, reason);
+        without_socket(Hook::TcpSendReset, sk, trigger, reason);
         return;
     }
     let Some(id) = identity(sk) else { return };
@@ -71,7 +71,7 @@ fn with_socket(sk: Kernel, id: &Identity, trigger: Kernel, reason: u32) {
 /// A segment for which there is no connection. Reported if a RST killed the connection shortly before,
 /// if the port is one of Nginx's, or if it is one that Nginx connects to. `listener` may be null.
 #[inline(always)]
-fn without_socket(listener: Kernel, trigger: Kernel, reason: u32) {
+pub fn without_socket(hook: Hook, listener: Kernel, trigger: Kernel, reason: u32) {
     if trigger.is_null() {
         return;
     }
@@ -84,12 +84,14 @@ fn without_socket(listener: Kernel, trigger: Kernel, reason: u32) {
     if side == side::NONE {
         return;
     }
-    emit::record(Kind::ResetSent, Hook::TcpSendReset, |record| {
-        id.cookie = stone.map_or(0, |stone| stone.cookie);
-        addresses(&id, side, &mut record.sock);
-        record.after_reset_ns = stone.map_or(0, |stone| stone.time_ns);
-        finish(record, trigger, reason, false);
-    });
+    // Not a closure: two programs would share it as a function of its own, see `read::copy`.
+    let Some(mut entry) = emit::begin(Kind::ResetSent, hook) else { return };
+    let record = emit::contents(&mut entry);
+    id.cookie = stone.map_or(0, |stone| stone.cookie);
+    addresses(&id, side, &mut record.sock);
+    record.after_reset_ns = stone.map_or(0, |stone| stone.time_ns);
+    finish(record, trigger, reason, false);
+    emit::end(entry);
 }
 
 #[inline(always)]

@@ -186,7 +186,9 @@ fn disabled_hooks() -> Vec<String> {
 fn exit_code(error: &SessionError) -> Exit {
     match error {
         SessionError::Privileges(_) => Exit::MissingPrivilege,
-        SessionError::Kernel(_) | SessionError::NoHooks(_) => Exit::UnsupportedKernel,
+        SessionError::Kernel(_) | SessionError::NoHooks(_) | SessionError::Lockdown => {
+            Exit::UnsupportedKernel
+        }
         SessionError::Namespace { .. } => Exit::Usage,
         SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
     }

@@ -35,6 +35,12 @@ pub enum SessionError {
     /// No hook can run here.
     #[error("the kernel programs cannot run here: {0}")]
     Kernel(#[from] ProbeError),
+    /// Lockdown forbids what the hooks do.
+    #[error(
+        "this kernel is locked down (confidentiality): it lets no program read its memory (bpf_probe_read_kernel), \
+         and the hooks that see resets have no other way; boot with lockdown=integrity or without lockdown to trace"
+    )]
+    Lockdown,
     /// Every hook that reports resets was refused.
     #[error("the kernel refused every hook that sees resets:\n  {}", .0.join("\n  "))]
     NoHooks(Vec<String>),

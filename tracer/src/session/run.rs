@@ -124,7 +124,7 @@ impl Session {
         let environment = Environment::look();
         let netns = settings.netns_inode()?;
         let mut probe = Probe::load(&load_settings(settings, netns), &environment)?;
-        check_hooks(&probe)?;
+        check_hooks(&probe, &environment)?;
         probe.set_upstream_filter(&settings.upstreams)?;
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let drain = Drain::start(probe.take_ring()?, Decoder::new(probe.names.clone()), sender).map_err(
@@ -347,10 +347,13 @@ fn check_privileges() -> Result<(), SessionError> {
     if missing.is_empty() { Ok(()) } else { Err(SessionError::Privileges(missing)) }
 }
 
-fn check_hooks(probe: &Probe) -> Result<(), SessionError> {
+fn check_hooks(probe: &Probe, environment: &Environment) -> Result<(), SessionError> {
     let essential = || probe.hooks.iter().filter(|hook| ESSENTIAL.contains(&hook.name.as_str()));
     if essential().any(|hook| hook.running) {
         return Ok(());
+    }
+    if environment.lockdown.as_deref() == Some("confidentiality") {
+        return Err(SessionError::Lockdown);
     }
     let problem =
         |hook: &crate::model::HookState| format!("{}: {}", hook.name, hook.problem.as_deref().unwrap_or("?"));
