@@ -10,6 +10,7 @@ mod project;
 mod setup;
 mod shell;
 mod suite;
+mod vm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,6 +32,11 @@ enum Task {
     Demo(demo::Options),
     /// Format, lints, unit tests, tidiness, schema and lab; the last line is the count.
     Test(suite::Options),
+    /// The lab on other kernels, in virtual machines.
+    Vm(vm::Options),
+    /// The first program inside such a machine.
+    #[command(hide = true)]
+    VmGuest(vm::GuestOptions),
     /// One end of the lab's connections.
     #[command(hide = true)]
     Peer,
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
         Task::Lab(options) => lab::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
+        Task::Vm(options) => vm::run(&options),
+        Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),
     };
     match done {

@@ -16,6 +16,8 @@ pub struct Config {
     pub kfree_skb_has_socket: u32,
     /// 1: `kfree_skb` reports full listeners (`TCP_LISTEN_OVERFLOW`), so SYN-ACK retransmits need not.
     pub drop_reason_tells_overflow: u32,
+    /// 1: `bpf_get_socket_cookie` can be called from tracepoint programs (5.12 and later).
+    pub tracing_makes_cookies: u32,
 }
 
 /// Values of `enum skb_drop_reason` on the running kernel; `MISSING` where it has no such name.
@@ -23,6 +25,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "the names are those of enum skb_drop_reason")]
 pub struct DropReasons {
+    pub no_socket: u32,
     pub tcp_listen_overflow: u32,
     pub tcp_reset: u32,
     pub tcp_old_sequence: u32,
@@ -33,6 +36,7 @@ pub struct DropReasons {
 impl DropReasons {
     /// No name known.
     pub const MISSING: Self = Self {
+        no_socket: super::MISSING,
         tcp_listen_overflow: super::MISSING,
         tcp_reset: super::MISSING,
         tcp_old_sequence: super::MISSING,

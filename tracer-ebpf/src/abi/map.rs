@@ -97,11 +97,9 @@ pub struct Tombstone {
     /// Cookie of the killed socket.
     pub cookie: u64,
     /// One of `abi::side`.
-    pub side: u8,
+    pub side: u32,
     /// 1: the RST was received; 0: it was sent.
-    pub received: u8,
-    /// Padding.
-    pub pad: [u8; 6],
+    pub received: u32,
 }
 
 /// A peer's address, per namespace.
@@ -125,9 +123,9 @@ pub struct Peer {
     /// Shortest SYN to ESTABLISHED, microseconds.
     pub min_handshake_us: u32,
     /// TTL of the latest SYN-ACK.
-    pub ttl: u8,
+    pub ttl: u32,
     /// Padding.
-    pub pad: [u8; 7],
+    pub pad: u32,
 }
 
 /// When a thread gave up an upstream connection.
@@ -184,9 +182,9 @@ pub struct Departed {
     /// Local port.
     pub local_port: u16,
     /// 1: older than the tracer.
-    pub preexisting: u8,
+    pub preexisting: u16,
     /// Padding.
-    pub pad: [u8; 5],
+    pub pad: u32,
 }
 
 /// A listener and which of its queues.

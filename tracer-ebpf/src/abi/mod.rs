@@ -31,10 +31,11 @@ pub enum Hook {
     SchedProcessExit = 10,
     MarkVictim = 11,
     CgroupIngress = 12,
+    SockOps = 13,
 }
 
 /// Number of hooks, the size of the loss counters.
-pub const HOOKS: u32 = 13;
+pub const HOOKS: u32 = 14;
 
 /// Counters kept per CPU, by index.
 #[repr(u32)]

@@ -6,7 +6,7 @@ pub const MISSING: u32 = u32::MAX;
 macro_rules! offsets {
     ($($(#[$doc:meta])* $field:ident = $structure:literal $path:literal,)+) => {
         /// Byte offsets from the start of the named structure, `MISSING` where there is no such member.
-        /// `tstamp_ok_bit` is a bit offset.
+        /// Those that end in `_bit` are bit offsets.
         #[repr(C)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct Offsets { $($(#[$doc])* #[doc = concat!("`", $structure, ".", $path, "`.")] pub $field: u32,)+ }
@@ -56,7 +56,7 @@ offsets! {
     sport = "inet_sock" "inet_sport",
     mc_ttl = "inet_sock" "mc_ttl",
     pinet6 = "inet_sock" "pinet6",
-    mcast_hops = "ipv6_pinfo" "mcast_hops",
+    mcast_hops_bit = "ipv6_pinfo" "mcast_hops",
     retransmits = "inet_connection_sock" "icsk_retransmits",
     lrcvtime = "inet_connection_sock" "icsk_ack.lrcvtime",
     rcv_nxt = "tcp_sock" "rcv_nxt",

@@ -17,6 +17,7 @@ pub static CONFIG: Config = Config {
     send_reset_has_reason: 0,
     kfree_skb_has_socket: 0,
     drop_reason_tells_overflow: 0,
+    tracing_makes_cookies: 0,
 };
 
 /// A member's offset. Volatile, or the compiler would fold in the default.

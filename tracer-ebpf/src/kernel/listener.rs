@@ -25,14 +25,16 @@ pub fn overflow(hook: Hook, listener: Kernel, id: &Identity, packet: Kernel) {
     }
     count(Counter::Overflows, 1);
     let Some(dropped) = drops_to_report(id) else { return };
-    emit::record(Kind::ListenOverflow, hook, |record| {
-        snapshot(listener, id, side, None, &mut record.sock);
-        record.queue = ACCEPT_QUEUE;
-        record.dropped = dropped;
-        if !packet.is_null() {
-            skb::copy(packet, &mut record.packet);
-        }
-    });
+    // Not a closure: three programs would share it as a function of its own, see `read::copy`.
+    let Some(mut entry) = emit::begin(Kind::ListenOverflow, hook) else { return };
+    let record = emit::contents(&mut entry);
+    snapshot(listener, id, side, None, &mut record.sock);
+    record.queue = ACCEPT_QUEUE;
+    record.dropped = dropped;
+    if !packet.is_null() {
+        skb::copy(packet, &mut record.packet);
+    }
+    emit::end(entry);
 }
 
 /// Counts one drop. The number so far if a record is due.

@@ -59,17 +59,14 @@ pub static LISTEN_ADDRESSES: HashMap<ListenAddress, u8> = HashMap::with_max_entr
 #[map]
 pub static UPSTREAM_FILTER: HashMap<Endpoint, u8> = HashMap::with_max_entries(1_024, 0);
 
+/// Connections on their way into `CONNS`, the stack being too small for them: one slot for those being opened, in
+/// process context, and one for those being accepted, in softirq context, which may interrupt the former.
+#[map]
+pub static NEW_CONNS: PerCpuArray<Conn> = PerCpuArray::with_max_entries(2, 0);
+
 /// A header on its way into a map; the stack is too small for it.
 #[map]
 pub static SCRATCH: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
-
-/// A connection on its way into `CONNS`; the stack is too small for it.
-#[map]
-pub static SCRATCH_CONN: PerCpuArray<Conn> = PerCpuArray::with_max_entries(1, 0);
-
-/// A connection on its way into `DEPARTED`, likewise.
-#[map]
-pub static SCRATCH_DEPARTED: PerCpuArray<Departed> = PerCpuArray::with_max_entries(1, 0);
 
 /// Records that found the ring full, per hook.
 #[map]

@@ -6,7 +6,7 @@ use rstscope_ebpf::abi::record::HEADER_BYTES;
 
 use super::globals::offset;
 use super::read::{Kernel, read, read_pointer};
-use super::sock::{Identity, mapped};
+use super::sock::{Identity, TCP, mapped};
 
 /// RST of the TCP flags byte.
 pub const RST: u8 = 0x04;
@@ -37,6 +37,16 @@ impl Headers {
     #[inline(always)]
     pub fn flags(&self) -> u8 {
         read(self.transport, 13)
+    }
+
+    /// Whether it is TCP; with IPv6 extension headers it is not looked at further.
+    #[inline(always)]
+    pub fn is_tcp(&self) -> bool {
+        match read::<u8>(self.network, 0) >> 4 {
+            4 => read::<u8>(self.network, 9) == TCP as u8,
+            6 => read::<u8>(self.network, 6) == TCP as u8,
+            _ => false,
+        }
     }
 
     /// The tuple with the receiver as the local end; no socket, no namespace.

@@ -5,7 +5,7 @@ use rstscope_ebpf::abi::{Conn, PeerKey};
 
 use super::globals::{config, offset};
 use super::maps::PEERS;
-use super::read::{Kernel, read, read_bit, read_pointer};
+use super::read::{Kernel, copy, read, read_bit, read_byte_at_bit, read_into, read_pointer};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -105,7 +105,7 @@ pub fn snapshot(sk: Kernel, id: &Identity, side: u8, conn: Option<&Conn>, out: &
     if let Some(conn) = conn {
         out.opened_ns = conn.opened_ns;
         out.owner_pid = conn.owner_pid;
-        out.owner_comm = conn.comm;
+        copy(&raw mut out.owner_comm, &raw const conn.comm);
         out.preexisting = conn.preexisting;
     }
     if !is_full(id.state) {
@@ -121,8 +121,8 @@ pub fn snapshot(sk: Kernel, id: &Identity, side: u8, conn: Option<&Conn>, out: &
 #[inline(always)]
 pub fn addresses(id: &Identity, side: u8, out: &mut Sock) {
     out.cookie = id.cookie;
-    out.local = id.local;
-    out.remote = id.remote;
+    copy(&raw mut out.local, &raw const id.local);
+    copy(&raw mut out.remote, &raw const id.remote);
     out.local_port = id.local_port;
     out.remote_port = id.remote_port;
     out.netns = id.netns;
@@ -138,21 +138,21 @@ fn peer(id: &Identity, out: &mut Sock) {
         out.peer_last_syn_ack_ns = peer.last_syn_ack_ns;
         out.peer_handshakes = peer.handshakes;
         out.peer_min_handshake_us = peer.min_handshake_us;
-        out.peer_ttl = peer.ttl;
+        out.peer_ttl = peer.ttl as u8;
     }
 }
 
 #[inline(always)]
 fn generic(sk: Kernel, out: &mut Sock) {
-    out.error = read(sk, offset!(err));
-    out.shutdown = read(sk, offset!(shutdown));
-    out.sk_flags = read(sk, offset!(flags));
+    read_into(&mut out.error, sk, offset!(err));
+    read_into(&mut out.shutdown, sk, offset!(shutdown));
+    read_into(&mut out.sk_flags, sk, offset!(flags));
     out.owned = u8::from(owned(sk));
     let linger = out.sk_flags & SOCK_LINGER != 0;
     out.linger_zero = u8::from(linger && read::<u64>(sk, offset!(lingertime)) == 0);
-    out.ack_backlog = read(sk, offset!(ack_backlog));
-    out.max_ack_backlog = read(sk, offset!(max_ack_backlog));
-    out.retransmits = read(sk, offset!(retransmits));
+    read_into(&mut out.ack_backlog, sk, offset!(ack_backlog));
+    read_into(&mut out.max_ack_backlog, sk, offset!(max_ack_backlog));
+    read_into(&mut out.retransmits, sk, offset!(retransmits));
     out.handshake_ttl = handshake_ttl(sk, out.max_ack_backlog);
 }
 
@@ -171,7 +171,7 @@ fn handshake_ttl(sk: Kernel, max_ack_backlog: u32) -> u8 {
     }
     let v6 = read_pointer(sk, offset!(pinet6));
     if read::<u16>(sk, offset!(family)) == AF_INET6 && !v6.is_null() {
-        let hops = read::<u8>(v6, offset!(mcast_hops));
+        let hops = read_byte_at_bit(v6, offset!(mcast_hops_bit));
         if hops != 0 {
             return hops;
         }
@@ -181,30 +181,30 @@ fn handshake_ttl(sk: Kernel, max_ack_backlog: u32) -> u8 {
 
 #[inline(always)]
 fn sequence(sk: Kernel, out: &mut Sock) {
-    out.rcv_nxt = read(sk, offset!(rcv_nxt));
-    out.copied_seq = read(sk, offset!(copied_seq));
-    out.snd_nxt = read(sk, offset!(snd_nxt));
-    out.snd_una = read(sk, offset!(snd_una));
-    out.write_seq = read(sk, offset!(write_seq));
-    out.snd_wnd = read(sk, offset!(snd_wnd));
-    out.ts_recent = read(sk, offset!(ts_recent));
+    read_into(&mut out.rcv_nxt, sk, offset!(rcv_nxt));
+    read_into(&mut out.copied_seq, sk, offset!(copied_seq));
+    read_into(&mut out.snd_nxt, sk, offset!(snd_nxt));
+    read_into(&mut out.snd_una, sk, offset!(snd_una));
+    read_into(&mut out.write_seq, sk, offset!(write_seq));
+    read_into(&mut out.snd_wnd, sk, offset!(snd_wnd));
+    read_into(&mut out.ts_recent, sk, offset!(ts_recent));
     out.tstamp_ok = u8::from(read_bit(sk, offset!(tstamp_ok_bit)));
-    out.lsndtime = read(sk, offset!(lsndtime));
-    out.lrcvtime = read(sk, offset!(lrcvtime));
-    out.rcv_tstamp = read(sk, offset!(rcv_tstamp));
+    read_into(&mut out.lsndtime, sk, offset!(lsndtime));
+    read_into(&mut out.lrcvtime, sk, offset!(lrcvtime));
+    read_into(&mut out.rcv_tstamp, sk, offset!(rcv_tstamp));
 }
 
 #[inline(always)]
 fn accounting(sk: Kernel, out: &mut Sock) {
-    out.bytes_sent = read(sk, offset!(bytes_sent));
-    out.bytes_retrans = read(sk, offset!(bytes_retrans));
-    out.bytes_acked = read(sk, offset!(bytes_acked));
-    out.bytes_received = read(sk, offset!(bytes_received));
-    out.data_segs_in = read(sk, offset!(data_segs_in));
-    out.data_segs_out = read(sk, offset!(data_segs_out));
-    out.srtt_us_8 = read(sk, offset!(srtt_us));
+    read_into(&mut out.bytes_sent, sk, offset!(bytes_sent));
+    read_into(&mut out.bytes_retrans, sk, offset!(bytes_retrans));
+    read_into(&mut out.bytes_acked, sk, offset!(bytes_acked));
+    read_into(&mut out.bytes_received, sk, offset!(bytes_received));
+    read_into(&mut out.data_segs_in, sk, offset!(data_segs_in));
+    read_into(&mut out.data_segs_out, sk, offset!(data_segs_out));
+    read_into(&mut out.srtt_us_8, sk, offset!(srtt_us));
     // `struct minmax { struct { u32 t, v; } s[3]; }`: the value is the second word.
-    out.min_rtt_us = read(sk.wrapping_add(4), offset!(rtt_min));
-    out.total_retrans = read(sk, offset!(total_retrans));
-    out.mss = read(sk, offset!(mss_cache));
+    read_into(&mut out.min_rtt_us, sk.wrapping_add(4), offset!(rtt_min));
+    read_into(&mut out.total_retrans, sk, offset!(total_retrans));
+    read_into(&mut out.mss, sk, offset!(mss_cache));
 }

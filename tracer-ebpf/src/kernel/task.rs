@@ -1,12 +1,12 @@
 //! The task that runs.
 
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel_buf};
 use rstscope_ebpf::abi::record::{Task, task_flag};
 
 use super::globals::offset;
 use super::maps::NGINX;
-use super::read::{Kernel, read, read_pointer};
+use super::read::{Kernel, copy, read, read_pointer};
 
 /// `PF_EXITING` of `include/linux/sched.h`, the same since 2.6.
 const PF_EXITING: u32 = 0x4;
@@ -16,6 +16,12 @@ const PF_EXITING: u32 = 0x4;
 pub fn current() -> Kernel {
     // SAFETY: no arguments; returns a valid task.
     unsafe { bpf_get_current_task() as Kernel }
+}
+
+/// tgid of a task.
+#[inline(always)]
+pub fn pid(task: Kernel) -> u32 {
+    read(task, offset!(task_tgid))
 }
 
 /// tgid of the running task.
@@ -43,14 +49,11 @@ pub fn current_is_exiting() -> bool {
     read::<u32>(current(), offset!(task_flags)) & PF_EXITING != 0
 }
 
-/// Copies `comm` of the thread group leader.
+/// Copies `comm` of the thread group leader; 16 bytes (`TASK_COMM_LEN`), zeros if they cannot be read.
 #[inline(always)]
 pub fn leader_comm(task: Kernel, comm: &mut [u8; 16]) {
     let name = read_pointer(task, offset!(task_leader)).wrapping_add(offset!(task_comm) as usize);
-    // SAFETY: the helper checks the address; `comm` is 16 bytes (`TASK_COMM_LEN`).
-    if unsafe { bpf_probe_read_kernel_buf(name, comm) }.is_err() {
-        *comm = [0; 16];
-    }
+    copy(&raw mut *comm, name.cast());
 }
 
 /// Describes `task`. `actor` says whether it caused what is reported.

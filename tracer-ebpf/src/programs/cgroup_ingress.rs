@@ -13,7 +13,7 @@ use rstscope_ebpf::abi::{Header, Hook, MISSING, Peer, PeerKey};
 
 use crate::kernel::globals::offset;
 use crate::kernel::maps::{PEERS, RESETS, SCRATCH};
-use crate::kernel::read::Kernel;
+use crate::kernel::read::{Kernel, read};
 use crate::kernel::skb::{ACK, RST, SYN};
 use crate::kernel::sock::{identity, mapped};
 use crate::kernel::{listener, side};
@@ -112,12 +112,17 @@ fn keep_syn_ack(ctx: &SkBuffContext) {
     if let Some(peer) = PEERS.get_ptr_mut(key) {
         // SAFETY: a map value; a race between CPUs mixes two SYN-ACKs of one peer.
         let peer: &mut Peer = unsafe { &mut *peer };
-        peer.ttl = ttl;
+        peer.ttl = u32::from(ttl);
         peer.last_syn_ack_ns = conn.syn_ack.time_ns;
         return;
     }
-    let first =
-        Peer { last_syn_ack_ns: conn.syn_ack.time_ns, handshakes: 0, min_handshake_us: 0, ttl, pad: [0; 7] };
+    let first = Peer {
+        last_syn_ack_ns: conn.syn_ack.time_ns,
+        handshakes: 0,
+        min_handshake_us: 0,
+        ttl: u32::from(ttl),
+        pad: 0,
+    };
     let _lru_makes_room = PEERS.insert(key, first, 0);
 }
 
@@ -127,11 +132,7 @@ fn source(header: &Header) -> Option<([u8; 16], u8)> {
     let bytes = &header.bytes;
     match bytes[0] >> 4 {
         4 => Some((mapped([bytes[12], bytes[13], bytes[14], bytes[15]]), bytes[8])),
-        6 => {
-            let mut addr = [0; 16];
-            addr.copy_from_slice(&bytes[8..24]);
-            Some((addr, bytes[7]))
-        }
+        6 => Some((read(bytes.as_ptr(), 8), bytes[7])),
         _ => None,
     }
 }
@@ -180,8 +181,8 @@ fn check_listener(ctx: &SkBuffContext) {
     if sk.is_null() || offset!(ack_backlog) == MISSING {
         return;
     }
-    let queue: u32 = crate::kernel::read::read(sk, offset!(ack_backlog));
-    let limit: u32 = crate::kernel::read::read(sk, offset!(max_ack_backlog));
+    let queue: u32 = read(sk, offset!(ack_backlog));
+    let limit: u32 = read(sk, offset!(max_ack_backlog));
     if queue <= limit {
         return;
     }

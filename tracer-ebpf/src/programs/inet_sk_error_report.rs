@@ -8,7 +8,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use rstscope_ebpf::abi::{Hook, Kind};
 
 use crate::kernel::globals::offset;
-use crate::kernel::read::{Kernel, read};
+use crate::kernel::read::{Kernel, copy, read};
 use crate::kernel::sock::{TCP, cookie, identity, snapshot, state};
 use crate::kernel::{emit, side, task};
 
@@ -33,6 +33,6 @@ fn reported(sk: Kernel) {
         record.old_state = id.state;
         record.new_state = id.state;
         task::describe(task::current(), false, &mut record.task);
-        record.syn_ack = conn.syn_ack;
+        copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
     });
 }

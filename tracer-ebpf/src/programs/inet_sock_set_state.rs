@@ -1,20 +1,20 @@
 //! Life of connections: which ones are Nginx's, who owns them, and ends that healthy traffic does not have.
 //!
 //! match-proto: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, 4.16 to 7.2.
-//! `sk` is never null. `tp_btf`, because only there the kernel makes a cookie on request (5.12);
-//! the cookie is what joins a socket to its packets.
+//! `sk` is never null. `tp_btf`, because only there the kernel makes a cookie on request (5.12; `sock_ops` helps
+//! out before); the cookie is what joins a socket to its packets.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use rstscope_ebpf::abi::{Conn, Counter, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side};
-
-use crate::kernel::globals::offset;
-use crate::kernel::maps::{
-    CONNS, DEPARTED, FOLLOW, PEERS, SCRATCH_CONN, SCRATCH_DEPARTED, count, netns_counts,
+use rstscope_ebpf::abi::{
+    Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side,
 };
-use crate::kernel::read::{Kernel, read};
+
+use crate::kernel::globals::{config, offset};
+use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, NEW_CONNS, PEERS, count, netns_counts};
+use crate::kernel::read::{Kernel, clear, copy, read};
 use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, task};
 
@@ -29,6 +29,10 @@ const UNANSWERED_TICKS: u32 = 2;
 /// A client connection closed by the same thread within this time belongs to the upstream connection it has just closed.
 const FOLLOW_NS: u64 = 1_000_000;
 
+/// Slots of `NEW_CONNS`.
+const OPENED: u32 = 0;
+const ACCEPTED: u32 = 1;
+
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: Kernel = ctx.arg(0);
@@ -41,7 +45,7 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn changed(sk: Kernel, old: u8, new: u8) {
     match (old, new) {
-        (state::CLOSE, state::SYN_SENT) => connecting(sk),
+        (state::CLOSE, state::SYN_SENT) => connect(sk),
         (state::SYN_RECV, state::ESTABLISHED) => accepted(sk),
         (state::SYN_SENT, state::ESTABLISHED) => connected(sk),
         (_, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSE) => closing(sk, old, new),
@@ -49,28 +53,36 @@ fn changed(sk: Kernel, old: u8, new: u8) {
     }
 }
 
-/// Makes a cookie if there is none.
+/// The cookie, made if there is none. Where the kernel cannot make it here, `sock_ops` has done so.
 #[inline(always)]
 fn make_cookie(sk: Kernel) -> u64 {
+    if config!(tracing_makes_cookies) == 0 {
+        return cookie(sk);
+    }
     // SAFETY: `sk` is the tracepoint's own argument, a valid socket.
     unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) }
 }
 
 #[inline(always)]
-fn connecting(sk: Kernel) {
+fn connect(sk: Kernel) {
     let pid = task::current_pid();
-    if !task::is_nginx(pid) {
-        return;
+    if config!(tracing_makes_cookies) == 1 && task::is_nginx(pid) {
+        connecting(sk, make_cookie(sk), pid);
     }
+}
+
+/// One of Nginx's processes connects.
+#[inline(always)]
+pub fn connecting(sk: Kernel, cookie: u64, pid: u32) {
     let Some(id) = identity(sk) else { return };
     if !netns_wanted(id.netns) || !sides::upstream_wanted(&id.remote, id.remote_port) {
         return;
     }
     sides::learn_endpoint(&id.remote, id.remote_port);
-    let Some(conn) = blank_conn(side::UPSTREAM) else { return };
+    let Some(conn) = open(OPENED, side::UPSTREAM) else { return };
     conn.owner_pid = pid;
     task::leader_comm(task::current(), &mut conn.comm);
-    follow(make_cookie(sk), conn);
+    follow(cookie, conn);
 }
 
 #[inline(always)]
@@ -80,23 +92,19 @@ fn accepted(sk: Kernel) {
         return;
     }
     let Some(id) = identity(sk) else { return };
-    if !sides::is_listener(netns, id.local_port, &id.local) {
-        return;
-    }
-    if let Some(conn) = blank_conn(side::CLIENT) {
+    if sides::is_listener(netns, id.local_port, &id.local) {
+        let Some(conn) = open(ACCEPTED, side::CLIENT) else { return };
         follow(make_cookie(sk), conn);
     }
 }
 
-/// A connection opened now.
+/// A new connection in a slot of `NEW_CONNS`.
 #[inline(always)]
-fn blank_conn(side: u8) -> Option<&'static mut Conn> {
-    let conn = SCRATCH_CONN.get_ptr_mut(0)?;
-    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other. Zero is valid for every field.
-    let conn = unsafe {
-        core::ptr::write_bytes(conn, 0, 1);
-        &mut *conn
-    };
+fn open(slot: u32, side: u8) -> Option<&'static mut Conn> {
+    let conn = NEW_CONNS.get_ptr_mut(slot)?;
+    clear(conn);
+    // SAFETY: a per-CPU value of this slot's only user; the helper takes no arguments.
+    let conn = unsafe { &mut *conn };
     conn.side = side;
     // SAFETY: a helper without arguments.
     conn.opened_ns = unsafe { bpf_ktime_get_ns() };
@@ -105,6 +113,9 @@ fn blank_conn(side: u8) -> Option<&'static mut Conn> {
 
 #[inline(always)]
 fn follow(cookie: u64, conn: &Conn) {
+    if cookie == 0 {
+        return;
+    }
     let _lru_makes_room = CONNS.insert(cookie, conn, 0);
     count(Counter::Connections, 1);
 }
@@ -177,7 +188,7 @@ fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool
         record.new_state = new;
         task::describe(task::current(), actor, &mut record.task);
         if let Some(conn) = conn {
-            record.syn_ack = conn.syn_ack;
+            copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
         }
     });
 }
@@ -188,26 +199,28 @@ fn departed(sk: Kernel, id: &Identity, new: u8, conn: &Conn) {
     if conn.side != side::UPSTREAM || new != state::LAST_ACK {
         return;
     }
-    let Some(latest) = SCRATCH_DEPARTED.get_ptr_mut(0) else { return };
-    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
-    let latest = unsafe { &mut *latest };
-    // SAFETY: helpers without arguments.
-    (latest.time_ns, latest.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
-    latest.cookie = id.cookie;
-    latest.opened_ns = conn.opened_ns;
-    latest.bytes_sent = read(sk, offset!(bytes_sent));
-    latest.bytes_received = read(sk, offset!(bytes_received));
-    latest.local = id.local;
-    latest.netns = id.netns;
-    latest.srtt_us_8 = read(sk, offset!(srtt_us));
-    latest.lsndtime = read(sk, offset!(lsndtime));
-    latest.lrcvtime = read(sk, offset!(lrcvtime));
-    latest.data_segs_out = read(sk, offset!(data_segs_out));
-    latest.data_segs_in = read(sk, offset!(data_segs_in));
-    latest.local_port = id.local_port;
-    latest.preexisting = conn.preexisting;
     let upstream = Endpoint { addr: id.remote, port: id.remote_port, pad: 0 };
-    let _lru_makes_room = DEPARTED.insert(DepartedKey { pid: conn.owner_pid, upstream }, &*latest, 0);
+    // SAFETY: helpers without arguments.
+    let (time_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    let latest = Departed {
+        time_ns,
+        jiffies,
+        cookie: id.cookie,
+        opened_ns: conn.opened_ns,
+        bytes_sent: read(sk, offset!(bytes_sent)),
+        bytes_received: read(sk, offset!(bytes_received)),
+        local: id.local,
+        netns: id.netns,
+        srtt_us_8: read(sk, offset!(srtt_us)),
+        lsndtime: read(sk, offset!(lsndtime)),
+        lrcvtime: read(sk, offset!(lrcvtime)),
+        data_segs_out: read(sk, offset!(data_segs_out)),
+        data_segs_in: read(sk, offset!(data_segs_in)),
+        local_port: id.local_port,
+        preexisting: u16::from(conn.preexisting),
+        pad: 0,
+    };
+    let _lru_makes_room = DEPARTED.insert(DepartedKey { pid: conn.owner_pid, upstream }, latest, 0);
 }
 
 /// Whether healthy traffic never ends like this.

@@ -1,4 +1,4 @@
-//! Dropped packets with a reason: full listeners, and RSTs that were refused.
+//! Dropped packets with a reason: full listeners, RSTs that were refused, segments without a socket.
 //! An accepted RST is freed in another way and never passes here.
 //!
 //! match-proto: `kfree_skb(struct sk_buff *skb, void *location)` to 5.16, `(…, enum skb_drop_reason reason)` from 5.17,
@@ -8,6 +8,7 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use rstscope_ebpf::abi::{Hook, Kind, side};
 
+use super::tcp_send_reset;
 use crate::kernel::globals::{config, drop_reason};
 use crate::kernel::read::Kernel;
 use crate::kernel::sock::{identity, snapshot, state};
@@ -16,8 +17,15 @@ use crate::kernel::{emit, listener, side as sides, skb, task};
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn kfree_skb(ctx: RawTracePointContext) -> i32 {
     let reason = ctx.arg::<u32>(2);
+    if config!(send_reset_has_reason) == 0 && reason == drop_reason!(no_socket) {
+        answered(ctx.arg(0), reason);
+        return 0;
+    }
+    if config!(kfree_skb_has_socket) == 0 {
+        return 0;
+    }
     let overflow = reason == drop_reason!(tcp_listen_overflow);
-    if config!(kfree_skb_has_socket) == 0 || !(overflow || refuses_reset(reason)) {
+    if !(overflow || refuses_reset(reason)) {
         return 0;
     }
     let sk: Kernel = ctx.arg(3);
@@ -25,6 +33,17 @@ fn kfree_skb(ctx: RawTracePointContext) -> i32 {
         dropped(ctx.arg(0), sk, reason, overflow);
     }
     0
+}
+
+/// A segment without a socket is answered with a RST, which `tcp_send_reset` does not tell before 6.10.
+/// It does where it passes a reason.
+#[inline(always)]
+fn answered(packet: Kernel, reason: u32) {
+    let headers = skb::headers(packet);
+    // RSTs are never answered; datagrams have the same reason.
+    if headers.is_tcp() && headers.flags() & skb::RST == 0 {
+        tcp_send_reset::without_socket(Hook::KfreeSkb, core::ptr::null(), packet, reason);
+    }
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@ mod kfree_skb;
 mod mark_victim;
 mod sched_process_exit;
 mod sched_process_fork;
+mod sock_ops;
 mod tcp_destroy_sock;
 mod tcp_rcv_space_adjust;
 mod tcp_receive_reset;

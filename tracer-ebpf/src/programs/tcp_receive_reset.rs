@@ -9,7 +9,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use rstscope_ebpf::abi::{Hook, Kind, Tombstone, Tuple, side};
 
 use crate::kernel::maps::{RESETS, TOMBSTONES, netns_counts};
-use crate::kernel::read::Kernel;
+use crate::kernel::read::{Kernel, copy};
 use crate::kernel::sock::{Identity, identity, snapshot};
 use crate::kernel::{emit, side as sides, task};
 
@@ -34,12 +34,11 @@ fn received(sk: Kernel) {
     emit::record(Kind::ResetReceived, Hook::TcpReceiveReset, |record| {
         snapshot(sk, &id, side, conn.as_deref(), &mut record.sock);
         task::describe(task::current(), false, &mut record.task);
-        // SAFETY: the entry is read only; its key is this very socket.
-        if let Some(packet) = unsafe { RESETS.get(id.cookie) } {
-            record.packet = *packet;
+        if let Some(packet) = RESETS.get_ptr(id.cookie) {
+            copy(&raw mut record.packet, packet);
         }
         if let Some(conn) = conn.as_deref() {
-            record.syn_ack = conn.syn_ack;
+            copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
         }
     });
     if let Some(conn) = conn {
@@ -59,6 +58,6 @@ fn bury(id: &Identity, side: u8) {
     };
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() };
-    let stone = Tombstone { time_ns, cookie: id.cookie, side, received: 1, pad: [0; 6] };
+    let stone = Tombstone { time_ns, cookie: id.cookie, side: u32::from(side), received: 1 };
     let _lru_makes_room = TOMBSTONES.insert(tuple, stone, 0);
 }

@@ -11,8 +11,8 @@ use rstscope_ebpf::abi::{Hook, Kind, Record, Tombstone, Tuple, side};
 
 use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::{TOMBSTONES, netns_counts};
-use crate::kernel::read::{Kernel, read, read_pointer};
-use crate::kernel::sock::{Identity, addresses, identity, is_full, owned, snapshot, state};
+use crate::kernel::read::{Kernel, copy, read, read_pointer};
+use crate::kernel::sock::{Identity, addresses, identity, is_full, netns, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, skb, task};
 
 #[raw_tracepoint(tracepoint = "tcp_send_reset")]
@@ -25,18 +25,19 @@ fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn sent(sk: Kernel, trigger: Kernel, reason: u32) {
-    if sk.is_null() {
-        without_socket(0, trigger, reason);
+    if !is_connection(sk, trigger) {
+        without_socket(Hook::TcpSendReset, sk, trigger, reason);
         return;
     }
     let Some(id) = identity(sk) else { return };
     count_sent(id.netns);
-    if id.state == state::LISTEN && !trigger.is_null() {
-        // The listener answered for a connection that it does not know: the tuple is the packet's.
-        without_socket(id.netns, trigger, reason);
-        return;
-    }
     with_socket(sk, &id, trigger, reason);
+}
+
+/// A listener answers for a connection that it does not know: the tuple is the packet's, as without a socket.
+#[inline(always)]
+fn is_connection(sk: Kernel, trigger: Kernel) -> bool {
+    !sk.is_null() && (trigger.is_null() || read::<u8>(sk, offset!(state)) != state::LISTEN)
 }
 
 #[inline(always)]
@@ -61,35 +62,36 @@ fn with_socket(sk: Kernel, id: &Identity, trigger: Kernel, reason: u32) {
     emit::record(Kind::ResetSent, Hook::TcpSendReset, |record| {
         snapshot(sk, id, side, conn.as_deref(), &mut record.sock);
         if let Some(conn) = conn.as_deref() {
-            record.syn_ack = conn.syn_ack;
+            copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
         }
         finish(record, trigger, reason, actor);
     });
 }
 
 /// A segment for which there is no connection. Reported if a RST killed the connection shortly before,
-/// if the port is one of Nginx's, or if it is one that Nginx connects to.
+/// if the port is one of Nginx's, or if it is one that Nginx connects to. `listener` may be null.
 #[inline(always)]
-fn without_socket(netns_of_listener: u32, trigger: Kernel, reason: u32) {
+pub fn without_socket(hook: Hook, listener: Kernel, trigger: Kernel, reason: u32) {
     if trigger.is_null() {
         return;
     }
+    let netns = if listener.is_null() { packet_netns(trigger) } else { netns(listener) };
+    count_sent(netns);
     let Some(mut id) = skb::headers(trigger).receiver() else { return };
-    id.netns = if netns_of_listener == 0 { packet_netns(trigger) } else { netns_of_listener };
-    if netns_of_listener == 0 {
-        count_sent(id.netns);
-    }
+    id.netns = netns;
     let stone = tombstone(&id);
-    let side = stone.map_or_else(|| sides::of_tuple(&id), |stone| stone.side);
+    let side = stone.map_or_else(|| sides::of_tuple(&id), |stone| stone.side as u8);
     if side == side::NONE {
         return;
     }
-    emit::record(Kind::ResetSent, Hook::TcpSendReset, |record| {
-        id.cookie = stone.map_or(0, |stone| stone.cookie);
-        addresses(&id, side, &mut record.sock);
-        record.after_reset_ns = stone.map_or(0, |stone| stone.time_ns);
-        finish(record, trigger, reason, false);
-    });
+    // Not a closure: two programs would share it as a function of its own, see `read::copy`.
+    let Some(mut entry) = emit::begin(Kind::ResetSent, hook) else { return };
+    let record = emit::contents(&mut entry);
+    id.cookie = stone.map_or(0, |stone| stone.cookie);
+    addresses(&id, side, &mut record.sock);
+    record.after_reset_ns = stone.map_or(0, |stone| stone.time_ns);
+    finish(record, trigger, reason, false);
+    emit::end(entry);
 }
 
 #[inline(always)]

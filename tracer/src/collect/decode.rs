@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use rstscope_ebpf::abi::record::{Sock, task_flag};
-use rstscope_ebpf::abi::{self, Kind, MISSING, Record};
+use rstscope_ebpf::abi::{self, Hook, Kind, MISSING, Record};
 
 use super::{headers, jiffies};
 use crate::model::{
@@ -49,7 +49,7 @@ impl Decoder {
         Some(match record.kind {
             kind if kind == Kind::ResetReceived as u8 => EventKind::ResetReceived,
             kind if kind == Kind::ResetSent as u8 => EventKind::ResetSent {
-                reason: self.reset_reason(record.reason),
+                reason: self.reset_reason(record),
                 after_reset: (record.after_reset_ns > 0).then_some(Mono(record.after_reset_ns)),
                 local,
                 remote,
@@ -71,8 +71,12 @@ impl Decoder {
         })
     }
 
-    fn reset_reason(&self, reason: u32) -> Option<String> {
-        (reason != MISSING).then(|| self.names.reset(reason).unwrap_or_else(|| reason.to_string()))
+    /// On kernels whose `tcp_send_reset` is silent without a socket, `kfree_skb` reports such RSTs, with its own reason.
+    fn reset_reason(&self, record: &Record) -> Option<String> {
+        let reason = record.reason;
+        let dropped = record.hook == Hook::KfreeSkb as u8;
+        let name = if dropped { self.names.drop(reason) } else { self.names.reset(reason) };
+        (reason != MISSING).then(|| name.unwrap_or_else(|| reason.to_string()))
     }
 }
 

@@ -28,6 +28,17 @@ impl Environment {
     }
 }
 
+/// The oldest kernel that has what no hook can do without: the ring buffer (5.8). Hooks themselves are never chosen
+/// by a version.
+pub const FLOOR: (u32, u32) = (5, 8);
+
+/// Whether a release, as `uname -r` prints it, is older than the floor; one that cannot be read is not.
+pub fn below_floor(release: &str) -> bool {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
+    (major, minor) < FLOOR
+}
+
 fn lockdown() -> Option<String> {
     active_mode(&fs::read_to_string("/sys/kernel/security/lockdown").ok()?)
 }
@@ -76,6 +87,17 @@ mod tests {
     fn the_bracketed_mode_is_the_active_one() {
         assert_eq!(active_mode("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(active_mode("").as_deref(), None);
+    }
+
+    #[test]
+    fn only_kernels_before_the_ring_buffer_are_too_old() {
+        assert!(below_floor("4.19.0-27-amd64") && below_floor("5.4.0") && below_floor("5.7"));
+        assert!(
+            !below_floor("5.8.0")
+                && !below_floor("5.10.0-46-amd64")
+                && !below_floor("6.1")
+                && !below_floor("odd")
+        );
     }
 
     #[test]

@@ -11,6 +11,19 @@ pub enum Attachment {
     BtfTracepoint,
     /// `cgroup_skb/ingress` at the root cgroup v2.
     CgroupIngress,
+    /// `sock_ops` at the root cgroup v2.
+    SockOps,
+}
+
+/// What a hook needs of the kernel beyond its tracepoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// A tracepoint that passes this argument, counted from zero; the text names what it is.
+    Argument(usize, &'static str),
+    /// It is used only in place of something that the kernel lacks: cookies made by tracepoint programs.
+    NoTracingCookies,
 }
 
 /// One hook.
@@ -22,15 +35,36 @@ pub struct HookSpec {
     pub hook: Hook,
     /// How it is attached.
     pub attachment: Attachment,
+    /// What it needs beyond that.
+    pub need: Need,
     /// What cannot be told without it.
     pub lost_evidence: &'static str,
 }
 
-macro_rules! hooks {
-    ($($name:literal $hook:ident $attachment:ident $lost:literal,)+) => {
-        &[$(HookSpec { name: $name, hook: Hook::$hook, attachment: Attachment::$attachment, lost_evidence: $lost },)+]
+macro_rules! need {
+    () => {
+        Need::Nothing
+    };
+    ($need:expr) => {
+        $need
     };
 }
+
+macro_rules! hooks {
+    ($($name:literal $hook:ident $attachment:ident $(if $need:expr;)? $lost:literal,)+) => {
+        &[$(HookSpec {
+            name: $name,
+            hook: Hook::$hook,
+            attachment: Attachment::$attachment,
+            need: need!($($need)?),
+            lost_evidence: $lost,
+        },)+]
+    };
+}
+
+/// The hook that knows which connections are Nginx's. It decides whether the kernel lets tracepoint programs make
+/// cookies: if it is refused with them, it is loaded without, and the hooks that need `NoTracingCookies` join in.
+pub const MAKES_COOKIES: &str = "inet_sock_set_state";
 
 /// Every hook, in the order in which they are attached: state first, events last.
 pub const HOOKS: &[HookSpec] = hooks! {
@@ -40,6 +74,8 @@ pub const HOOKS: &[HookSpec] = hooks! {
         "the exit status of Nginx's processes",
     "inet_sock_set_state" InetSockSetState BtfTracepoint
         "which connections are Nginx's, timeouts, and connections that ended without a RST",
+    "sock_ops" SockOps SockOps if Need::NoTracingCookies;
+        "connections that begin: this kernel makes their cookies nowhere else",
     "tcp_rcv_space_adjust" TcpRcvSpaceAdjust RawTracepoint
         "which worker owns a client connection",
     "tcp_destroy_sock" TcpDestroySock RawTracepoint
@@ -54,8 +90,8 @@ pub const HOOKS: &[HookSpec] = hooks! {
         "whether the OOM killer ended a process",
     "inet_sk_error_report" InetSkErrorReport RawTracepoint
         "socket errors on connections that go on",
-    "kfree_skb" KfreeSkb RawTracepoint
-        "full accept queues, and RSTs that were refused",
+    "kfree_skb" KfreeSkb RawTracepoint if Need::Argument(2, "a reason");
+        "RSTs that were refused, segments answered without a socket, what full accept queues drop at first",
     "tcp_send_reset" TcpSendReset RawTracepoint
         "RSTs that this host sends: reason, process, and whether a peer spoke after its own RST",
     "tcp_receive_reset" TcpReceiveReset RawTracepoint

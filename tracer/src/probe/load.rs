@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint, SockOps,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
-use rstscope_ebpf::abi::{Config, Counter, MISSING, NetnsCounts, Offsets};
+use rstscope_ebpf::abi::{Config, Counter, DropReasons, MISSING, NetnsCounts, Offsets};
 use thiserror::Error;
 
 use super::btf::{BtfError, KernelTypes};
-use super::environment::{Environment, KERNEL_BTF};
-use super::hooks::{Attachment, HOOKS, HookSpec};
+use super::environment::{Environment, FLOOR, KERNEL_BTF, below_floor};
+use super::hooks::{Attachment, HOOKS, HookSpec, MAKES_COOKIES, Need};
 use super::names::Names;
 use crate::model::{HookState, Losses};
 
@@ -37,8 +37,16 @@ pub struct Settings {
 /// Why no probe could be loaded at all.
 #[derive(Debug, Error)]
 pub enum ProbeError {
+    /// The kernel is older than the floor.
+    #[error("kernel {release} is too old, the ring buffer that carries the records came with {}.{}", FLOOR.0, FLOOR.1)]
+    TooOld {
+        /// The running release.
+        release: String,
+    },
     /// No type information.
-    #[error(transparent)]
+    #[error(
+        "{0}; kernels built without it (CONFIG_DEBUG_INFO_BTF) need a file for exactly this kernel: --btf FILE"
+    )]
     Types(#[from] BtfError),
     /// aya could not use the type information.
     #[error("cannot use the kernel's type information: {0}")]
@@ -80,6 +88,9 @@ impl Probe {
     /// Loads the object and attaches every hook that this kernel allows. The filter maps are still empty:
     /// nothing is reported before `filter` fills them.
     pub fn load(settings: &Settings, environment: &Environment) -> Result<Self, ProbeError> {
+        if below_floor(&environment.kernel) {
+            return Err(ProbeError::TooOld { release: environment.kernel.clone() });
+        }
         let path = settings.btf.as_deref().unwrap_or_else(|| Path::new(KERNEL_BTF));
         let types = KernelTypes::read(path)?;
         let btf = Btf::parse_file(path, aya::Endianness::default())?;
@@ -87,17 +98,15 @@ impl Probe {
             Offsets::resolve(|structure, member| types.offset_bits(structure, member));
         let names = Names::read(&types);
         raise_memlock();
-        let config = config(settings, &types, &names);
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
-            .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
-            .override_global("OFFSETS", &offsets, true)
-            .override_global("REASONS", &names.drop_reasons(), true)
-            .override_global("CONFIG", &config, true)
-            .map_max_entries("EVENTS", settings.ring_bytes)
-            .load(OBJECT)?;
-        let hooks =
-            HOOKS.iter().map(|spec| attach(&mut ebpf, spec, &types, &btf, settings, environment)).collect();
+        let kernel = Kernel { settings, environment, types: &types, btf: &btf };
+        let best = config(settings, &types, &names);
+        let load = |config| kernel.load(offsets, names.drop_reasons(), config);
+        let (mut ebpf, mut hooks) = load(best)?;
+        if refused(&hooks, MAKES_COOKIES) {
+            // The old programs go before the new ones come: memory may be counted.
+            drop(ebpf);
+            (ebpf, hooks) = load(Config { tracing_makes_cookies: 0, ..best })?;
+        }
         Ok(Self { ebpf, hooks, names, missing_members })
     }
 
@@ -161,6 +170,112 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         send_reset_has_reason: u32::from(arguments("tcp_send_reset").len() > 2),
         kfree_skb_has_socket: u32::from(arguments("kfree_skb").len() > 3),
         drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
+        tracing_makes_cookies: 1,
+    }
+}
+
+/// Whether the kernel did not take a hook.
+fn refused(hooks: &[HookState], name: &str) -> bool {
+    hooks.iter().any(|state| state.name == name && !state.running)
+}
+
+/// What loading depends on.
+#[derive(Clone, Copy)]
+struct Kernel<'a> {
+    settings: &'a Settings,
+    environment: &'a Environment,
+    types: &'a KernelTypes,
+    btf: &'a Btf,
+}
+
+impl Kernel<'_> {
+    /// Loads the object with these globals and attaches what can be attached.
+    fn load(
+        &self,
+        offsets: Offsets,
+        reasons: DropReasons,
+        config: Config,
+    ) -> Result<(Ebpf, Vec<HookState>), ProbeError> {
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(self.btf))
+            .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
+            .override_global("OFFSETS", &offsets, true)
+            .override_global("REASONS", &reasons, true)
+            .override_global("CONFIG", &config, true)
+            .map_max_entries("EVENTS", self.settings.ring_bytes)
+            .load(OBJECT)?;
+        let needed =
+            |spec: &&HookSpec| spec.need != Need::NoTracingCookies || config.tracing_makes_cookies == 0;
+        let hooks = HOOKS.iter().filter(needed).map(|spec| self.attach(&mut ebpf, spec)).collect();
+        Ok((ebpf, hooks))
+    }
+
+    fn attach(&self, ebpf: &mut Ebpf, spec: &HookSpec) -> HookState {
+        let result = if self.settings.disabled.iter().any(|name| name == spec.name) {
+            Err("switched off".to_owned())
+        } else {
+            self.try_attach(ebpf, spec)
+        };
+        HookState {
+            name: spec.name.to_owned(),
+            running: result.is_ok(),
+            problem: result.err(),
+            lost_evidence: spec.lost_evidence.to_owned(),
+        }
+    }
+
+    /// What the kernel's own description says against a hook, before anything is tried.
+    fn lacks(&self, spec: &HookSpec) -> Option<String> {
+        if matches!(spec.attachment, Attachment::CgroupIngress | Attachment::SockOps) {
+            return None;
+        }
+        let Some(arguments) = self.types.tracepoint(spec.name) else {
+            return Some("this kernel has no such tracepoint".to_owned());
+        };
+        match spec.need {
+            Need::Argument(index, what) if arguments.len() <= index => {
+                Some(format!("this kernel's tracepoint does not pass {what}"))
+            }
+            _ => None,
+        }
+    }
+
+    fn try_attach(&self, ebpf: &mut Ebpf, spec: &HookSpec) -> Result<(), String> {
+        if let Some(problem) = self.lacks(spec) {
+            return Err(problem);
+        }
+        let program = ebpf.program_mut(spec.name).ok_or("the kernel object has no such program")?;
+        match spec.attachment {
+            Attachment::RawTracepoint => {
+                let program: &mut RawTracePoint = program.try_into().map_err(explain)?;
+                program.load().map_err(explain)?;
+                program.attach(spec.name).map_err(explain)?;
+            }
+            Attachment::BtfTracepoint => {
+                let program: &mut BtfTracePoint = program.try_into().map_err(explain)?;
+                program.load(spec.name, self.btf).map_err(explain)?;
+                program.attach().map_err(explain)?;
+            }
+            Attachment::CgroupIngress => {
+                let root = self.root_cgroup()?;
+                let program: &mut CgroupSkb = program.try_into().map_err(explain)?;
+                program.load().map_err(explain)?;
+                let mode = CgroupAttachMode::Single;
+                program.attach(root, CgroupSkbAttachType::Ingress, mode).map_err(explain)?;
+            }
+            Attachment::SockOps => {
+                let root = self.root_cgroup()?;
+                let program: &mut SockOps = program.try_into().map_err(explain)?;
+                program.load().map_err(explain)?;
+                program.attach(root, CgroupAttachMode::Single).map_err(explain)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn root_cgroup(&self) -> Result<File, String> {
+        let root = self.environment.cgroup.as_deref().ok_or("cgroup v2 is not mounted")?;
+        File::open(root).map_err(|error| format!("{}: {error}", root.display()))
     }
 }
 
@@ -169,60 +284,6 @@ fn raise_memlock() {
     let all = rustix::process::Rlimit { current: None, maximum: None };
     // A failure shows as a failing map on the kernels that care.
     let _unprivileged = rustix::process::setrlimit(rustix::process::Resource::Memlock, all);
-}
-
-fn attach(
-    ebpf: &mut Ebpf,
-    spec: &HookSpec,
-    types: &KernelTypes,
-    btf: &Btf,
-    settings: &Settings,
-    environment: &Environment,
-) -> HookState {
-    let result = if settings.disabled.iter().any(|name| name == spec.name) {
-        Err("switched off".to_owned())
-    } else {
-        try_attach(ebpf, spec, types, btf, environment)
-    };
-    HookState {
-        name: spec.name.to_owned(),
-        running: result.is_ok(),
-        problem: result.err(),
-        lost_evidence: spec.lost_evidence.to_owned(),
-    }
-}
-
-fn try_attach(
-    ebpf: &mut Ebpf,
-    spec: &HookSpec,
-    types: &KernelTypes,
-    btf: &Btf,
-    environment: &Environment,
-) -> Result<(), String> {
-    if spec.attachment != Attachment::CgroupIngress && types.tracepoint(spec.name).is_none() {
-        return Err("this kernel has no such tracepoint".to_owned());
-    }
-    let program = ebpf.program_mut(spec.name).ok_or("the kernel object has no such program")?;
-    match spec.attachment {
-        Attachment::RawTracepoint => {
-            let program: &mut RawTracePoint = program.try_into().map_err(explain)?;
-            program.load().map_err(explain)?;
-            program.attach(spec.name).map_err(explain)?;
-        }
-        Attachment::BtfTracepoint => {
-            let program: &mut BtfTracePoint = program.try_into().map_err(explain)?;
-            program.load(spec.name, btf).map_err(explain)?;
-            program.attach().map_err(explain)?;
-        }
-        Attachment::CgroupIngress => {
-            let root = environment.cgroup.as_deref().ok_or("cgroup v2 is not mounted")?;
-            let root = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
-            let program: &mut CgroupSkb = program.try_into().map_err(explain)?;
-            program.load().map_err(explain)?;
-            program.attach(root, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single).map_err(explain)?;
-        }
-    }
-    Ok(())
 }
 
 /// Lines of the verifier's log that are kept: the last ones say what it did not like.

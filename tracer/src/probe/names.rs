@@ -39,6 +39,7 @@ impl Names {
             found.map_or(MISSING, |(number, _)| *number)
         };
         DropReasons {
+            no_socket: number("NO_SOCKET"),
             tcp_listen_overflow: number("TCP_LISTEN_OVERFLOW"),
             tcp_reset: number("TCP_RESET"),
             tcp_old_sequence: number("TCP_OLD_SEQUENCE"),

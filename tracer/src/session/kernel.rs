@@ -45,7 +45,9 @@ impl KernelSide {
             |source| SessionError::System { what: "start the thread that drains the ring", source },
         )?;
         let hooks = probe.hooks.clone();
-        Ok((Self { running: Some((probe, drain)), _silent: None, hooks, problem: None }, events))
+        let mut this = Self { running: Some((probe, drain)), _silent: None, hooks, problem: None };
+        this.problem = this.blindness(environment);
+        Ok((this, events))
     }
 
     fn absent(error: &ProbeError, sender: Sender<Event>) -> Self {
@@ -62,6 +64,21 @@ impl KernelSide {
             hooks: hooks::HOOKS.iter().map(off).collect(),
             problem: Some(problem),
         }
+    }
+
+    /// Why nothing that sees resets runs although the programs could be created.
+    fn blindness(&self, environment: &Environment) -> Option<String> {
+        if self.sees_resets() {
+            return None;
+        }
+        let locked = environment.lockdown.as_deref() == Some("confidentiality");
+        let why = if locked {
+            "this kernel is locked down (confidentiality) and lets no program read its memory; \
+             boot with lockdown=integrity or without lockdown to trace"
+        } else {
+            "every hook that sees resets was refused"
+        };
+        Some(why.to_owned())
     }
 
     /// The probes, if there are any.

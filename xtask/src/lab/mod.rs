@@ -9,7 +9,7 @@ mod fixture;
 mod judge;
 mod kernel;
 mod net;
-mod nginx;
+pub mod nginx;
 mod program;
 mod puppet;
 mod report;
@@ -19,7 +19,7 @@ pub mod schema;
 mod stage;
 pub mod tour;
 mod tracer;
-mod wait;
+pub mod wait;
 
 use crate::{project, setup, shell};
 use anyhow::{Context, Result, bail};
@@ -37,9 +37,9 @@ const JOBS: usize = 4;
 /// Options of `lab`.
 #[derive(clap::Args, Debug, Default)]
 pub struct Options {
-    /// Only scenarios whose name contains this; `*` stands for anything.
-    #[arg(long, value_name = "PATTERN")]
-    scenario: Option<String>,
+    /// Only scenarios whose name contains this; `*` stands for anything, commas separate several.
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    scenario: Vec<String>,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -96,7 +96,7 @@ pub fn test() -> Result<(usize, usize)> {
 
 /// How many results `test` would give.
 pub fn count() -> usize {
-    [Level::Error, Level::Info].into_iter().map(|level| seats("*", level).count()).sum()
+    [Level::Error, Level::Info].into_iter().map(|level| seats(&[], level).count()).sum()
 }
 
 fn play(options: &Options) -> Result<Vec<Row>> {
@@ -125,7 +125,8 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
     Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record })
 }
 
-fn build() -> Result<PathBuf> {
+/// Builds the tracer; gives its place.
+pub fn build() -> Result<PathBuf> {
     setup::ensure(true)?;
     shell::run(shell::cargo().args(["build", "--quiet", "--release", "--locked", "--package", "rstscope"]))?;
     Ok(project::target().join("release/rstscope"))
@@ -135,23 +136,24 @@ fn build() -> Result<PathBuf> {
 fn plans(options: &Options) -> Result<Vec<Plan>> {
     let levels = [Level::Error, Level::Info];
     let chosen = |level: &Level| options.level.as_deref().is_none_or(|name| name == level.name());
-    let pattern = options.scenario.as_deref().unwrap_or("*");
     let mut groups: Vec<(Level, Vec<Seat>)> = Vec::new();
     for level in levels.into_iter().filter(chosen) {
         let (alone, shared): (Vec<Seat>, Vec<Seat>) =
-            seats(pattern, level).partition(|seat| seat.scenario.alone);
+            seats(&options.scenario, level).partition(|seat| seat.scenario.alone);
         let size = shared.len().div_ceil(options.jobs.div_ceil(2)).clamp(1, usize::from(net::SEATS));
         groups.extend(shared.chunks(size).map(|share| (level, share.to_vec())));
         groups.extend(alone.into_iter().map(|seat| (level, vec![seat])));
     }
     if groups.is_empty() {
-        bail!("no scenario matches `{pattern}`; `cargo xtask lab --list` shows them");
+        let patterns = options.scenario.join(",");
+        bail!("no scenario matches `{patterns}`; `cargo xtask lab --list` shows them");
     }
     Ok((0..).zip(groups).map(|(number, (level, seats))| Plan { number, level, seats }).collect())
 }
 
-fn seats(pattern: &str, level: Level) -> impl Iterator<Item = Seat> {
-    let chosen = scenarios::all().filter(move |scenario| matches(pattern, scenario.name));
+fn seats(patterns: &[String], level: Level) -> impl Iterator<Item = Seat> {
+    let wanted = |name| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, name));
+    let chosen = scenarios::all().filter(move |scenario| wanted(scenario.name));
     chosen.flat_map(move |scenario| {
         let seat = move |family| Seat { number: 0, scenario, family, level, namespace: None };
         scenario.families.iter().copied().map(seat)

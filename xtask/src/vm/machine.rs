@@ -1,0 +1,101 @@
+//! Runs one virtual machine to its end: QEMU without acceleration, two serial lines into files, a time limit.
+
+use super::kernels::Unpacked;
+use crate::shell;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than all scenarios take on a busy machine.
+const LIMIT: Duration = Duration::from_mins(15);
+/// The quickest to emulate. Without `cmpxchg16b`: QEMU 7.2 leaves rubbish in the flags after it, and kernels that
+/// use it for their memory management (6.12) meet debug exceptions out of nowhere.
+const CPU: &str = "qemu64,-cx16";
+/// What only a kernel in trouble prints.
+const ALARMS: &[&str] = &[
+    "BUG:",
+    "WARNING:",
+    "Oops",
+    "general protection",
+    "Kernel panic",
+    "Call Trace",
+    "hung task",
+    "rcu_sched detected",
+    "unable to handle",
+    "verifier",
+];
+
+/// What a machine left.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Lines of the report, see `plan::Told`.
+    pub report: String,
+    /// Lines of the kernel's console that should not be there.
+    pub alarms: Vec<String>,
+    /// It had to be stopped.
+    pub timed_out: bool,
+}
+
+/// Boots the kernel with this first file system.
+pub fn run(
+    kernel: &Unpacked,
+    files: &Path,
+    parameters: &str,
+    arguments: &[String],
+    folder: &Path,
+) -> Result<Outcome> {
+    let (console, report) = (folder.join("console.log"), folder.join("report.log"));
+    for file in [&console, &report] {
+        std::fs::write(file, "")?;
+    }
+    let line = format!(
+        "console=ttyS0 panic=-1 rdinit=/init random.trust_cpu=on {parameters} -- vm-guest {}",
+        arguments.join(" ")
+    );
+    let program = shell::find("qemu-system-x86_64")
+        .context("QEMU is not installed: apt-get install --no-install-recommends qemu-system-x86")?;
+    let mut machine = Command::new(program)
+        .args(["-accel", "tcg", "-cpu", CPU, "-smp", "2", "-m", "1536"])
+        .args(["-nodefaults", "-no-reboot", "-display", "none"])
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(files)
+        .args(["-append", &line, "-serial", &serial(&console), "-serial", &serial(&report)])
+        .stdin(Stdio::null())
+        .spawn()
+        .context("cannot start QEMU")?;
+    let end = Instant::now() + LIMIT;
+    let mut timed_out = false;
+    while machine.try_wait()?.is_none() {
+        if Instant::now() >= end {
+            timed_out = true;
+            machine.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let read = |file: &PathBuf| std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Outcome { report: read(&report)?, alarms: alarms(&read(&console)?), timed_out })
+}
+
+fn serial(file: &Path) -> String {
+    format!("file:{}", file.display())
+}
+
+fn alarms(console: &str) -> Vec<String> {
+    let alarming = |line: &&str| ALARMS.iter().any(|alarm| line.contains(alarm));
+    console.lines().filter(alarming).map(|line| line.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alarms;
+
+    #[test]
+    fn oopses_are_seen_and_ordinary_lines_are_not() {
+        let console = "[ 1.0] Linux version\n[ 2.0] BUG: kernel NULL pointer dereference, address: 0\n";
+        assert_eq!(alarms(console).len(), 1);
+        assert!(alarms("[ 1.0] veth: loaded\n").is_empty());
+    }
+}
