@@ -17,6 +17,8 @@ pub enum Fact {
     PeerClosed,
     /// Nginx closed although no answer had come: a timer, a limit, or the other half ended.
     GaveUp,
+    /// The same while connecting; the errno may have been kept aside for Nginx alone (`sk_err_soft`).
+    ConnectGivenUp,
     /// Nginx's close sent a RST.
     ResetByUs,
     /// The kernel gave the socket this errno without a RST.
@@ -43,6 +45,7 @@ pub fn fact(incident: &Incident) -> Fact {
 fn close_fact(incident: &Incident, state: TcpState) -> Fact {
     match incident.socket().map_or(0, |socket| socket.error) {
         0 if state == TcpState::CloseWait => Fact::PeerClosed,
+        0 if state == TcpState::SynSent => Fact::ConnectGivenUp,
         0 => Fact::GaveUp,
         error => Fact::Error(error),
     }
@@ -73,6 +76,9 @@ pub fn fits(fact: Fact, class: MessageClass, errno: Option<i32>) -> bool {
                     | C::StreamEnded
             ) || (fact == Fact::ResetByUs && class == C::LocalAbort)
                 || class == C::HandshakeFailed
+        }
+        Fact::ConnectGivenUp => {
+            matches!(class, C::Unreachable | C::Permission) || fits(Fact::GaveUp, class, errno)
         }
         Fact::Error(error) => errno == Some(error),
         Fact::OtherEnd => matches!(errno, Some(32 | 104 | 111)) || hidden,
@@ -108,6 +114,10 @@ mod tests {
             (Fact::ResetAfterFin, C::ResetByPeer, Some(104), false),
             (Fact::GaveUp, C::TimedOut, Some(110), true),
             (Fact::GaveUp, C::ResetByPeer, Some(104), false),
+            (Fact::GaveUp, C::Unreachable, Some(113), false),
+            (Fact::ConnectGivenUp, C::Unreachable, Some(113), true),
+            (Fact::ConnectGivenUp, C::TimedOut, Some(110), true),
+            (Fact::ConnectGivenUp, C::ResetByPeer, Some(104), false),
             (Fact::Error(113), C::Unreachable, Some(113), true),
             (Fact::Error(113), C::Unreachable, Some(101), false),
         ];

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 
 use crate::join::Pair;
 use crate::model::{
-    Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, Mono, Packet, ProcessFacts, Side, Socket,
-    TcpState,
+    Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Packet, ProcessFacts,
+    Side, Socket, TcpState,
 };
 use crate::timeline::{Incident, Tuple};
+
+/// `EADDRNOTAVAIL`.
+const ADDRESS_NOT_AVAILABLE: i32 = 99;
 
 /// What is known of processes, by pid.
 #[derive(Debug, Clone, Default)]
@@ -136,6 +139,25 @@ impl<'a> Case<'a> {
             Some("NOT_SPECIFIED") | None => guessed_reason(event),
             named => named,
         }
+    }
+
+    /// The errno the connection ended with, 0 for none. A failed `connect()` may leave none in the socket:
+    /// where no local port was free the call itself fails (`inet_hash_connect`), and an ICMP error that came
+    /// while the socket was in use is kept aside until Nginx asks for it (`sk_err_soft`, `tcp_v4_err`).
+    pub fn error(&self) -> i32 {
+        let Some(socket) = self.socket() else { return 0 };
+        if socket.error != 0 || self.state() != TcpState::SynSent || self.incident.closed().is_none() {
+            return socket.error;
+        }
+        if socket.local.port() == 0 {
+            return ADDRESS_NOT_AVAILABLE;
+        }
+        let rejected = |line: &Joined| {
+            let class = line.record.class();
+            line.record.kind == MessageKind::CONNECT_FAILED
+                && matches!(class, MessageClass::Unreachable | MessageClass::Permission)
+        };
+        self.line.filter(rejected).and_then(|line| line.record.errno).unwrap_or(0)
     }
 
     /// Class of the joined line.

@@ -32,7 +32,7 @@ pub fn kind(case: &Case) -> Kind {
 }
 
 fn closed(case: &Case) -> Kind {
-    let error = case.socket().map_or(0, |socket| socket.error);
+    let error = case.error();
     let refused = case.state() == TcpState::SynSent && !matches!(error, 0 | 110);
     match () {
         () if refused => Kind::Refused,
@@ -68,9 +68,7 @@ pub fn phase(case: &Case) -> Phase {
     }
     match (case.socket(), case.side()) {
         (Some(socket), Some(Side::Client)) => client_phase(case, socket),
-        (Some(socket), _) => {
-            upstream_phase(case, socket, case.line.is_some_and(|line| line.record.errno != Some(104)))
-        }
+        (Some(socket), _) => upstream_phase(case, socket, in_request(case)),
         (None, _) => phase_of_action(case, action),
     }
 }
@@ -88,6 +86,15 @@ fn client_phase(case: &Case, socket: &Socket) -> Phase {
 }
 
 /// A line about anything but a reset of a pooled connection means that a request was in progress.
+fn in_request(case: &Case) -> bool {
+    case.line.is_some_and(|line| line.record.errno != Some(104)) && !told_by_the_master(case)
+}
+
+/// The master's line about a worker that ended names no request.
+fn told_by_the_master(case: &Case) -> bool {
+    case.line_class() == Some(MessageClass::WorkerExit)
+}
+
 fn upstream_phase(case: &Case, socket: &Socket, in_request: bool) -> Phase {
     match () {
         () if socket.bytes_sent == 0 && socket.bytes_received == 0 => Phase::Request,
@@ -189,7 +196,8 @@ fn client(phase: Phase, cause: Cause) -> Impact {
 }
 
 fn upstream(case: &Case, phase: Phase) -> Impact {
-    let noticed = case.line.is_some() || matches!(case.incident.subject, Subject::Line(_));
+    let line = case.line.is_some() && !told_by_the_master(case);
+    let noticed = line || matches!(case.incident.subject, Subject::Line(_));
     let waited = case.socket().is_some_and(Socket::awaits_answer);
     match phase {
         Phase::Idle | Phase::Closing | Phase::Closed if !noticed && !waited => Impact::Harmless,

@@ -112,6 +112,64 @@ fn a_limit_in_the_line_makes_an_upstream_reset_a_matter_of_configuration() {
 }
 
 #[test]
+fn a_pooled_connection_of_a_killed_worker_harmed_nobody() {
+    let exiting = Task { exiting: Some(KILLED), ..worker() };
+    let mut exited = line(105, MessageKind::PROCESS_EXITED, None, "");
+    exited.message = format!("worker process {WORKER} exited on signal 9");
+    exited.pid = Some(1);
+    exited.side = crate::model::LogSide::None;
+    let pooled = Socket {
+        bytes_received: 200,
+        data_segments_in: 1,
+        last_sent_ms: Some(801),
+        last_received_ms: Some(800),
+        ..upstream()
+    };
+    let verdict = check(
+        vec![closed(100, pooled, exiting), logged(exited)],
+        Kind::ClosedEarly,
+        Party::Nginx,
+        Cause::NginxWorkerExit,
+        Certainty::Proven,
+    );
+    with_impact(verdict, Impact::Harmless);
+}
+
+#[test]
+fn a_connect_without_a_local_port_is_a_limit_of_this_host() {
+    let socket = Socket {
+        state: TcpState::SynSent,
+        local: address("10.0.0.1:0"),
+        bytes_sent: 0,
+        data_segments_out: 0,
+        last_sent_ms: None,
+        ..upstream()
+    };
+    let failed = line(100, MessageKind::CONNECT_TO_FAILED, Some(99), "connecting to upstream");
+    let verdict = check(
+        vec![closed(100, socket, worker()), logged(failed)],
+        Kind::Refused,
+        Party::Nginx,
+        Cause::NginxResourceLimit,
+        Certainty::Strong,
+    );
+    assert!(!verdict.evidence.iter().any(|piece| piece.code == "unacknowledged"));
+}
+
+#[test]
+fn an_icmp_error_that_only_the_line_names_is_a_rejection() {
+    let socket = Socket { state: TcpState::SynSent, bytes_sent: 0, data_segments_out: 0, ..upstream() };
+    let failed = line(100, MessageKind::CONNECT_FAILED, Some(113), "connecting to upstream");
+    check(
+        vec![closed(100, socket, worker()), logged(failed)],
+        Kind::Refused,
+        Party::Middlebox,
+        Cause::MiddleboxReject,
+        Certainty::Weak,
+    );
+}
+
+#[test]
 fn another_process_that_destroys_the_socket_is_named_but_nobody_is_blamed() {
     let killer = Task { pid: 900, tid: 900, comm: "ss".to_owned(), is_nginx: false, ..worker() };
     let verdict = check(

@@ -160,25 +160,25 @@ fn listener_full(case: &Case) -> Option<Finding> {
 
 /// The kernel ended the connection with an error and without a RST: ICMP, or its own limit.
 fn kernel_error(case: &Case) -> Option<Finding> {
-    let socket = case.socket()?;
     let closed = case.incident.closed()?;
     // A time-out is the same fact as the missing acknowledgments, see `state`.
-    if matches!(socket.error, 0 | 110) || case.incident.reset_received().is_some() {
+    let error = case.error();
+    if matches!(error, 0 | 110) || case.incident.reset_received().is_some() {
         return None;
     }
-    let name = crate::judge::record::errno_name(socket.error);
-    if socket.error == 103 {
+    let name = crate::judge::record::errno_name(error);
+    if error == 103 {
         let detail = format!(
             "The socket was aborted on this host (errno 103); the running task was {} ({})",
             closed.task.pid, closed.task.comm
         );
         return Some(Finding::decisive("local_kill", Origins::OTHER_PROCESS, detail));
     }
-    let origins = match socket.error {
+    let origins = match error {
         99 | 98 | 11 | 12 | 105 => Origins::NGINX,
         _ => Origins::DEVICE,
     };
     let place = if case.state() == TcpState::SynSent { "to the SYN" } else { "to the connection" };
-    let detail = format!("The kernel gave {place} the error {name} ({}) without any RST", socket.error);
-    Some(Finding::supporting("kernel_error", origins, detail).valued(&socket.error))
+    let detail = format!("The kernel gave {place} the error {name} ({}) without any RST", error);
+    Some(Finding::supporting("kernel_error", origins, detail).valued(&error))
 }

@@ -85,7 +85,7 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     if case.incident.closed().is_none() && case.incident.reset_sent().is_none() {
         return None;
     }
-    if case.connecting() {
+    if case.connecting() && matches!(case.error(), 0 | 110) {
         let detail =
             format!("The SYN was sent {} time(s) and never answered", socket.retransmits.saturating_add(1));
         return Some(

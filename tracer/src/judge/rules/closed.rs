@@ -141,7 +141,7 @@ fn oom(look: &Look) -> bool {
 }
 
 fn error(look: &Look) -> i32 {
-    look.case.socket().map_or(0, |socket| socket.error)
+    look.case.error()
 }
 
 /// A SYN that was repeated, or that Nginx itself says it waited for in vain.

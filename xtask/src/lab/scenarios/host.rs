@@ -2,12 +2,17 @@
 
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
+use super::super::wait;
 use super::upstream::in_flight;
 use super::{KEPT, PLAIN};
 use anyhow::Result;
+use std::time::Duration;
 
 const CLOSE_SILENTLY: &str =
     "server { listen @LISTEN@; reset_timedout_connection on; location / { return 444; } }\n";
+
+/// Silence after which the upstream connection counts as pooled.
+const POOLED: Duration = Duration::from_millis(800);
 
 /// Far above `proxy_buffer_size`, so that most of it is unread when Nginx gives up.
 const BIG_HEADER: usize = 30_000;
@@ -65,12 +70,7 @@ pub const TABLE: &[Scenario] = &[
         says: "the only local port left is taken by another connection to the same upstream",
         servers: KEPT,
         drive: no_local_port,
-        expect: &[Expect {
-            causes: &["nginx_resource_limit"],
-            least: Certainty::Undetermined,
-            most: Certainty::Proven,
-            ..NGINX
-        }],
+        expect: &[Expect { causes: &["nginx_resource_limit"], least: Certainty::Weak, ..NGINX }],
         log: LogTruth::Always("failed (99"),
         ..ORDINARY
     },
@@ -102,6 +102,7 @@ fn worker_killed_unread(stage: &mut Stage<'_>) -> Result<()> {
     let listener = stage.listen()?;
     let client = stage.connect()?;
     let upstream = stage.exchange(client, listener)?;
+    wait::pass(POOLED)?;
     let frozen = stage.freeze()?;
     stage.request(client, "GET /unread")?;
     stage.wait_client("the request has arrived", |socket| socket.is_some_and(|socket| socket.unread > 0))?;
