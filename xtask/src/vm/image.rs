@@ -24,7 +24,9 @@ const EMPTY: &[&str] =
 pub fn build(tracer: &Path, modules: &[Module]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     archive.console();
-    EMPTY.iter().for_each(|folder| archive.folder(folder));
+    for folder in EMPTY {
+        archive.folder(folder);
+    }
     archive.file("/etc/passwd", USERS.as_bytes());
     archive.file("/etc/group", GROUPS.as_bytes());
     add(&mut archive, &std::env::current_exe()?, "/init")?;

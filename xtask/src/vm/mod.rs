@@ -51,8 +51,8 @@ pub struct Options {
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
     if options.list {
-        KERNELS.iter().for_each(|kernel| crate::say!("{}", kernel.name));
-        SCENARIOS.iter().for_each(|name| crate::say!("  {name}"));
+        let kernels = KERNELS.iter().map(|kernel| kernel.name);
+        crate::say!("{}\n  {}", kernels.collect::<Vec<_>>().join("\n"), SCENARIOS.join("\n  "));
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = chosen(&options.kernel)?;

@@ -134,7 +134,10 @@ pub fn document(cells: &[Cell]) -> String {
         "# Kernels\n\nWritten by `cargo xtask vm --write-docs`; do not edit by hand. Debian's cloud kernels in QEMU, each with a real \
          Nginx, the scenarios of the lab over IPv4 and IPv6, and the console watched for warnings.\n\n",
     );
-    let mut line = |parts: &[String]| page.push_str(&format!("| {} |\n", parts.join(" | ")));
+    let mut line = |parts: &[String]| {
+        let text = format!("| {} |\n", parts.join(" | "));
+        page.push_str(&text);
+    };
     let names = |first: &str| -> Vec<String> {
         std::iter::once(first.to_owned()).chain(cells.iter().map(|cell| cell.name.clone())).collect()
     };
@@ -188,7 +191,8 @@ fn details(page: &mut String, cell: &Cell) {
         return;
     }
     let list: Vec<String> = lines.iter().map(|line| format!("- {line}\n")).collect();
-    page.push_str(&format!("\n## {}\n\n{}", cell.name, list.concat()));
+    let text = format!("\n## {}\n\n{}", cell.name, list.concat());
+    page.push_str(&text);
 }
 
 #[cfg(test)]
