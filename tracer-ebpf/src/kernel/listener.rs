@@ -5,8 +5,9 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use rstscope_ebpf::abi::{Counter, Hook, Kind, ListenPort, OverflowKey, OverflowState};
 
 use super::emit;
+use super::globals::offset;
 use super::maps::{OVERFLOWS, count};
-use super::read::Kernel;
+use super::read::{Kernel, read};
 use super::sock::{Identity, snapshot};
 use super::{side, skb};
 
@@ -15,6 +16,12 @@ const RECORD_EVERY_NS: u64 = 100_000_000;
 
 /// The accept queue (`sk_ack_backlog > sk_max_ack_backlog`).
 pub const ACCEPT_QUEUE: u32 = 0;
+
+/// Whether the accept queue has no room (`sk_acceptq_is_full`).
+#[inline(always)]
+pub fn is_full(listener: Kernel) -> bool {
+    read::<u32>(listener, offset!(ack_backlog)) > read::<u32>(listener, offset!(max_ack_backlog))
+}
 
 /// Reports a packet that the full `listener` dropped. `packet` may be null.
 #[inline(always)]

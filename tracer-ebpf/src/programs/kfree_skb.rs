@@ -25,12 +25,13 @@ fn kfree_skb(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let overflow = reason == drop_reason!(tcp_listen_overflow);
-    if !(overflow || refuses_reset(reason)) {
+    let no_socket = reason == drop_reason!(no_socket);
+    if !(overflow || no_socket || refuses_reset(reason)) {
         return 0;
     }
     let sk: Kernel = ctx.arg(3);
     if !sk.is_null() {
-        dropped(ctx.arg(0), sk, reason, overflow);
+        dropped(ctx.arg(0), sk, reason, overflow, no_socket);
     }
     0
 }
@@ -55,13 +56,15 @@ fn refuses_reset(reason: u32) -> bool {
 }
 
 #[inline(always)]
-fn dropped(packet: Kernel, sk: Kernel, reason: u32, overflow: bool) {
+fn dropped(packet: Kernel, sk: Kernel, reason: u32, overflow: bool, no_socket: bool) {
     let Some(id) = identity(sk) else { return };
-    if overflow {
+    // The ACK of a SYN cookie that found the accept queue full is "without a socket", although its listener is
+    // named (`tcp_get_cookie_sock`); a segment that really has none names no socket.
+    if overflow || (no_socket && id.state == state::LISTEN && listener::is_full(sk)) {
         listener::overflow(Hook::KfreeSkb, sk, &id, packet);
         return;
     }
-    if id.state == state::LISTEN || skb::headers(packet).flags() & skb::RST == 0 {
+    if no_socket || id.state == state::LISTEN || skb::headers(packet).flags() & skb::RST == 0 {
         return;
     }
     let conn = sides::conn(id.cookie);

@@ -143,6 +143,10 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
     }
     match slug {
         Cause::ClientIdleReset | Cause::ClientLateReset | Cause::ClientHandshakeReset => Impact::Harmless,
+        // The overflow is told once, as the listener's; what its clients meet afterwards is its consequence.
+        Cause::NginxListenOverflow if matches!(case.incident.subject, Subject::Connection(_)) => {
+            Impact::Harmless
+        }
         Cause::NginxListenOverflow | Cause::NginxNotListening => Impact::ConnectionOnly,
         Cause::UpstreamKeepaliveRace => race(case),
         _ if reset_when_reused(case) => race(case),

@@ -179,6 +179,6 @@ fn kernel_error(case: &Case) -> Option<Finding> {
         _ => Origins::DEVICE,
     };
     let place = if case.state() == TcpState::SynSent { "to the SYN" } else { "to the connection" };
-    let detail = format!("The kernel gave {place} the error {name} ({}) without any RST", error);
+    let detail = format!("The kernel gave {place} the error {name} ({error}) without any RST");
     Some(Finding::supporting("kernel_error", origins, detail).valued(&error))
 }
