@@ -2,6 +2,17 @@
 //!
 //! They keep state per connection, and write to the ring buffer only what healthy traffic does not do.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::inline_always,
+        clippy::needless_pass_by_value,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        reason = "a function of its own is a subprogram to the verifier; entry points get their context by value; \
+                  sequence numbers and ticks are compared modulo their width"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod kernel;

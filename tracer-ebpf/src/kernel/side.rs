@@ -81,7 +81,7 @@ pub fn of(id: &Identity, conn: Option<&Conn>) -> u8 {
     side::NONE
 }
 
-/// Which side a tuple without a full socket is: a TIME_WAIT socket, or a segment nobody knows.
+/// Which side a tuple without a full socket is: a `TIME_WAIT` socket, or a segment nobody knows.
 /// A connection that Nginx opened is recognised by the address it went to.
 #[inline(always)]
 pub fn of_tuple(id: &Identity) -> u8 {

@@ -64,7 +64,7 @@ pub fn cookie(sk: Kernel) -> u64 {
     read::<u64>(sk, offset!(cookie))
 }
 
-/// Whether everything of `struct tcp_sock` is there: TIME_WAIT and request sockets share only `sock_common`.
+/// Whether everything of `struct tcp_sock` is there: `TIME_WAIT` and request sockets share only `sock_common`.
 #[inline(always)]
 pub fn is_full(state: u8) -> bool {
     state != state::TIME_WAIT && state != state::NEW_SYN_RECV
@@ -91,7 +91,7 @@ pub fn identity(sk: Kernel) -> Option<Identity> {
     })
 }
 
-/// `skc_num` is zeroed before →CLOSE is traced, `inet_sport` is not; a TIME_WAIT socket has only `skc_num`.
+/// `skc_num` is zeroed before →CLOSE is traced, `inet_sport` is not; a `TIME_WAIT` socket has only `skc_num`.
 #[inline(always)]
 pub fn local_port(sk: Kernel, state: u8) -> u16 {
     if is_full(state) { u16::from_be(read(sk, offset!(sport))) } else { read(sk, offset!(num)) }

@@ -99,7 +99,7 @@ fn keep_reset(ctx: &SkBuffContext) {
     // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
     let header = unsafe { &mut *header };
     copy(ctx, header);
-    let _lru_makes_room = RESETS.insert(cookie, &*header, 0);
+    let _lru_makes_room = RESETS.insert(cookie, *header, 0);
 }
 
 #[inline(always)]

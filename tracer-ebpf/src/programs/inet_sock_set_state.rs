@@ -140,10 +140,11 @@ fn connected(sk: Kernel) {
 /// `tcp_set_state` counts the same way.
 #[inline(always)]
 fn count_established_reset(sk: Kernel, old: u8, new: u8) {
-    if new == state::CLOSE && is_open(old) {
-        if let Some(counts) = netns_counts(netns(sk)) {
-            counts.established_resets += 1;
-        }
+    if new == state::CLOSE
+        && is_open(old)
+        && let Some(counts) = netns_counts(netns(sk))
+    {
+        counts.established_resets += 1;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Makes the cookies of connections where tracepoint programs cannot (before 5.12), just before they are needed.
 //!
-//! `sock_ops` at the root cgroup v2. A connect is announced after its change to SYN_SENT was traced, in the same
+//! `sock_ops` at the root cgroup v2. A connect is announced after its change to `SYN_SENT` was traced, in the same
 //! system call, so the connection is followed from here; an accepted one just before it becomes ESTABLISHED.
 //! Nothing is changed: the reply that some operations ask for is left as it is.
 

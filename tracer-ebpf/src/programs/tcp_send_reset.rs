@@ -1,7 +1,7 @@
 //! A RST was sent by the TCP stack.
 //!
 //! match-proto: `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb)` to 6.9, full sockets only;
-//! `(…, const enum sk_rst_reason reason)` from 6.10, where `sk` may be null or a TIME_WAIT socket.
+//! `(…, const enum sk_rst_reason reason)` from 6.10, where `sk` may be null or a `TIME_WAIT` socket.
 //! `skb` is the segment that is answered, null for a RST of our own accord.
 //! A raw tracepoint on purpose: its arguments are scalars, so that tests for null are real on every kernel.
 
