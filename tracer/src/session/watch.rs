@@ -72,7 +72,10 @@ impl Watch {
         for instance in &self.instances {
             probe.count_namespaces(&[instance.netns])?;
             probe.add_listeners(instance.netns, &listeners(instance, settings))?;
-            probe.add_upstreams(&instance.config.upstreams)?;
+            let upstreams = instance.config.upstreams.iter().copied();
+            let wanted: Vec<SocketAddr> =
+                upstreams.filter(|upstream| upstream_wanted(settings, *upstream)).collect();
+            probe.add_upstreams(&wanted)?;
         }
         self.seed(probe, settings)
     }
