@@ -294,7 +294,7 @@ pub fn sound(verdict: &Verdict) {
     assert!(verdict.certainty >= allowed, "{verdict:#?}");
     assert!(!verdict.summary.is_empty());
     for piece in &verdict.evidence {
-        assert!(crate::judge::class_of(piece.code).is_some(), "{} has no class", piece.code);
+        assert!(crate::judge::class_of(&piece.code).is_some(), "{} has no class", piece.code);
     }
 }
 

@@ -38,11 +38,11 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
 }
 
 fn lowering(code: &'static str, why: String) -> Gap {
-    Gap { missing: Missing { code, why }, lowers: true }
+    Gap { missing: Missing { code: code.into(), why }, lowers: true }
 }
 
 fn noted(code: &'static str, why: String) -> Gap {
-    Gap { missing: Missing { code, why }, lowers: false }
+    Gap { missing: Missing { code: code.into(), why }, lowers: false }
 }
 
 /// Counters of an old connection are the kernel's own and right; its handshake was not seen.
@@ -83,7 +83,7 @@ fn wire(case: &Case) -> Vec<Gap> {
     if event.packet.is_none() {
         let seen = case.peer_reset().is_some() || case.peer_exit().is_some();
         let why = "No hook saw the packet of the RST, so its TTL and form are not known".to_owned();
-        return vec![Gap { missing: Missing { code: "reset_packet", why }, lowers: !seen }];
+        return vec![Gap { missing: Missing { code: "reset_packet".into(), why }, lowers: !seen }];
     }
     let baseline = event.socket.as_ref().and_then(|socket| socket.baseline);
     let local = case.peer_is_local();
@@ -146,5 +146,5 @@ pub fn undecided(case: &Case) -> Missing {
         }
         _ => "Only the log speaks of it; an event of the kernel would tell who ended the connection",
     };
-    Missing { code: "deciding_evidence", why: why.to_owned() }
+    Missing { code: "deciding_evidence".into(), why: why.to_owned() }
 }

@@ -90,7 +90,7 @@ fn write(look: &Look, ruling: Ruling) -> Verdict {
     }
     let phase = phase::phase(case);
     Verdict {
-        schema: SCHEMA,
+        schema: SCHEMA.into(),
         id: case.incident.id.clone(),
         host: case.host.host.clone(),
         time: time(case),
@@ -125,7 +125,7 @@ fn weigh(findings: &[Finding], ruling: Ruling) -> Vec<Evidence> {
 /// Without its line the verdict would be another, or less certain.
 fn leans_on_log(evidence: &[Evidence], ruling: Ruling) -> bool {
     let logged =
-        |piece: &&Evidence| class_of(piece.code) == Some(Class::Log) && piece.weight != Weight::Against;
+        |piece: &&Evidence| class_of(&piece.code) == Some(Class::Log) && piece.weight != Weight::Against;
     let without: Vec<Evidence> = evidence.iter().filter(|piece| !logged(piece)).cloned().collect();
     earned(&without, ruling.party) != earned(evidence, ruling.party)
 }
