@@ -95,6 +95,7 @@ offsets! {
     task_leader = "task_struct" "group_leader",
     task_comm = "task_struct" "comm",
     task_signal = "task_struct" "signal",
+    task_nvcsw = "task_struct" "nvcsw",
     group_exit_code = "signal_struct" "group_exit_code",
     req_acked_bit = "inet_request_sock" "acked",
 }

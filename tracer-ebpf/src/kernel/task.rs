@@ -49,6 +49,12 @@ pub fn current_is_exiting() -> bool {
     read::<u32>(current(), offset!(task_flags)) & PF_EXITING != 0
 }
 
+/// How often the running task gave up its CPU by itself. Unchanged: it has not waited for an event since.
+#[inline(always)]
+pub fn current_sleeps() -> u64 {
+    read(current(), offset!(task_nvcsw))
+}
+
 /// Copies `comm` of the thread group leader; 16 bytes (`TASK_COMM_LEN`), zeros if they cannot be read.
 #[inline(always)]
 pub fn leader_comm(task: Kernel, comm: &mut [u8; 16]) {
