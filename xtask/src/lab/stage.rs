@@ -288,6 +288,17 @@ impl<'a> Stage<'a> {
         self.wait_socket(what, (&self.listener().to_string(), &remote), wished)
     }
 
+    /// Waits until Nginx tries to connect to the upstream.
+    pub fn wait_connecting(&self) -> Result<()> {
+        let (master, upstream) = (self.bench.nginx.master(), self.upstream());
+        wait::until("Nginx connects", wait::SOON, || {
+            let sockets = kernel::sockets(master);
+            let ours =
+                |socket: &kernel::Socket| socket.remote == upstream && socket.state == kernel::SYN_SENT;
+            sockets.iter().any(ours).then_some(())
+        })
+    }
+
     /// Waits until Nginx has taken every connection of this scenario's listener.
     pub fn wait_accepted(&self) -> Result<()> {
         wait::until("Nginx accepts", wait::SOON, || (self.waiting() == 0).then_some(()))
