@@ -77,6 +77,8 @@ offsets! {
     lsndtime = "tcp_sock" "lsndtime",
     rcv_tstamp = "tcp_sock" "rcv_tstamp",
     mss_cache = "tcp_sock" "mss_cache",
+    packets_out = "tcp_sock" "packets_out",
+    sacked_out = "tcp_sock" "sacked_out",
     ts_recent = "tcp_sock" "rx_opt.ts_recent",
     tstamp_ok_bit = "tcp_sock" "rx_opt.tstamp_ok",
     ns_inum = "net" "ns.inum",

@@ -207,4 +207,6 @@ fn accounting(sk: Kernel, out: &mut Sock) {
     read_into(&mut out.min_rtt_us, sk.wrapping_add(4), offset!(rtt_min));
     read_into(&mut out.total_retrans, sk, offset!(total_retrans));
     read_into(&mut out.mss, sk, offset!(mss_cache));
+    read_into(&mut out.packets_out, sk, offset!(packets_out));
+    read_into(&mut out.sacked_out, sk, offset!(sacked_out));
 }

@@ -63,6 +63,8 @@ pub fn upstream() -> Socket {
         snd_nxt: 9000,
         snd_wnd: 65535,
         mss: 1448,
+        segments_unacked: 0,
+        segments_sacked: 0,
         ts_recent: Some(700_000),
         baseline: Some(Baseline { ttl: 63, source: BaselineSource::SynAck }),
         syn_ack: None,

@@ -154,6 +154,13 @@ impl Network {
         shell::read(self.inside(node, "sh").args(["-c", &script])).map(drop)
     }
 
+    /// Sets how many segments a node hands to its devices at once.
+    pub fn segments_at_once(&self, node: Node, most: u32) -> Result<()> {
+        let name = self.name(node);
+        let script = ["left", "right"].map(|device| format!("link set {device} gso_max_segs {most}"));
+        batch(&["-n", &name, "-batch", "-"], &script)
+    }
+
     fn links(&self) -> Vec<String> {
         let mut script = Vec::new();
         for (node, _) in PATH {

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Local ports of a fresh network namespace (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 
+/// Segments handed to a device at once, unless told otherwise (`GSO_MAX_SEGS`).
+const SEGMENTS: u32 = 65_535;
+
 /// Facts that only the run of a scenario can tell.
 #[derive(Debug, Default, Clone)]
 pub struct Truth {
@@ -40,6 +43,7 @@ pub struct Stage<'a> {
     pub truth: Truth,
     tables: Vec<Node>,
     ports_changed: bool,
+    segmenting: bool,
 }
 
 impl<'a> Stage<'a> {
@@ -54,6 +58,7 @@ impl<'a> Stage<'a> {
             truth: Truth::default(),
             tables: Vec::new(),
             ports_changed: false,
+            segmenting: false,
         })
     }
 
@@ -202,6 +207,12 @@ impl<'a> Stage<'a> {
         self.bench.network.nft(node, &table(self.family(), &name, "forward", rule))
     }
 
+    /// The Nginx host cuts its data into packets itself, as a network card would before the wire.
+    pub fn segment_before_the_wire(&mut self) -> Result<()> {
+        self.segmenting = true;
+        self.bench.network.segments_at_once(Node::Web, 1)
+    }
+
     /// Takes the routers' rules away again.
     pub fn clear_filters(&mut self) {
         let script = format!("delete table {} {}\n", self.family().nft(), self.table());
@@ -325,6 +336,9 @@ impl<'a> Stage<'a> {
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         self.clear_filters();
+        if self.segmenting {
+            drop(self.bench.network.segments_at_once(Node::Web, SEGMENTS));
+        }
         if self.ports_changed {
             let (first, last) = EPHEMERAL;
             drop(self.bench.network.local_ports(Node::Web, first, last));

@@ -7,6 +7,7 @@ mod local;
 mod log;
 mod other_end;
 mod sequence;
+mod size;
 mod state;
 mod timing;
 
@@ -27,6 +28,7 @@ pub const DETECTORS: &[(&str, Detector)] = &[
     ("hop", hop::detect),
     ("header", header::detect),
     ("sequence", sequence::detect),
+    ("size", size::detect),
     ("state", state::detect),
     ("log", log::detect),
 ];

@@ -153,8 +153,8 @@ fn inspect(proc: &Proc, head: &Process, family: &[Process], listening: &mut List
         0
     });
     let workers = owners(head, family);
-    let mut holders = workers.clone();
-    holders.push(head.pid);
+    // The master first: its view of the network is read, and a worker may be about to die.
+    let holders: Vec<u32> = std::iter::once(head.pid).chain(workers.iter().copied()).collect();
     let mut instance = Instance {
         master: head.pid,
         workers,

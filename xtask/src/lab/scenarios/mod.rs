@@ -8,6 +8,7 @@ mod firewall;
 mod healthy;
 mod host;
 mod middlebox;
+mod mtu;
 mod nginx;
 mod race;
 mod silence;
@@ -25,6 +26,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         nginx::TABLE,
         middlebox::TABLE,
         silence::TABLE,
+        mtu::TABLE,
         firewall::TABLE,
         host::TABLE,
         unavailable::TABLE,
