@@ -26,6 +26,7 @@ pub(super) fn read(root: &Path, location: &Location) -> Configuration {
     reader.walk(&location.file, &mut |step| extractor.step(&step));
     let mut found = extractor.finish();
     found.facts.problems.extend(reader.problems);
+    found.files = reader.read;
     found
 }
 

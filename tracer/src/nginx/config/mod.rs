@@ -53,6 +53,8 @@ pub struct Configuration {
     pub access_logs: Vec<AccessLog>,
     /// `log_format` directives.
     pub log_formats: Vec<LogFormat>,
+    /// The files that were read, inside the root of the process.
+    pub files: Vec<PathBuf>,
 }
 
 /// Where a configuration is.

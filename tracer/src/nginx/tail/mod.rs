@@ -25,7 +25,7 @@ use crate::model::{LogRecord, Mono};
 use crate::nginx::line;
 
 pub use open::{Identity, OpenError, open_in_root};
-pub(in crate::nginx) use open::{identify, open_directory};
+pub(in crate::nginx) use open::{Stamp, identify, open_directory, stamp};
 
 /// Longest line delivered whole, bytes. Nginx writes at most 2048; carriers in JSON make them longer.
 pub const LINE_LIMIT: usize = 64 * 1024;
