@@ -10,11 +10,12 @@ use jiff::tz::TimeZone;
 use crate::collect::sock_diag;
 use crate::model::{LogRecord, Side};
 use crate::nginx::discover::{Instance, Scout};
-use crate::nginx::tail::{Follower, Start, TailedLine, Target};
+use crate::nginx::tail::{TailedLine, Target};
 use crate::probe::filter::Seed;
 use crate::probe::{Probe, ProbeError};
 
 use super::Settings;
+use super::lines::Lines;
 
 /// What is watched.
 #[derive(Debug, Default)]
@@ -60,7 +61,7 @@ impl Watch {
         let gone: Vec<u32> = self.pids.difference(&pids).copied().collect();
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
-        let listening = listening(&self.instances(), settings);
+        let listening = listening(self.instances(), settings);
         // First what is gone, then everything that is there: a port may lose one address and keep another.
         for (netns, listener) in self.listening.difference(&listening) {
             probe.remove_listener(*netns, *listener)?;
@@ -124,25 +125,30 @@ impl Watch {
     pub fn record(&self, line: &TailedLine) -> LogRecord {
         let wrote =
             |instance: &&Instance| instance.error_logs.iter().any(|log| log.target.path == *line.file);
-        let Some(instance) = self.instances().iter().find(wrote).or_else(|| self.instances().first()) else {
-            return line.record(&TimeZone::system());
+        let instances = self.instances();
+        // A line without a file, from syslog, tells its pid.
+        let of_pid = || {
+            let pid = line.record(&TimeZone::UTC).pid?;
+            instances.iter().find(|instance| instance.host_pid(pid).is_some())
         };
+        let found = instances.iter().find(wrote).or_else(of_pid).or_else(|| instances.first());
+        let Some(instance) = found else { return line.record(&TimeZone::system()) };
         let mut record = line.record(&instance.zone);
         record.pid = record.pid.map(|pid| instance.host_pid(pid).unwrap_or(pid));
         record
     }
 
     /// Follows the logs that the instances write, or those asked for instead.
-    pub fn follow(&self, follower: &Follower, settings: &Settings) {
+    pub fn follow(&self, lines: &Lines, settings: &Settings) {
         for path in &settings.error_logs {
-            follower.add(Target::local(path), Start::End);
+            lines.follow(Target::local(path));
         }
         if !settings.error_logs.is_empty() {
             return;
         }
         for instance in self.instances() {
             for log in &instance.error_logs {
-                follower.add(log.target.clone(), Start::End);
+                lines.follow(log.target.clone());
             }
         }
     }

@@ -49,6 +49,8 @@ pub struct Configuration {
     pub error_logs: Vec<ErrorLog>,
     /// `error_log` targets that are not files: `stderr`, `syslog:…`, `memory:…`.
     pub other_error_logs: Vec<String>,
+    /// Those of them that are syslog servers (`syslog:server=…`), with their level.
+    pub syslog_error_logs: Vec<(String, Level)>,
     /// `access_log` directives that name a file without variables.
     pub access_logs: Vec<AccessLog>,
     /// `log_format` directives.

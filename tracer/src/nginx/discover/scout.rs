@@ -67,7 +67,9 @@ impl Scout {
     fn discover(&mut self, pid: Option<u32>, netns: Option<u32>) -> bool {
         let all = process::list(&self.proc);
         let mut found = discover_among(&self.proc, &all, pid, netns);
-        found.iter_mut().for_each(|instance| self.hand_down(instance));
+        for instance in &mut found {
+            self.hand_down(instance);
+        }
         let heads = all.iter().filter(|process| matches!(process.role, Role::Master | Role::Single));
         self.heads = heads.map(|process| process.pid).collect();
         self.files = found.iter().flat_map(seen).collect();
@@ -110,8 +112,13 @@ impl Scout {
     /// Every instance is refreshed, also after one that changed.
     fn workers_changed(&mut self) -> bool {
         let proc = &self.proc;
-        let refreshed = self.instances.iter_mut().map(|instance| instance.refresh_workers_in(proc));
-        refreshed.fold(false, |changed, one| changed | (one != Some(false)))
+        let mut changed = false;
+        for instance in &mut self.instances {
+            if instance.refresh_workers_in(proc) != Some(false) {
+                changed = true;
+            }
+        }
+        changed
     }
 
     fn files_changed(&self) -> bool {
