@@ -185,7 +185,9 @@ impl World {
         let unused: Vec<String> =
             self.current.iter().filter(|line| !self.used.contains_key(*line)).cloned().collect();
         if self.reader.is_some() {
-            unused.iter().for_each(|line| self.take_until(line));
+            for line in &unused {
+                self.take_until(line);
+            }
         } else {
             self.owed.retain(|line| !unused.contains(line));
         }
