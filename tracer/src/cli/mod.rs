@@ -4,6 +4,7 @@ pub mod exit;
 pub mod explain;
 pub mod log;
 pub mod replay;
+pub mod shown;
 pub mod trace;
 pub mod value;
 

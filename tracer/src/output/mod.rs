@@ -19,7 +19,7 @@ pub mod terminal;
 pub mod text;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod session_snapshots;
 #[cfg(test)]
