@@ -236,9 +236,10 @@ fn as_built(event: &Event, direction: Direction) -> Reset {
 fn answering(segment: &Packet, direction: Direction) -> Reset {
     let has = |flag: u8| u32::from(segment.flags.has(flag));
     let end = segment.payload_len + has(TcpFlags::SYN) + has(TcpFlags::FIN);
-    let (flags, seq, ack) = match segment.flags.has(TcpFlags::ACK) {
-        true => (TcpFlags(TcpFlags::RST), segment.ack, 0),
-        false => (TcpFlags(TcpFlags::RST | TcpFlags::ACK), 0, segment.seq.wrapping_add(end)),
+    let (flags, seq, ack) = if segment.flags.has(TcpFlags::ACK) {
+        (TcpFlags(TcpFlags::RST), segment.ack, 0)
+    } else {
+        (TcpFlags(TcpFlags::RST | TcpFlags::ACK), 0, segment.seq.wrapping_add(end))
     };
     Reset { flags: Some(flags.names()), seq: Some(seq), ack: Some(ack), window: Some(0), ..empty(direction) }
 }

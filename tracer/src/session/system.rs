@@ -53,7 +53,7 @@ fn clock() -> Option<ClockState> {
         let mut timex: libc::timex = std::mem::zeroed();
         (libc::adjtimex(&raw mut timex), timex)
     };
-    (state >= 0).then(|| ClockState {
+    (state >= 0).then_some(ClockState {
         synchronised: timex.status & libc::STA_UNSYNC == 0,
         estimated_error_us: timex.esterror,
         maximum_error_us: timex.maxerror,
@@ -90,7 +90,7 @@ fn of_if_inet6(table: &str) -> BTreeMap<u32, String> {
 
 /// `/proc/sys/net` is that of the reader's own namespace, so another one's settings cannot be read here.
 fn sysctls(namespaces: &BTreeMap<u32, u32>) -> BTreeMap<String, String> {
-    let own = fs::metadata("/proc/self/ns/net").map(|file| file.st_ino()).unwrap_or(0);
+    let own = fs::metadata("/proc/self/ns/net").map_or(0, |file| file.st_ino());
     if !namespaces.keys().any(|netns| u64::from(*netns) == own) {
         return BTreeMap::new();
     }
