@@ -123,7 +123,9 @@ mod tests {
         let mut engine = Engine::witnessing(Limits::default());
         engine.handle(at(0), Input::Clock(Clock { offset_ns: 1_790_000_000_000_000_000 }));
         engine.handle(at(0), Input::Host(Box::new(host())));
-        inputs.into_iter().for_each(|(when, input)| engine.handle(at(when), input));
+        for (when, input) in inputs {
+            engine.handle(at(when), input);
+        }
         (engine.finish(at(60_000)), engine.take_dossiers())
     }
 
