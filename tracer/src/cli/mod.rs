@@ -5,6 +5,7 @@ pub mod explain;
 pub mod log;
 pub mod query;
 pub mod replay;
+pub mod shown;
 pub mod trace;
 pub mod value;
 
