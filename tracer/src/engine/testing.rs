@@ -108,6 +108,7 @@ pub fn upstream_peer() -> Socket {
 /// The RST an aborting Linux socket sends for this connection.
 pub fn active_reset(socket: &Socket) -> Packet {
     Packet {
+        time: None,
         source: socket.remote,
         destination: socket.local,
         ttl: socket.baseline.map_or(64, |baseline| baseline.ttl),
@@ -294,7 +295,7 @@ pub fn sound(verdict: &Verdict) {
     assert!(verdict.certainty >= allowed, "{verdict:#?}");
     assert!(!verdict.summary.is_empty());
     for piece in &verdict.evidence {
-        assert!(crate::judge::class_of(piece.code).is_some(), "{} has no class", piece.code);
+        assert!(crate::judge::class_of(&piece.code).is_some(), "{} has no class", piece.code);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::probe::Environment;
 
 use super::kernel::KernelSide;
 use super::watch::{Watch, listeners};
-use super::{Settings, addresses};
+use super::{Settings, addresses, system};
 
 /// Facts about the host, its hooks and the Nginx found on it.
 pub fn facts(
@@ -30,6 +30,7 @@ pub fn facts(
         follows_error_log: follows_error_log(watch.instances(), settings),
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
+        system: system::facts(watch.instances(), environment.lockdown.as_deref()),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod lines;
 pub mod record;
 pub mod run;
 pub mod settings;
+pub mod system;
 pub mod view;
 pub mod watch;
 

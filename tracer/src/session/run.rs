@@ -12,7 +12,7 @@ use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
 use super::kernel::KernelSide;
 use super::lines::Lines;
-use super::watch::Watch;
+use super::watch::{self, Watch};
 use super::{SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
@@ -62,14 +62,14 @@ pub async fn run(
     let mut session = Session::start(settings)?;
     let mut signals = Signals::new()?;
     if !session.find_nginx(settings, &mut signals, &mut say).await? {
-        return Ok(if settings.no_wait { Ended::NoNginx } else { session.end(&mut view)? });
+        return Ok(if settings.no_wait { Ended::NoNginx } else { session.end(settings, &mut view)? });
     }
     session.watching(settings)?;
     let header = host::header(&session.kernel, &session.environment, &session.watch, settings, shown);
     check_sight(&session.kernel, &header)?;
     say(Say::Header(&header));
     session.serve(settings, &mut view, &mut signals, &mut say).await?;
-    session.end(&mut view)
+    session.end(settings, &mut view)
 }
 
 /// What a session says beside verdicts.
@@ -216,7 +216,7 @@ impl Session {
             match self.wake(signals, &mut looks, end).await {
                 Wake::Stop => return Ok(()),
                 Wake::Events => self.take_events(),
-                Wake::Lines => self.take_lines(),
+                Wake::Lines => self.take_lines(settings),
                 Wake::Look => self.look(settings, view).await?,
                 Wake::Deadline => {}
             }
@@ -266,13 +266,16 @@ impl Session {
         }
     }
 
-    fn take_lines(&mut self) {
+    fn take_lines(&mut self, settings: &Settings) {
         let now = clock::now();
         for line in self.line_batch.drain(..) {
             let record = self.watch.record(&line);
+            self.sources.note(&line);
+            if !watch::line_wanted(settings, &record) {
+                continue;
+            }
             self.premature.note(&record);
             self.engine.handle(now, Input::Log(Box::new(record)));
-            self.sources.note(&line);
         }
     }
 
@@ -335,7 +338,7 @@ impl Session {
     }
 
     /// Takes what is still on the way, judges everything pending, and adds up.
-    fn end(mut self, view: &mut View) -> Result<Ended, SessionError> {
+    fn end(mut self, settings: &Settings, view: &mut View) -> Result<Ended, SessionError> {
         self.kernel.stop();
         while let Ok(event) = self.events.try_recv() {
             self.event_batch.push(event);
@@ -345,11 +348,14 @@ impl Session {
         while let Ok(line) = self.lines.try_recv() {
             self.line_batch.push(line);
         }
-        self.take_lines();
+        self.take_lines(settings);
         self.take_premature(Mono(u64::MAX));
         self.sources.save()?;
         let now = clock::now();
         self.note_overflows(now)?;
+        // The counters of the kernel as they stand now, beside those of the start.
+        let host = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = verdicts.iter().try_for_each(|verdict| view.verdict(verdict));

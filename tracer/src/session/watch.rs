@@ -169,6 +169,13 @@ pub fn listeners(instance: &Instance, settings: &Settings) -> Vec<SocketAddr> {
     instance.listeners.iter().copied().filter(|listener| port_wanted(settings, listener.port())).collect()
 }
 
+/// Does a line of the log concern what was selected? A line that names no address may.
+pub fn line_wanted(settings: &Settings, record: &LogRecord) -> bool {
+    let Some(upstream) = record.upstream.as_deref() else { return true };
+    let unix = !settings.upstreams.is_empty() && upstream.starts_with("unix:");
+    !unix && record.upstream_addr().is_none_or(|address| upstream_wanted(settings, address))
+}
+
 fn port_wanted(settings: &Settings, port: u16) -> bool {
     settings.nginx_ports.is_empty() || settings.nginx_ports.contains(&port)
 }
@@ -199,6 +206,24 @@ mod tests {
         let settings = Settings { upstreams: vec!["10.0.0.1:0".parse().unwrap()], ..Settings::default() };
         assert!(upstream_wanted(&settings, "10.0.0.1:8080".parse().unwrap()));
         assert!(!upstream_wanted(&settings, "10.0.0.2:8080".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_line_about_another_upstream_is_not_wanted() {
+        let settings = Settings { upstreams: vec!["10.0.0.1:80".parse().unwrap()], ..Settings::default() };
+        let wanted = |settings: &Settings, upstream: &str| {
+            let line = format!(
+                "2026/11/21 10:00:00 [error] 7#7: *1 recv() failed (104: Connection reset by peer) while \
+                 reading response header from upstream, client: 10.0.0.9, server: a, request: \
+                 \"GET / HTTP/1.1\", upstream: \"http://{upstream}/\", host: \"a\""
+            );
+            line_wanted(settings, &crate::nginx::line::parse(line.as_bytes(), &TimeZone::UTC))
+        };
+        assert!(wanted(&settings, "10.0.0.1:80"));
+        assert!(wanted(&settings, "group"), "its members may be selected");
+        assert!(!wanted(&settings, "10.0.0.2:80"));
+        assert!(!wanted(&settings, "unix:/run/app.sock:"));
+        assert!(wanted(&Settings::default(), "unix:/run/app.sock:"));
     }
 
     #[test]

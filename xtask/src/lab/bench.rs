@@ -61,12 +61,21 @@ impl Seat {
     }
 
     fn servers(&self, root: &str) -> String {
-        self.scenario
-            .servers
-            .replace("@LISTEN@", &self.listener().to_string())
-            .replace("@UPSTREAM@", &self.upstream().to_string())
+        self.fill(self.scenario.servers)
             .replace("@NAME@", &format!("seat{}", self.number))
             .replace("@ROOT@", root)
+    }
+
+    /// Arguments of the tracer beside the ordinary ones.
+    fn arguments(&self) -> Vec<String> {
+        self.scenario.arguments.iter().map(|argument| self.fill(argument)).collect()
+    }
+
+    fn fill(&self, text: &str) -> String {
+        let (listener, upstream) = (self.listener(), self.upstream());
+        text.replace("@LISTEN@", &listener.to_string())
+            .replace("@LISTEN_PORT@", &listener.port().to_string())
+            .replace("@UPSTREAM@", &upstream.to_string())
     }
 }
 
@@ -183,8 +192,9 @@ fn names(line: &str, client: &str) -> bool {
 /// Plays a whole plan with a tracer, or without one to see that the faults are real.
 pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After) -> Result<Vec<Row>> {
     let bench = Bench::lay(&mut plan)?;
-    let tracer =
-        setup.map(|setup| Tracer::start(setup, &bench.network, bench.nginx.folder(), None)).transpose()?;
+    let arguments: Vec<String> = plan.seats.iter().flat_map(Seat::arguments).collect();
+    let start = |setup| Tracer::start(setup, &arguments, &bench.network, bench.nginx.folder(), None);
+    let tracer = setup.map(start).transpose()?;
     let mut played = Vec::new();
     for seat in &plan.seats {
         played.push(bench.play(seat));
@@ -268,7 +278,7 @@ pub fn rows(
         .map(|(seat, (truth, mut troubles))| {
             let ours: Vec<&Value> = records.iter().filter(|record| judge::concerns(record, seat)).collect();
             troubles.extend(ours.iter().flat_map(|record| schema.complaints(record)));
-            if seat.scenario.alone {
+            if seat.scenario.alone && seat.scenario.expect.is_empty() && !seat.scenario.hidden {
                 troubles.extend(silence(stats));
             }
             row(seat, judge::compare(seat, &truth, &ours), troubles)
@@ -281,10 +291,10 @@ pub fn rows(
     rows
 }
 
-/// Healthy traffic sends nothing through the ring.
+/// Healthy traffic, and what was not selected, sends nothing through the ring.
 fn silence(stats: &Value) -> Option<String> {
     let sent = stats["ring_records"].as_u64();
-    (sent != Some(0)).then(|| format!("the kernel side sent {sent:?} records during healthy traffic"))
+    (sent != Some(0)).then(|| format!("the kernel side sent {sent:?} records, and there was nothing to tell"))
 }
 
 #[cfg(test)]

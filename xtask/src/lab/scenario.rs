@@ -27,8 +27,12 @@ pub struct Scenario {
     pub expect: &'static [Expect],
     /// The line that Nginx must write.
     pub log: LogTruth,
-    /// Needs a tracer of its own, whose kernel side must stay silent.
+    /// Needs a tracer of its own; where nothing is expected, its kernel side must stay silent.
     pub alone: bool,
+    /// The kernel side has something to tell although nothing is expected.
+    pub hidden: bool,
+    /// Further arguments of the tracer of its own, filled in like `servers`.
+    pub arguments: &'static [&'static str],
 }
 
 /// What most scenarios share.
@@ -43,6 +47,8 @@ pub const ORDINARY: Scenario = Scenario {
     expect: &[],
     log: LogTruth::Silent,
     alone: false,
+    hidden: false,
+    arguments: &[],
 };
 
 /// IPv4 and IPv6.

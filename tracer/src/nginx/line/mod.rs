@@ -115,6 +115,11 @@ impl<'a> Line<'a> {
     }
 }
 
+/// `addr:port`, group name or `unix:/path` of an `upstream:` field as Nginx prints it; `None` when nothing is left.
+pub fn upstream_address(printed: &str) -> Option<&str> {
+    peer::of_url(printed.as_bytes()).and_then(|address| std::str::from_utf8(address).ok())
+}
+
 /// The moment that a time stamp `YYYY/MM/DD HH:MM:SS` means in `zone`.
 pub fn moment(stamp: &[u8], zone: &TimeZone) -> Option<Utc> {
     let (local, _) = time::read(stamp)?;

@@ -3,6 +3,7 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod filters;
 mod firewall;
 mod healthy;
 mod host;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         host::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
+        filters::TABLE,
     ]
     .into_iter()
     .flatten()
