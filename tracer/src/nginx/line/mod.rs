@@ -24,6 +24,8 @@ mod messages;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wild;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -58,12 +60,16 @@ pub struct Line<'a> {
     pub call: Option<&'a [u8]>,
     /// Linux number.
     pub errno: Option<i32>,
+    /// The number as printed, where it is that of another system.
+    pub errno_printed: Option<u32>,
     /// Content of `(SSL: …)`.
     pub tls: Option<&'a [u8]>,
     /// Message without errno and tail, `(SSL: …)` included.
     pub message: &'a [u8],
     /// Text after ` while `.
     pub action: Option<&'a [u8]>,
+    /// A timer of a script wrote it, so the connection is neither the client's nor that of a request.
+    pub is_timer: bool,
     /// The fields after `, client: `.
     pub tail: tail::Tail<'a>,
     /// What was wrong, in the order it was found.
@@ -87,9 +93,11 @@ impl<'a> Line<'a> {
             side: LogSide::None,
             call: found.and_then(|found| found.call),
             errno: body.errno,
+            errno_printed: body.errno_printed,
             tls: body.tls,
             message: body.message,
             action: body.action,
+            is_timer: split.is_timer,
             tail: split.tail,
             problems: head.problems,
         };

@@ -42,7 +42,7 @@ pub enum Problem {
     /// Bytes that are not UTF-8 were replaced.
     #[error("bytes that are not UTF-8 were replaced")]
     NotUtf8,
-    /// The number of the errno is not Linux's; it was translated.
-    #[error("the errno is that of another system and was translated")]
+    /// The number of the errno is not Linux's; it is kept as printed beside its translation.
+    #[error("the errno is that of another system")]
     ForeignErrno,
 }
