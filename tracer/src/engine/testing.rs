@@ -108,6 +108,7 @@ pub fn upstream_peer() -> Socket {
 /// The RST an aborting Linux socket sends for this connection.
 pub fn active_reset(socket: &Socket) -> Packet {
     Packet {
+        time: None,
         source: socket.remote,
         destination: socket.local,
         ttl: socket.baseline.map_or(64, |baseline| baseline.ttl),

@@ -11,7 +11,7 @@ use crate::probe::Environment;
 
 use super::kernel::KernelSide;
 use super::watch::{Watch, listeners};
-use super::{Settings, addresses};
+use super::{Settings, addresses, system};
 
 /// Facts about the host, its hooks and the Nginx found on it.
 pub fn facts(kernel: &KernelSide, environment: &Environment, watch: &Watch) -> HostFacts {
@@ -24,6 +24,7 @@ pub fn facts(kernel: &KernelSide, environment: &Environment, watch: &Watch) -> H
         follows_error_log: follows_error_log(watch.instances()),
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
+        system: system::facts(watch.instances(), environment.lockdown.as_deref()),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod record;
 pub mod run;
 pub mod settings;
+pub mod system;
 pub mod view;
 pub mod watch;
 

@@ -351,6 +351,9 @@ impl Session {
         self.take_premature(Mono(u64::MAX));
         let now = clock::now();
         self.note_overflows(now)?;
+        // The counters of the kernel as they stand now, beside those of the start.
+        let host = host::facts(&self.kernel, &self.environment, &self.watch);
+        self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = verdicts.iter().try_for_each(|verdict| view.verdict(verdict));
