@@ -1,6 +1,8 @@
 //! The message catalogue: which text means which [`MessageKind`], and how the side of the socket follows.
 //! Two tables, one for failed calls (`recv() failed`), one for sentences. It does not read fields of the tail.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 
 use crate::model::MessageKind;
@@ -295,8 +297,15 @@ fn sentence(text: &[u8]) -> Option<Entry> {
     if is_process_end(text) {
         return Some(entry(MessageKind::PROCESS_EXITED, SideRule::None));
     }
-    SENTENCES.iter().find(|row| fits(row, text)).map(|row| row.2)
+    let first = usize::from(*text.first()?);
+    BY_FIRST_BYTE[first].iter().find(|row| fits(row, text)).map(|row| row.2)
 }
+
+/// The rows that a text with this first byte can fit, in their order.
+static BY_FIRST_BYTE: LazyLock<Vec<Vec<&'static Row>>> = LazyLock::new(|| {
+    let may_fit = |row: &&Row, byte: u8| matches!(row.0, Inside) || row.1.as_bytes().first() == Some(&byte);
+    (0..=u8::MAX).map(|byte| SENTENCES.iter().filter(|row| may_fit(row, byte)).collect()).collect()
+});
 
 fn fits(row: &Row, text: &[u8]) -> bool {
     match row.0 {

@@ -11,7 +11,7 @@ use super::head::digits;
 use crate::model::Utc;
 
 /// A line without its carrier.
-pub(super) struct Carried<'a> {
+pub struct Carried<'a> {
     /// The line as Nginx wrote it, without a line feed.
     pub payload: Cow<'a, [u8]>,
     /// The moment the carrier saw the line.
@@ -24,7 +24,7 @@ const LINE_KEYS: [&str; 7] = ["log", "MESSAGE", "message", "msg", "line", "_raw"
 const TIME_KEYS: [&str; 3] = ["time", "@timestamp", "timestamp"];
 
 /// Removes a JSON carrier and the end of the line.
-pub(super) fn unwrap(line: &[u8]) -> Carried<'_> {
+pub fn unwrap(line: &[u8]) -> Carried<'_> {
     let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     let line = without_end(line);
     if line.first() == Some(&b'{')
@@ -76,16 +76,11 @@ fn respelled(line: &[u8], spelling: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len());
     let mut rest = line;
     while let Some(first) = rest.first() {
-        match spelling.iter().find(|(from, _)| rest.starts_with(from.as_bytes())) {
-            Some((from, to)) => {
-                out.extend_from_slice(to.as_bytes());
-                rest = &rest[from.len()..];
-            }
-            None => {
-                out.push(*first);
-                rest = &rest[1..];
-            }
-        }
+        let spelled = spelling.iter().find(|(from, _)| rest.starts_with(from.as_bytes()));
+        let (from, to) =
+            spelled.map_or((1, std::slice::from_ref(first)), |(from, to)| (from.len(), to.as_bytes()));
+        out.extend_from_slice(to);
+        rest = &rest[from..];
     }
     out
 }

@@ -6,7 +6,7 @@
 //! appends, `body` takes what is between apart, and `side` says whose socket it was.
 
 mod body;
-mod carrier;
+pub mod carrier;
 mod errno;
 mod head;
 mod named;
@@ -112,6 +112,11 @@ impl<'a> Line<'a> {
         line
     }
 
+    /// The upstream without scheme and URI.
+    pub fn upstream(&self) -> Option<&'a [u8]> {
+        self.tail.upstream.and_then(peer::of_url)
+    }
+
     /// A line that has neither a head nor a known message nor fields is no line of Nginx's.
     fn note_unreadable(&mut self) {
         let has_head = self.level.is_some() || self.time.is_some();
@@ -132,6 +137,12 @@ pub fn upstream_address(printed: &str) -> Option<&str> {
 pub fn moment(stamp: &[u8], zone: &TimeZone) -> Option<Utc> {
     let (local, _) = time::read(stamp)?;
     time::to_utc(local?, zone).0
+}
+
+/// The moment that a local time means in `zone`, and whether it occurs twice or not at all there.
+pub fn utc_of(local: DateTime, zone: &TimeZone) -> (Option<Utc>, bool) {
+    let (utc, problem) = time::to_utc(local, zone);
+    (utc, problem.is_some())
 }
 
 /// Reads one line of error.log, with or without a carrier around it. `zone` is that of the Nginx process.

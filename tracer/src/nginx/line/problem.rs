@@ -1,7 +1,7 @@
 //! What can be wrong with a line. A problem never stops the reading.
 
 /// Something about a line that the reader could not take at its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Problem {
     /// No `YYYY/MM/DD HH:MM:SS` was found.
     #[error("no time stamp")]
