@@ -16,6 +16,7 @@ mod phase;
 mod record;
 mod rules;
 mod summary;
+mod witness;
 
 use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
 use crate::model::{EventKind, TcpFlags, TcpState};
@@ -23,9 +24,10 @@ use crate::timeline::Subject;
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Processes};
 pub use certainty::{earned, lowered};
-pub use explain::{Explanation, Said, Step, What, explain};
+pub use explain::{Explanation, Said, Step, What, explain, steps};
 pub use finding::{CODES, Class, class_of};
 pub use hold::hold;
+pub use witness::{Role, Seen, seen};
 
 use finding::Finding;
 use rules::{Look, Ruling};
