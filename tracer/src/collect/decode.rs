@@ -40,7 +40,7 @@ impl Decoder {
         let kind = self.kind(&record, side, packet.as_ref())?;
         let socket = (record.sock.full == 1).then_some(side).flatten().map(|side| socket(&record, side, hz));
         let task = task(&record.task, &record.sock);
-        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task })
+        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task, netns: record.sock.netns })
     }
 
     fn kind(&self, record: &Record, side: Option<Side>, packet: Option<&Packet>) -> Option<EventKind> {

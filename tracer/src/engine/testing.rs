@@ -183,7 +183,7 @@ fn event(
     packet: Option<Packet>,
     task: Task,
 ) -> (u64, Input) {
-    let event = Event { time: at(milliseconds), kind, socket, packet, task };
+    let event = Event { time: at(milliseconds), kind, socket, packet, task, netns: 1 };
     (milliseconds, Input::Event(Box::new(event)))
 }
 

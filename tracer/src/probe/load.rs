@@ -100,7 +100,7 @@ impl Probe {
         raise_memlock();
         let kernel = Kernel { settings, environment, types: &types, btf: &btf };
         let best = config(settings, &types, &names);
-        let load = |config| kernel.load(offsets, names.drop_reasons(), config);
+        let load = |config| kernel.load(&offsets, names.drop_reasons(), config);
         let (mut ebpf, mut hooks) = load(best)?;
         if refused(&hooks, MAKES_COOKIES) {
             // The old programs go before the new ones come: memory may be counted.
@@ -192,14 +192,14 @@ impl Kernel<'_> {
     /// Loads the object with these globals and attaches what can be attached.
     fn load(
         &self,
-        offsets: Offsets,
+        offsets: &Offsets,
         reasons: DropReasons,
         config: Config,
     ) -> Result<(Ebpf, Vec<HookState>), ProbeError> {
         let mut ebpf = EbpfLoader::new()
             .btf(Some(self.btf))
             .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
-            .override_global("OFFSETS", &offsets, true)
+            .override_global("OFFSETS", offsets, true)
             .override_global("REASONS", &reasons, true)
             .override_global("CONFIG", &config, true)
             .map_max_entries("EVENTS", self.settings.ring_bytes)

@@ -12,6 +12,7 @@ pub mod record;
 pub mod run;
 pub mod settings;
 pub mod system;
+pub mod vacated;
 pub mod view;
 pub mod watch;
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
-use crate::collect::sock_diag;
+use crate::collect::{clock, sock_diag};
 use crate::model::{LogRecord, Side};
 use crate::nginx::discover::{Instance, Scout};
 use crate::nginx::tail::{TailedLine, Target};
@@ -16,6 +16,7 @@ use crate::probe::{Probe, ProbeError};
 
 use super::Settings;
 use super::lines::Lines;
+use super::vacated::{Listener, Listeners};
 
 /// What is watched.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ pub struct Watch {
     /// Processes the kernel programs know of.
     pids: BTreeSet<u32>,
     /// Listen sockets the kernel programs know of.
-    listening: BTreeSet<(u32, SocketAddr)>,
+    listening: Listeners,
     /// Namespaces whose existing connections were made known.
     seeded: BTreeSet<u32>,
     /// Connections that were there before.
@@ -36,7 +37,8 @@ pub struct Watch {
 impl Watch {
     /// Looks for Nginx now. True if anything changed.
     pub fn look(&mut self, settings: &Settings, netns: u32) -> bool {
-        self.scout.look(settings.pid, (netns != 0).then_some(netns))
+        let changed = self.scout.look(settings.pid, (netns != 0).then_some(netns));
+        changed || self.listening.is_overdue(clock::now())
     }
 
     /// Nginx processes that run.
@@ -62,11 +64,11 @@ impl Watch {
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
         let listening = listening(self.instances(), settings);
+        let inhabited = self.instances().iter().map(|instance| instance.netns).collect();
         // First what is gone, then everything that is there: a port may lose one address and keep another.
-        for (netns, listener) in self.listening.difference(&listening) {
-            probe.remove_listener(*netns, *listener)?;
+        for (netns, listener) in self.listening.update(clock::now(), listening, &inhabited) {
+            probe.remove_listener(netns, listener)?;
         }
-        self.listening = listening;
         for instance in self.instances() {
             probe.count_namespaces(&[instance.netns])?;
             probe.add_listeners(instance.netns, &listeners(instance, settings))?;
@@ -154,7 +156,7 @@ impl Watch {
     }
 }
 
-fn listening(instances: &[Instance], settings: &Settings) -> BTreeSet<(u32, SocketAddr)> {
+fn listening(instances: &[Instance], settings: &Settings) -> BTreeSet<Listener> {
     let of = |instance: &Instance| {
         listeners(instance, settings)
             .into_iter()

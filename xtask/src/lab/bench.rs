@@ -7,7 +7,7 @@ use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
 use super::nginx::{Level, Nginx};
-use super::scenario::{Place, Scenario};
+use super::scenario::{Place, Scenario, View};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
@@ -148,6 +148,18 @@ impl Bench {
         Ok(Self { nginx, network })
     }
 
+    /// Arguments of the tracer: what it sees, and what the scenarios want beside that.
+    pub fn arguments(&self, plan: &Plan) -> Vec<String> {
+        let whole = plan.seats.iter().any(|seat| seat.scenario.view == View::WholeHost);
+        let (flag, value) = if whole {
+            ("--pid", self.nginx.master().to_string())
+        } else {
+            ("--netns", format!("/run/netns/{}", self.network.name(Node::Web)))
+        };
+        let view = [flag.to_owned(), value].into_iter();
+        view.chain(plan.seats.iter().flat_map(Seat::arguments)).collect()
+    }
+
     /// Plays one scenario and looks at the log it left; gives the truth and what went wrong.
     pub fn play(&self, seat: &Seat) -> (Truth, Vec<String>) {
         let mut troubles = Vec::new();
@@ -192,8 +204,7 @@ fn names(line: &str, client: &str) -> bool {
 /// Plays a whole plan with a tracer, or without one to see that the faults are real.
 pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After) -> Result<Vec<Row>> {
     let bench = Bench::lay(&mut plan)?;
-    let arguments: Vec<String> = plan.seats.iter().flat_map(Seat::arguments).collect();
-    let start = |setup| Tracer::start(setup, &arguments, &bench.network, bench.nginx.folder(), None);
+    let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
     let tracer = setup.map(start).transpose()?;
     let mut played = Vec::new();
     for seat in &plan.seats {

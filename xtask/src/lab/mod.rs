@@ -8,6 +8,7 @@ mod cleanup;
 mod fixture;
 mod judge;
 mod kernel;
+mod memory;
 mod net;
 pub mod nginx;
 mod program;

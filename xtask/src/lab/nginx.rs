@@ -132,6 +132,18 @@ impl Nginx {
         })
     }
 
+    /// Kills master and workers as `kill -9` does, the master first so that no worker comes back; waits until they are gone.
+    pub fn kill_all(&self) -> Result<()> {
+        let workers = kernel::children(self.master());
+        for pid in std::iter::once(self.master()).chain(workers) {
+            signal(pid, Signal::KILL)?;
+            wait::until("nginx is gone", wait::SOON, || {
+                kernel::state(pid).is_none_or(|state| state == 'Z').then_some(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Its folder: configuration, logs and the static file.
     pub fn folder(&self) -> &Path {
         &self.folder

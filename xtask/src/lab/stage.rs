@@ -4,6 +4,7 @@
 //! everything back when the scenario is over.
 
 use super::bench::{Bench, Seat};
+use super::memory::MemoryLimit;
 use super::net::{Family, Node};
 use super::nginx::Frozen;
 use super::puppet::{Puppet, numbered};
@@ -80,6 +81,40 @@ impl<'a> Stage<'a> {
     pub fn kill_server(&mut self) -> Result<()> {
         self.server_acts()?;
         self.server.take().context("the upstream has been killed")?.murder()
+    }
+
+    /// Lets the upstream use up its memory until the OOM killer takes it, and remembers it as the one who acted.
+    pub fn starve_server(&mut self) -> Result<()> {
+        self.server_acts()?;
+        let mut server = self.server.take().context("the upstream has been killed")?;
+        let _limit = MemoryLimit::on(server.pid())?;
+        server.start_command("hog")?;
+        wait::until("the OOM killer", wait::SOON, || {
+            kernel::state(server.pid()).is_none_or(|state| state == 'Z').then_some(())
+        })?;
+        server.murder()
+    }
+
+    /// A device at this place of the path, which watches what passes from now on.
+    pub fn device(&self, node: Node) -> Result<Puppet> {
+        let mut device = Puppet::start(&self.bench.network, node)?;
+        device.tell("watch")?;
+        Ok(device)
+    }
+
+    /// Kills Nginx, master and workers, as `kill -9` does; nothing listens any more.
+    pub fn kill_nginx(&self) -> Result<()> {
+        self.bench.nginx.kill_all()
+    }
+
+    /// Gives a node's packet filter a script, which stays until the network goes.
+    pub fn script(&self, node: Node, script: &str) -> Result<()> {
+        self.bench.network.nft(node, script)
+    }
+
+    /// Sets a value below `/proc/sys/net` of a node, until the network goes.
+    pub fn setting(&self, node: Node, name: &str, value: &str) -> Result<()> {
+        self.bench.network.setting(node, name, value)
     }
 
     /// Address of the upstream.

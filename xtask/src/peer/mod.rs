@@ -5,11 +5,13 @@
 //! exactly what a scenario says, in the order it says, and no step depends on how long another takes.
 //! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic.
 
+mod inject;
 mod load;
 mod serve;
 mod sockets;
 
 use anyhow::{Result, bail};
+use inject::{Forgery, Watch};
 use sockets::Sockets;
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -71,9 +73,34 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "reset" => sockets.reset(word()?.parse()?),
         "close" => sockets.close(word()?.parse()?),
         "finish" => sockets.finish(word()?.parse()?),
+        "hog" => hog(),
+        "watch" => {
+            sockets.watch = Watch::start()?;
+            Ok(String::new())
+        }
+        "inject" => sockets.watch.inject(&Forgery {
+            from: word()?.parse()?,
+            to: word()?.parse()?,
+            hops: word()?.parse()?,
+            identification: word()?.parse()?,
+            flags: word()?.to_owned(),
+            offset: word()?.parse()?,
+            window: word()?.parse()?,
+        }),
         "serve" => serve::start(word()?.parse()?),
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
         _ => bail!("unknown command {verb}"),
+    }
+}
+
+/// Uses up all the memory it can get; ends by the OOM killer, if there is a limit.
+fn hog() -> Result<String> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        all.push(std::hint::black_box(vec![1; 1 << 20]));
+        if all.len() > 256 {
+            bail!("no limit on the memory");
+        }
     }
 }
 

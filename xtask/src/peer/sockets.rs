@@ -2,6 +2,7 @@
 //!
 //! Every call blocks until it is done; the lab sets the time limit.
 
+use super::inject::Watch;
 use super::serve::content_length;
 use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -21,6 +22,8 @@ pub struct Sockets {
     listeners: HashMap<u32, TcpListener>,
     streams: HashMap<u32, TcpStream>,
     flood: Vec<OwnedFd>,
+    /// What passes through this host, for a device that makes up packets.
+    pub watch: Watch,
 }
 
 impl Sockets {

@@ -124,7 +124,9 @@ fn discover_among(proc: &Proc, all: &[Process], pid: Option<u32>, netns: Option<
         is_pid && is_netns
     });
     let mut listening = Listening::default();
-    wanted.map(|(head, family)| inspect(proc, head, &family, &mut listening)).collect()
+    let inspected = wanted.map(|(head, family)| inspect(proc, head, &family, &mut listening));
+    // A process that ends loses its title before its files; what was read of one that lost it may be half of it.
+    inspected.filter(|instance| process::role(proc, instance.master).is_some()).collect()
 }
 
 /// A master, or a process that runs alone. A master that has not set its title yet looks like one that runs alone.

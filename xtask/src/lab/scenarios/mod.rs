@@ -3,10 +3,13 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod ends;
 mod filters;
 mod firewall;
 mod healthy;
 mod host;
+mod idle;
+mod inject;
 mod middlebox;
 mod mtu;
 mod nginx;
@@ -32,6 +35,9 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         unavailable::TABLE,
         healthy::TABLE,
         filters::TABLE,
+        inject::TABLE,
+        ends::TABLE,
+        idle::TABLE,
     ]
     .into_iter()
     .flatten()
