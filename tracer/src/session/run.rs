@@ -16,7 +16,7 @@ use super::watch::{self, Watch};
 use super::{SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
-use crate::model::{Clock, Event, Input, Losses, Mono};
+use crate::model::{Clock, Event, HostFacts, Input, Losses, Mono};
 use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
@@ -114,6 +114,7 @@ struct Session {
     overflows: Overflows,
     premature: PrematureCloses,
     watch: Watch,
+    facts: Option<HostFacts>,
     baseline: Baseline,
     netns: u32,
     clock: Clock,
@@ -144,6 +145,7 @@ impl Session {
             overflows: Overflows::default(),
             premature: PrematureCloses::default(),
             watch: Watch::default(),
+            facts: None,
             baseline: Baseline::default(),
             netns,
             clock,
@@ -196,11 +198,18 @@ impl Session {
         self.watch.follow(&self.sources, settings);
         let now = clock::now();
         self.engine.handle(now, Input::Clock(self.clock));
-        self.engine.handle(
-            now,
-            Input::Host(Box::new(host::facts(&self.kernel, &self.environment, &self.watch, settings))),
-        );
+        let host = self.host_facts(settings);
+        self.engine.handle(now, Input::Host(Box::new(host)));
         Ok(())
+    }
+
+    /// What is known of the host. While no Nginx runs, what was known last: clients are refused in its name.
+    fn host_facts(&mut self, settings: &Settings) -> HostFacts {
+        if let Some(last) = self.facts.as_ref().filter(|_| self.watch.instances().is_empty()) {
+            return last.clone();
+        }
+        let facts = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        self.facts.insert(facts).clone()
     }
 
     async fn serve(
@@ -354,7 +363,7 @@ impl Session {
         let now = clock::now();
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
-        let host = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        let host = self.host_facts(settings);
         self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
