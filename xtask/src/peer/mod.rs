@@ -61,7 +61,11 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "flood" => sockets.flood(word()?.parse()?, word()?.parse()?, word()?.parse()?),
         "send" => {
             let (id, text) = rest.split_once(' ').unwrap_or((rest, ""));
-            sockets.send(id.parse()?, &unescape(text))
+            sockets.send(id.parse()?, unescape(text).as_bytes())
+        }
+        "hex" => {
+            let (id, digits) = rest.split_once(' ').unwrap_or((rest, ""));
+            sockets.send(id.parse()?, &from_hex(digits)?)
         }
         "fill" => sockets.fill(word()?.parse()?, word()?.parse()?),
         "head" => sockets.head(word()?.parse()?),
@@ -91,6 +95,12 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
         _ => bail!("unknown command {verb}"),
     }
+}
+
+/// Bytes written as pairs of hexadecimal digits.
+fn from_hex(digits: &str) -> Result<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?)).collect()
 }
 
 /// Uses up all the memory it can get; ends by the OOM killer, if there is a limit.

@@ -74,10 +74,10 @@ impl Sockets {
         Ok(count.to_string())
     }
 
-    /// Writes text.
-    pub fn send(&mut self, id: u32, text: &str) -> Result<String> {
-        self.stream(id)?.write_all(text.as_bytes())?;
-        Ok(text.len().to_string())
+    /// Writes bytes.
+    pub fn send(&mut self, id: u32, bytes: &[u8]) -> Result<String> {
+        self.stream(id)?.write_all(bytes)?;
+        Ok(bytes.len().to_string())
     }
 
     /// Writes this many bytes of filling; blocks while the other end does not read.

@@ -13,6 +13,7 @@ mod inject;
 mod middlebox;
 mod mtu;
 mod nginx;
+mod protocols;
 mod race;
 mod silence;
 mod unavailable;
@@ -25,6 +26,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
     [
         upstream::TABLE,
         race::TABLE,
+        protocols::TABLE,
         clients::TABLE,
         nginx::TABLE,
         middlebox::TABLE,
