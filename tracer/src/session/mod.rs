@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod closing;
 pub mod feed;
 pub mod host;
+pub mod inbox;
 pub mod kernel;
 pub mod lines;
 pub mod record;

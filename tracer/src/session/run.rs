@@ -4,12 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
+use super::inbox::{Arrived, Inbox};
 use super::kernel::KernelSide;
 use super::lines::Lines;
 use super::watch::{self, Watch};
@@ -22,7 +22,7 @@ use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
 use crate::recording::{Recorded, Recorder};
 
-/// Events handled before the loop looks at anything else.
+/// Inputs handled before the loop looks at anything else.
 const BATCH: usize = 256;
 /// How often Nginx is looked for again, and losses and clocks are read.
 const LOOK: Duration = Duration::from_secs(1);
@@ -45,8 +45,7 @@ pub enum Ended {
 
 /// What can wake the loop.
 enum Wake {
-    Events,
-    Lines,
+    Inputs,
     Look,
     Deadline,
     Stop,
@@ -104,9 +103,8 @@ impl Signals {
 struct Session {
     environment: Environment,
     kernel: KernelSide,
-    events: Receiver<Event>,
     sources: Lines,
-    lines: Receiver<TailedLine>,
+    inbox: Inbox,
     engine: Recorder,
     /// The end of the recording was told.
     told: bool,
@@ -120,8 +118,6 @@ struct Session {
     clock: Clock,
     losses: Losses,
     began: Mono,
-    event_batch: Vec<Event>,
-    line_batch: Vec<TailedLine>,
 }
 
 impl Session {
@@ -136,9 +132,8 @@ impl Session {
         Ok(Self {
             environment,
             kernel,
-            events,
             sources,
-            lines,
+            inbox: Inbox::new(events, lines),
             engine: Recorder::new(Engine::new(Limits::default()), writer),
             told: false,
             processes: Processes::default(),
@@ -151,8 +146,6 @@ impl Session {
             clock,
             losses: Losses::default(),
             began: clock::now(),
-            event_batch: Vec::with_capacity(BATCH),
-            line_batch: Vec::with_capacity(BATCH),
         })
     }
 
@@ -196,7 +189,7 @@ impl Session {
             self.watch.apply(probe, settings)?;
         }
         self.watch.follow(&self.sources, settings);
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         self.engine.handle(now, Input::Clock(self.clock));
         let host = self.host_facts(settings);
         self.engine.handle(now, Input::Host(Box::new(host)));
@@ -224,12 +217,12 @@ impl Session {
         loop {
             match self.wake(signals, &mut looks, end).await {
                 Wake::Stop => return Ok(()),
-                Wake::Events => self.take_events(),
-                Wake::Lines => self.take_lines(settings),
+                Wake::Inputs => self.take(settings, BATCH),
                 Wake::Look => self.look(settings, view).await?,
                 Wake::Deadline => {}
             }
-            self.take_premature(clock::now());
+            let now = self.inbox.now(clock::now());
+            self.take_premature(now);
             if self.show(view).is_err() {
                 return Ok(()); // Nobody reads any more.
             }
@@ -250,15 +243,13 @@ impl Session {
 
     async fn wake(&mut self, signals: &mut Signals, looks: &mut Interval, end: Option<Instant>) -> Wake {
         let wait = self.next_deadline().map_or(IDLE, |deadline| deadline.since(clock::now()));
-        let (events, lines) = (&mut self.event_batch, &mut self.line_batch);
         tokio::select! {
             biased;
             () = signals.any() => Wake::Stop,
             () = until(end) => Wake::Stop,
-            // Before events and lines: a storm of them must not keep Nginx's reloads from being seen.
+            // Before what comes in: a storm of it must not keep Nginx's reloads from being seen.
             _ = looks.tick() => Wake::Look,
-            _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
-            _ = self.events.recv_many(events, BATCH) => Wake::Events,
+            () = self.inbox.filled() => Wake::Inputs,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }
     }
@@ -267,22 +258,26 @@ impl Session {
         [self.engine.next_deadline(), self.premature.next_deadline()].into_iter().flatten().min()
     }
 
-    fn take_events(&mut self) {
-        let now = clock::now();
-        for mut event in self.event_batch.drain(..) {
-            self.overflows.event(&mut event);
-            self.processes.event(&mut self.engine, now, event);
+    /// Takes up to so many inputs.
+    fn take(&mut self, settings: &Settings, most: usize) {
+        for _ in 0..most {
+            match self.inbox.next(clock::now()) {
+                Some((now, Arrived::Event(event))) => self.take_event(now, *event),
+                Some((now, Arrived::Line(line))) => self.take_line(settings, now, &line),
+                None => return,
+            }
         }
     }
 
-    fn take_lines(&mut self, settings: &Settings) {
-        let now = clock::now();
-        for line in self.line_batch.drain(..) {
-            let record = self.watch.record(&line);
-            self.sources.note(&line);
-            if !watch::line_wanted(settings, &record) {
-                continue;
-            }
+    fn take_event(&mut self, now: Mono, mut event: Event) {
+        self.overflows.event(&mut event);
+        self.processes.event(&mut self.engine, now, event);
+    }
+
+    fn take_line(&mut self, settings: &Settings, now: Mono, line: &TailedLine) {
+        let record = self.watch.record(line);
+        self.sources.note(line);
+        if watch::line_wanted(settings, &record) {
             self.premature.note(&record);
             self.engine.handle(now, Input::Log(Box::new(record)));
         }
@@ -290,7 +285,7 @@ impl Session {
 
     /// Closes that a line of the log has called premature meanwhile.
     fn take_premature(&mut self, by: Mono) {
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         for event in self.premature.due(&mut self.kernel, by) {
             self.engine.handle(now, Input::Event(Box::new(event)));
         }
@@ -299,7 +294,7 @@ impl Session {
     /// Once a second: is Nginx still what it was, what was lost, how far apart are the clocks?
     async fn look(&mut self, settings: &Settings, view: &View) -> Result<(), SessionError> {
         self.clock = clock::measure();
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
         self.note_overflows(now)?;
@@ -343,24 +338,18 @@ impl Session {
     }
 
     fn show(&mut self, view: &mut View) -> io::Result<()> {
-        self.engine.advance(clock::now()).iter().try_for_each(|verdict| view.verdict(verdict))
+        let now = self.inbox.now(clock::now());
+        self.engine.advance(now).iter().try_for_each(|verdict| view.verdict(verdict))
     }
 
     /// Takes what is still on the way, judges everything pending, and adds up.
     fn end(mut self, settings: &Settings, view: &mut View) -> Result<Ended, SessionError> {
         self.kernel.stop();
-        while let Ok(event) = self.events.try_recv() {
-            self.event_batch.push(event);
-        }
-        self.take_events();
         self.sources.stop();
-        while let Ok(line) = self.lines.try_recv() {
-            self.line_batch.push(line);
-        }
-        self.take_lines(settings);
+        self.take(settings, usize::MAX);
         self.take_premature(Mono(u64::MAX));
         self.sources.save()?;
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
         let host = self.host_facts(settings);

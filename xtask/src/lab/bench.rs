@@ -144,7 +144,7 @@ impl Bench {
         }
         let listeners: Vec<SocketAddr> = plan.seats.iter().map(Seat::listener).collect();
         let servers = |root: &str| plan.seats.iter().map(|seat| seat.servers(root)).collect::<String>();
-        let nginx = Nginx::start(&network, plan.number, plan.level, servers, &listeners)?;
+        let nginx = Nginx::start(&network, plan.number, plan.level, 1, servers, &listeners)?;
         Ok(Self { nginx, network })
     }
 

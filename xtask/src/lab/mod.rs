@@ -19,6 +19,7 @@ mod scenario;
 mod scenarios;
 pub mod schema;
 mod stage;
+pub mod storm;
 pub mod tour;
 mod tracer;
 pub mod wait;

@@ -9,6 +9,7 @@ mod inject;
 mod load;
 mod serve;
 mod sockets;
+mod storm;
 
 use anyhow::{Result, bail};
 use inject::{Forgery, Watch};
@@ -16,6 +17,8 @@ use sockets::Sockets;
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
+use storm::Storm;
 
 /// Runs the sub-command until stdin ends.
 pub fn run() -> Result<ExitCode> {
@@ -91,6 +94,15 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
             offset: word()?.parse()?,
             window: word()?.parse()?,
         }),
+        "storm-upstream" => storm::upstream(word()?.parse()?, word()?.parse()?),
+        "storm" => Ok(storm::run(Storm {
+            from: word()?.parse()?,
+            to: word()?.parse()?,
+            abort: Some(word()?.parse()?).filter(|after| *after > 0).map(Duration::from_millis),
+            clients: word()?.parse()?,
+            rate: word()?.parse()?,
+            time: Duration::from_secs(word()?.parse()?),
+        })),
         "serve" => serve::start(word()?.parse()?),
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
         _ => bail!("unknown command {verb}"),

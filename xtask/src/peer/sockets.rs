@@ -49,14 +49,7 @@ impl Sockets {
 
     /// Connects from an address, with a small receive buffer if asked; answers `ID LOCAL`.
     pub fn connect(&mut self, from: IpAddr, to: SocketAddr, receive_buffer: Option<usize>) -> Result<String> {
-        let socket = open(to, SocketFlags::CLOEXEC)?;
-        if let Some(bytes) = receive_buffer {
-            sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
-        }
-        rustix::net::bind(&socket, &SocketAddr::new(from, 0)).map_err(std::io::Error::from)?;
-        rustix::net::connect(&socket, &to).map_err(std::io::Error::from)?;
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true)?;
+        let stream = connected_narrow(from, to, receive_buffer)?;
         let local = stream.local_addr()?;
         Ok(format!("{} {local}", self.keep(stream)))
     }
@@ -178,6 +171,23 @@ impl Sockets {
         self.next += 1;
         self.next
     }
+}
+
+/// A connection from this address.
+pub fn connected(from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
+    connected_narrow(from, to, None)
+}
+
+fn connected_narrow(from: IpAddr, to: SocketAddr, receive_buffer: Option<usize>) -> Result<TcpStream> {
+    let socket = open(to, SocketFlags::CLOEXEC)?;
+    if let Some(bytes) = receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0)).map_err(std::io::Error::from)?;
+    rustix::net::connect(&socket, &to).map_err(std::io::Error::from)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn open(address: SocketAddr, flags: SocketFlags) -> Result<OwnedFd> {

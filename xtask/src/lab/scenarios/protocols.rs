@@ -22,7 +22,7 @@ const HTTP2: &str = "server { listen @LISTEN@ http2; root @ROOT@; location / { t
 const HTTP2_REQUEST: &str = "505249202a20485454502f322e300d0a0d0a534d0d0a0d0a\
      000000040000000000\
      00000801050000000182868441036c6162";
-/// RST_STREAM of stream 1 with CANCEL.
+/// `RST_STREAM` of stream 1 with CANCEL.
 const HTTP2_CANCEL: &str = "00000403000000000100000008";
 
 const CLIENT: Expect = Expect {
