@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const KEPT_LONG: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; keepalive_timeout 300s; }\n\
      server { listen @LISTEN@; keepalive_timeout 300s; location / { proxy_pass http://@NAME@; \
-     proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_read_timeout 3s; } }\n";
+     proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_read_timeout 6s; } }\n";
 
 /// Longer than the shortest timer of a device in use.
 const SILENCE: Duration = Duration::from_secs(62);
