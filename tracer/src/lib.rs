@@ -16,5 +16,6 @@ pub mod nginx;
 pub mod output;
 pub mod probe;
 pub mod recording;
+pub mod report;
 pub mod session;
 pub mod timeline;

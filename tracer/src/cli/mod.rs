@@ -4,6 +4,7 @@ pub mod exit;
 pub mod explain;
 pub mod log;
 pub mod replay;
+pub mod report;
 pub mod shown;
 pub mod trace;
 pub mod value;
@@ -30,6 +31,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Judge a recording again, on any machine and without root, or explain one of its verdicts
     Replay(Box<replay::ReplayArgs>),
+    /// Make proof material of a recording or of verdicts: HTML, Markdown, JSON, text, packets
+    Report(Box<report::ReportArgs>),
 }
 
 /// Runs what the command line asks for.
@@ -39,6 +42,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Log(args) => log::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Report(args) => report::run(args),
     }
 }
 

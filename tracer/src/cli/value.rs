@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 
-use crate::model::verdict::Party;
+use crate::model::verdict::{Cause, Party};
 use crate::nginx::line;
 
 /// Longest session that can be asked for.
@@ -35,6 +35,12 @@ pub fn upstream(text: &str) -> Result<SocketAddr, String> {
 pub fn party(text: &str) -> Result<Party, String> {
     let known = || Party::ALL.iter().map(|party| party.slug()).collect::<Vec<_>>().join(", ");
     Party::from_slug(text).ok_or_else(|| format!("a party is one of {}", known()))
+}
+
+/// A cause by its slug.
+pub fn cause(text: &str) -> Result<Cause, String> {
+    Cause::from_slug(text)
+        .ok_or_else(|| "a cause is a slug as in docs/verdicts.md, for example upstream_abort".to_owned())
 }
 
 /// A process id.

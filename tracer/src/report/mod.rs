@@ -1,0 +1,70 @@
+//! Reports: proof material that a reader who doubts it can check.
+//!
+//! A [`source::Source`] hands out verdicts, [`window::Window`] counts them, [`page`] and [`incident`] lay them out as a
+//! [`document::Document`], and [`form`] renders that. Everything but the sources is pure.
+
+pub mod document;
+pub mod form;
+pub mod incident;
+pub mod ladder;
+pub mod lore;
+pub mod observed;
+pub mod page;
+pub mod pcapng;
+pub mod premise;
+pub mod selection;
+pub mod source;
+pub mod window;
+pub mod words;
+
+use crate::model::Verdict;
+use crate::model::verdict::Impact;
+
+pub use document::Document;
+pub use page::{Material, document, shown};
+pub use selection::Selection;
+pub use source::{Entry, FileSource, Origin, Source, SourceError};
+pub use window::Window;
+
+use pcapng::Capture;
+
+/// Everything a report needs, from one pass over a source.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// What is known of the session.
+    pub origin: Origin,
+    /// The incidents.
+    pub window: Window,
+    /// Their packets, if they were wanted.
+    pub capture: Option<Capture>,
+    /// Verdicts read, selected or not.
+    pub read: u64,
+}
+
+/// Reads a source once and keeps what a report on `selection` needs; packets only where they are `wanted`.
+pub fn collect(
+    source: &mut dyn Source,
+    selection: &Selection,
+    wanted: bool,
+) -> Result<Collected, SourceError> {
+    let mut collected = Collected { capture: wanted.then(Capture::default), ..Collected::default() };
+    let Collected { origin, window, capture, read } = &mut collected;
+    source.each(origin, &mut |entry| {
+        *read += 1;
+        if !selection.holds(&entry.verdict) {
+            window.harmless += u64::from(only_harmless(selection, &entry.verdict));
+            return;
+        }
+        if let Some(capture) = capture {
+            capture.add(&entry);
+        }
+        window.add(entry);
+    })?;
+    Ok(collected)
+}
+
+/// A verdict that only its harmlessness keeps out.
+fn only_harmless(selection: &Selection, verdict: &Verdict) -> bool {
+    let with = Selection { harmless: true, ..selection.clone() };
+    verdict.impact == Impact::Harmless && selection.id.is_none() && with.holds(verdict)
+}
