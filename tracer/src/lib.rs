@@ -18,4 +18,5 @@ pub mod probe;
 pub mod recording;
 pub mod report;
 pub mod session;
+pub mod store;
 pub mod timeline;

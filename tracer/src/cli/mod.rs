@@ -3,6 +3,7 @@
 pub mod exit;
 pub mod explain;
 pub mod log;
+pub mod query;
 pub mod replay;
 pub mod report;
 pub mod shown;
@@ -33,6 +34,10 @@ pub enum Command {
     Replay(Box<replay::ReplayArgs>),
     /// Make proof material of a recording or of verdicts: HTML, Markdown, JSON, text, packets
     Report(Box<report::ReportArgs>),
+    /// Ask the daemon's store for verdicts: by time, party, cause, upstream, client, certainty, text
+    Query(Box<query::QueryArgs>),
+    /// Show one stored verdict in full
+    Show(query::ShowArgs),
 }
 
 /// Runs what the command line asks for.
@@ -43,6 +48,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Report(args) => report::run(args),
+        Command::Query(args) => query::run(args),
+        Command::Show(args) => query::show(args),
     }
 }
 

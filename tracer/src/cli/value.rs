@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 
-use crate::model::verdict::{Cause, Party};
+use crate::model::verdict::{Cause, Certainty, Impact, Party};
 use crate::nginx::line;
 
 /// Longest session that can be asked for.
@@ -39,8 +39,19 @@ pub fn party(text: &str) -> Result<Party, String> {
 
 /// A cause by its slug.
 pub fn cause(text: &str) -> Result<Cause, String> {
-    Cause::from_slug(text)
-        .ok_or_else(|| "a cause is a slug as in docs/verdicts.md, for example upstream_abort".to_owned())
+    Cause::from_slug(text).ok_or_else(|| "no such cause; docs/verdicts.md lists them".to_owned())
+}
+
+/// A certainty by its slug.
+pub fn certainty(text: &str) -> Result<Certainty, String> {
+    let known = || Certainty::ALL.iter().map(|one| one.slug()).collect::<Vec<_>>().join(", ");
+    Certainty::from_slug(text).ok_or_else(|| format!("a certainty is one of {}", known()))
+}
+
+/// An impact by its slug.
+pub fn impact(text: &str) -> Result<Impact, String> {
+    let known = || Impact::ALL.iter().map(|one| one.slug()).collect::<Vec<_>>().join(", ");
+    Impact::from_slug(text).ok_or_else(|| format!("an impact is one of {}", known()))
 }
 
 /// A process id.

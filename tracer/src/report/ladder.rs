@@ -19,6 +19,8 @@ struct Step {
     label: String,
     source: String,
     deciding: bool,
+    /// What comes first of several at one moment: the data, the packet that met it, what the kernel did then.
+    rank: u8,
 }
 
 /// The diagram. `None` for an incident without a connection.
@@ -34,7 +36,7 @@ pub fn ladder(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Ladder> {
     } else {
         steps.extend(without_dossier(verdict, &ends));
     }
-    steps.sort_by_key(|step| step.time);
+    steps.sort_by_key(|step| (step.time, step.rank));
     steps.dedup_by(|later, earlier| later.label == earlier.label && later.time == earlier.time);
     decide(verdict, &mut steps);
     steps.truncate(MOST);
@@ -93,7 +95,7 @@ fn opening(connection: &Connection, ends: &Ends) -> Option<Step> {
         ConnectionSide::Upstream => (ends.sends(), "SYN".to_owned()),
         ConnectionSide::Client => (ends.at_nginx(), "handshake complete".to_owned()),
     };
-    Some(Step { time, way, label, source: "inet_sock_set_state".to_owned(), deciding: false })
+    Some(Step { time, way, label, source: "inet_sock_set_state".to_owned(), deciding: false, rank: 0 })
 }
 
 fn captured(one: &Captured, ends: &Ends) -> Step {
@@ -126,6 +128,7 @@ fn captured(one: &Captured, ends: &Ends) -> Step {
         ),
         source: format!("{time}, packet {}", one.index),
         deciding: false,
+        rank: 1,
     }
 }
 
@@ -137,6 +140,7 @@ fn told(time: Utc, witness: &str, what: &What, ends: &Ends) -> Vec<Step> {
         label,
         source: source.to_owned(),
         deciding: false,
+        rank: 2,
     };
     match what {
         What::Event(event) => {
@@ -169,6 +173,7 @@ fn last_data(time: Utc, event: &Event, ends: &Ends) -> Vec<Step> {
         label,
         source: "times of the socket (tcp_sock), to a tick".to_owned(),
         deciding: false,
+        rank: 0,
     };
     let sent = socket.last_sent_ms.map(|ms| {
         step(ms, ends.sends(), format!("last data sent, {} in all", count(socket.bytes_sent, "byte")))
@@ -207,7 +212,7 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
         }
         EventKind::ListenOverflow(_) | EventKind::ResetRefused { .. } => return None,
     };
-    Some(Step { time, way, label, source: source.to_owned(), deciding: false })
+    Some(Step { time, way, label, source: source.to_owned(), deciding: false, rank: 2 })
 }
 
 fn closed(old: TcpState, new: TcpState, socket: Option<&Socket>, actor: &str) -> String {
@@ -224,6 +229,7 @@ fn without_dossier(verdict: &Verdict, ends: &Ends) -> Vec<Step> {
         label,
         source: source.to_owned(),
         deciding: false,
+        rank: 1,
     };
     let mut steps = Vec::new();
     let way = match verdict.reset.as_ref().filter(|reset| reset.flags.is_some()) {

@@ -104,7 +104,7 @@ fn of_peer(verdict: &Verdict, party: Party) -> Premise {
     let speaks = |weight: Weight| weight != Weight::Against;
     let pieces = verdict.evidence.iter().filter(|piece| speaks(piece.weight));
     let pieces: Vec<_> = pieces.filter(|piece| class_of(&piece.code) != Some(Class::Log)).collect();
-    let details: Vec<&str> = pieces.iter().map(|piece| piece.detail.as_str()).collect();
+    let details: Vec<String> = pieces.iter().map(|piece| lower(&piece.detail)).collect();
     let codes: Vec<&str> = pieces.iter().map(|piece| &*piece.code).collect();
     Premise {
         party,
@@ -243,7 +243,7 @@ fn attribution(verdict: &Verdict) -> String {
 
 /// The evidence that no sentence has told yet, for and against.
 fn pieces(verdict: &Verdict, said: &str) -> Option<String> {
-    let new = verdict.evidence.iter().filter(|piece| !said.contains(&*lower(&piece.detail)));
+    let new = verdict.evidence.iter().filter(|piece| !said.contains(&lower(&piece.detail)));
     let (against, rest): (Vec<&Evidence>, Vec<&Evidence>) =
         new.partition(|piece| piece.weight == Weight::Against);
     let told = |pieces: &[&Evidence]| {
