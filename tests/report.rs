@@ -37,7 +37,8 @@ fn forged() -> String {
 #[test]
 fn the_first_screen_names_the_culprit_of_a_forged_reset() {
     let text = stdout(&report(&recording("07-info.rec"), &["--id", &forged()]));
-    let screen: String = text.lines().take(24).collect::<Vec<_>>().join("\n");
+    let screen: Vec<&str> = text.lines().take(24).flat_map(str::split_whitespace).collect();
+    let screen = screen.join(" ");
     for words in
         ["Something between Nginx and", "A device on the path", "proven (1 decisive piece", "network team"]
     {
@@ -45,7 +46,8 @@ fn the_first_screen_names_the_culprit_of_a_forged_reset() {
     }
     assert!(text.contains("3. Nginx to upstream <== here, a device"), "{text}");
     assert!(text.contains("It was not sent by the upstream because"), "{text}");
-    assert!(text.contains("the peer goes on after the end"), "{text}");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.join(" ").contains("the peer goes on after the end"), "{text}");
 }
 
 #[test]
@@ -83,8 +85,10 @@ fn verdicts_alone_give_the_same_answer_as_their_recording() {
 fn selections_narrow_and_are_stated() {
     let file = recording("00-error.rec");
     let text = stdout(&report(&file, &["--party", "client", "--upstream", "10.77.5.46:8080"]));
-    assert!(text.contains("Parties        client"), "{text}");
-    assert!(text.contains("Upstreams      10.77.5.46:8080"), "{text}");
+    let stated = |name: &str, value: &str| {
+        text.lines().any(|line| line.starts_with(name) && line.split_whitespace().nth(1) == Some(value))
+    };
+    assert!(stated("Parties", "client") && stated("Upstreams", "10.77.5.46:8080"), "{text}");
     let none = stdout(&report(&file, &["--since", "2030-01-01T00:00:00Z"]));
     assert!(none.contains("No incident is in this selection."), "{none}");
 }
@@ -113,7 +117,7 @@ fn what_cannot_be_reported_is_refused_by_name() {
     assert_eq!(missing.status.code(), Some(7));
     let other = report(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"), &[]);
     assert_eq!(other.status.code(), Some(7));
-    assert!(String::from_utf8_lossy(&other.stderr).contains("neither a recording"), "{other:?}");
+    assert!(String::from_utf8_lossy(&other.stderr).contains("nor a recording"), "{other:?}");
     let id = report(&recording("00-error.rec"), &["--id", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]);
     assert_eq!(id.status.code(), Some(1));
     let since = report(&recording("00-error.rec"), &["--since", "yesterday"]);

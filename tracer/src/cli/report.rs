@@ -1,46 +1,26 @@
-//! `rstscope report`: its flags, progress, and where each form goes.
+//! `rstscope report`: its flags, and what each of them makes.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, IsTerminal as _, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use jiff::tz::TimeZone;
+use clap::Args;
 
 use super::exit::Exit;
+use super::reporting::{self, Format, by_name, moment, rendered, write};
 use super::{trace, value};
 use crate::model::Verdict;
 use crate::model::verdict::{Cause, Party};
-use crate::report::form::{html, json, markdown, text};
-use crate::report::{self, Collected, FileSource, Material, Selection};
+use crate::report::bundle::{self, Manifest, Member};
+use crate::report::redact::{What, redact};
+use crate::report::{self, Collected, Document, Material, Selection, SourceError, Wanted};
 
-/// Bytes read at once.
-const BUFFER: usize = 1 << 18;
-/// Least time between two signs of progress.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// Form of the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// One self-contained file for a browser
-    Html,
-    /// For tickets
-    Markdown,
-    /// For machines
-    Json,
-    /// For mail
-    Text,
-    /// The packets, for Wireshark
-    Pcapng,
-}
+/// Longest input that is redacted or packed, bytes: both need it in memory.
+const MOST: u64 = 1 << 30;
 
 /// Flags of `rstscope report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// A recording (trace --record), or verdicts (trace --format json); - is standard input
+    /// A recording (trace --record), verdicts (trace --format json) or a store of the daemon; - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
@@ -76,6 +56,10 @@ pub struct ReportArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub top: u16,
 
+    /// Replace these by pseudonyms, the same ones in every part
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    pub redact: Vec<What>,
+
     /// Form; without it the name of --output tells, else it is text
     #[arg(long, value_enum)]
     pub format: Option<Format>,
@@ -83,6 +67,18 @@ pub struct ReportArgs {
     /// Write to this file, readable by its owner only; - is standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Write every form, the packets and the recording as one file, for `rstscope verify`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "output"])]
+    pub bundle: Option<PathBuf>,
+}
+
+/// What was read for a report.
+struct Read {
+    collected: Collected,
+    /// The input, where it was needed as a whole.
+    input: Option<Vec<u8>>,
+    redaction: Vec<String>,
 }
 
 /// Runs `rstscope report`.
@@ -91,60 +87,135 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
         Ok(selection) => selection,
         Err(why) => return Ok(trace::refuse(why, Exit::Usage)),
     };
-    let name = args.file.display().to_string();
+    let name = args.file.display();
     let format = args.format.or_else(|| by_name(args.output.as_deref()?)).unwrap_or(Format::Text);
-    let collected = match collect(&args.file, &selection, format == Format::Pcapng) {
-        Ok(collected) => collected,
+    let read = match read(args, &selection, format) {
+        Ok(read) => read,
         Err(error) => return Ok(trace::refuse(format!("{name}: {error}"), Exit::Input)),
     };
-    if let (Some(id), 0) = (&selection.id, collected.window.total + collected.window.consequences) {
-        let read = collected.read;
+    let found = read.collected.window.total + read.collected.window.consequences;
+    if let (Some(id), 0) = (&selection.id, found) {
+        let number = read.collected.read;
         return Ok(trace::refuse(
-            format!("none of the {read} verdicts of {name} has the id {id}"),
+            format!("none of the {number} verdicts of {name} has the id {id}"),
             Exit::Failure,
         ));
     }
-    let bytes = rendered(collected, selection, args.top, format)?;
-    Ok(match write(args.output.as_deref(), &bytes) {
-        Ok(()) => Exit::Success,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
-        Err(error) => trace::refuse(format!("cannot write the report: {error}"), Exit::Output),
-    })
+    match &args.bundle {
+        Some(path) => packed(args, read, selection, path),
+        None => Ok(write(args.output.as_deref(), &one_form(args, read, selection, format)?)),
+    }
 }
 
-fn rendered(collected: Collected, selection: Selection, top: u16, format: Format) -> anyhow::Result<Vec<u8>> {
-    let made = format!("{:.0}", jiff::Timestamp::now());
-    let Collected { origin, window, capture, .. } = collected;
-    if let (Format::Pcapng, Some(capture)) = (format, &capture) {
+fn read(args: &ReportArgs, selection: &Selection, format: Format) -> Result<Read, SourceError> {
+    let wanted =
+        Wanted { packets: format == Format::Pcapng || args.bundle.is_some(), lines: args.bundle.is_some() };
+    if args.redact.is_empty() && args.bundle.is_none() {
+        let collected = reporting::collect(&args.file, selection, wanted)?;
+        return Ok(Read { collected, input: None, redaction: Vec::new() });
+    }
+    let mut input = reporting::whole(&args.file, MOST)?;
+    let mut redaction = Vec::new();
+    if !args.redact.is_empty() {
+        let redacted = redact(&input, &args.redact);
+        input = redacted.bytes;
+        redaction = redacted.statement;
+    }
+    let collected = reporting::collect_from(&args.file, &input, selection, wanted)?;
+    Ok(Read { collected, input: Some(input), redaction })
+}
+
+fn one_form(args: &ReportArgs, read: Read, selection: Selection, format: Format) -> anyhow::Result<Vec<u8>> {
+    if let (Format::Pcapng, Some(capture)) = (format, &read.collected.capture) {
         if capture.is_empty() {
             trace::notice(
                 "there is no packet: only a recording of trace carries packets, and only those that hooks saw",
             );
         }
-        return Ok(capture.file(&origin, &made)?);
+        return Ok(capture.file(&read.collected.origin, &reporting::made())?);
     }
-    let material = Material { selection, origin, window, made, redaction: Vec::new(), top: usize::from(top) };
+    let material = material(args, read, selection).0;
     let document = report::document(&material);
-    Ok(match format {
-        Format::Html => html::html(&document).into_bytes(),
-        Format::Markdown => markdown::markdown(&document).into_bytes(),
-        Format::Text | Format::Pcapng => text::text(&document).into_bytes(),
-        Format::Json => {
-            let shown = report::shown(&material);
-            let verdicts: Vec<&Verdict> = shown.iter().map(|entry| &entry.verdict).collect();
-            json::json(&document, &verdicts)?
-        }
-    })
+    let shown = report::shown(&material);
+    let verdicts: Vec<&Verdict> = shown.iter().map(|entry| &entry.verdict).collect();
+    Ok(rendered(&document, &verdicts, format)?)
+}
+
+/// What a report is made of, and what only a bundle has beside it.
+fn material(args: &ReportArgs, read: Read, selection: Selection) -> (Material, Extra) {
+    let Collected { origin, window, capture, lines, .. } = read.collected;
+    let extra = Extra { capture, lines, input: read.input };
+    let (made, redaction, top) = (reporting::made(), read.redaction, usize::from(args.top));
+    (Material { selection, origin, window, made, redaction, top }, extra)
+}
+
+struct Extra {
+    capture: Option<report::Capture>,
+    lines: Option<Vec<u8>>,
+    input: Option<Vec<u8>>,
+}
+
+/// Writes the bundle and says its checksum, which can be sent another way.
+fn packed(args: &ReportArgs, read: Read, selection: Selection, path: &Path) -> anyhow::Result<Exit> {
+    let (material, extra) = material(args, read, selection);
+    let document = report::document(&material);
+    let shown = report::shown(&material);
+    let verdicts: Vec<&Verdict> = shown.iter().map(|entry| &entry.verdict).collect();
+    let mut members = forms(&document, &verdicts)?;
+    if let Some(capture) = extra.capture.filter(|capture| !capture.is_empty()) {
+        let bytes = capture.file(&material.origin, &material.made)?;
+        members.push(Member { name: "packets.pcapng", bytes });
+    }
+    members.push(Member { name: "host.json", bytes: bundle::host(&material.origin)? });
+    members.push(Member { name: bundle::VERDICTS, bytes: extra.lines.unwrap_or_default() });
+    // Verdicts as JSON lines begin with a brace, a recording does not.
+    let recording = extra.input.filter(|input| input.first().is_some_and(|first| *first != b'{'));
+    let mut notes = material.origin.notes.clone();
+    match recording {
+        Some(bytes) => members.push(Member { name: bundle::RECORDING, bytes }),
+        None => notes.push(
+            "There is no recording in it: it was made from verdicts, so nothing can be replayed.".to_owned(),
+        ),
+    }
+    let manifest = Manifest {
+        schema: bundle::SCHEMA.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        made: material.made.clone(),
+        verdicts: material.window.total + material.window.consequences,
+        redaction: material.redaction.clone(),
+        notes,
+        files: Vec::new(),
+    };
+    let bytes = bundle::pack(manifest, &members)?;
+    let exit = write(Some(path), &bytes);
+    if exit == Exit::Success {
+        trace::notice(&format!("the bundle has sha256 {}", bundle::sha256(&bytes)));
+    }
+    Ok(exit)
+}
+
+fn forms(document: &Document, verdicts: &[&Verdict]) -> anyhow::Result<Vec<Member>> {
+    const FORMS: [(&str, Format); 4] = [
+        ("report.html", Format::Html),
+        ("report.md", Format::Markdown),
+        ("report.json", Format::Json),
+        ("report.txt", Format::Text),
+    ];
+    let one = |(name, format): &(&'static str, Format)| {
+        Ok(Member { name, bytes: rendered(document, verdicts, *format)? })
+    };
+    FORMS.iter().map(one).collect()
 }
 
 /// What the report is about.
-pub(super) fn selection(args: &ReportArgs) -> Result<Selection, String> {
+fn selection(args: &ReportArgs) -> Result<Selection, String> {
     let bound = |flag: &str, text: &Option<String>| match text {
         Some(text) => moment(text).map(Some).map_err(|why| format!("{flag}: {why}")),
         None => Ok(None),
     };
     Ok(Selection {
         id: args.id.as_ref().map(|id| id.to_ascii_uppercase()),
+        redacted: !args.redact.is_empty(),
         since: bound("--since", &args.since)?,
         until: bound("--until", &args.until)?,
         parties: args.party.clone(),
@@ -152,105 +223,4 @@ pub(super) fn selection(args: &ReportArgs) -> Result<Selection, String> {
         upstreams: args.upstream.clone(),
         harmless: args.include_harmless,
     })
-}
-
-/// A moment in the form of `verdict.time`.
-pub(super) fn moment(text: &str) -> Result<String, String> {
-    if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
-        return Ok(format!("{stamp:.9}"));
-    }
-    let seconds = value::moment(text, &TimeZone::UTC, jiff::Timestamp::now().as_second())?;
-    let stamp = jiff::Timestamp::from_second(seconds).map_err(|error| error.to_string())?;
-    Ok(format!("{stamp:.9}"))
-}
-
-/// The form that a file's name asks for.
-fn by_name(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()? {
-        "html" | "htm" => Some(Format::Html),
-        "md" => Some(Format::Markdown),
-        "json" => Some(Format::Json),
-        "txt" => Some(Format::Text),
-        "pcapng" => Some(Format::Pcapng),
-        _ => None,
-    }
-}
-
-/// Reads the file once.
-pub(super) fn collect(
-    path: &Path,
-    selection: &Selection,
-    packets: bool,
-) -> Result<Collected, report::SourceError> {
-    let (input, size): (Box<dyn Read>, u64) = if path == Path::new("-") {
-        (Box::new(io::stdin().lock()), 0)
-    } else {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
-        (Box::new(file), size)
-    };
-    let input = BufReader::with_capacity(BUFFER, Watched::new(input, size));
-    let mut source = FileSource::new(path.display().to_string(), input);
-    report::collect(&mut source, selection, packets)
-}
-
-/// Writes a report that may name clients and requests: for its owner only.
-pub(super) fn write(path: Option<&Path>, bytes: &[u8]) -> io::Result<()> {
-    match path.filter(|path| *path != Path::new("-")) {
-        None => {
-            let mut out = io::stdout().lock();
-            out.write_all(bytes)?;
-            out.flush()
-        }
-        Some(path) => {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-            file.write_all(bytes)
-        }
-    }
-}
-
-/// An input whose progress is shown on a terminal.
-struct Watched<R> {
-    inner: R,
-    size: u64,
-    read: u64,
-    shown: Option<Instant>,
-    terminal: bool,
-}
-
-impl<R> Watched<R> {
-    fn new(inner: R, size: u64) -> Self {
-        Self { inner, size, read: 0, shown: None, terminal: io::stderr().is_terminal() }
-    }
-
-    fn show(&mut self) {
-        if !self.terminal || self.shown.is_some_and(|shown| shown.elapsed() < PAUSE) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let part = (self.read * 100).checked_div(self.size).map(|part| format!(" ({part} %)"));
-        let megabytes = self.read >> 20;
-        // A terminal that takes no sign of progress is no reason to stop.
-        let _shown = write!(io::stderr(), "\rreading: {megabytes} MB{} ", part.unwrap_or_default());
-    }
-
-    fn clear(&self) {
-        if self.shown.is_some() {
-            let _cleared = write!(io::stderr(), "\r{:30}\r", "");
-        }
-    }
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.read += read as u64;
-        if read == 0 {
-            self.clear();
-        } else {
-            self.show();
-        }
-        Ok(read)
-    }
 }

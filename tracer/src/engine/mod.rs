@@ -3,7 +3,7 @@
 //! verdicts, byte for byte, however often `advance` is called in between.
 
 mod capture;
-mod identity;
+pub mod identity;
 mod limits;
 mod lines;
 mod losses;

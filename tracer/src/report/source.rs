@@ -2,10 +2,14 @@
 //! of them needs no room for all; a store becomes a source by implementing the trait.
 
 use std::io::{self, BufRead};
+use std::ops::ControlFlow;
+use std::path::Path;
 
 use crate::engine::{Dossier, Engine, Limits};
+use crate::model::facts::CONNECTIONS_SEEN;
 use crate::model::{Clock, HostFacts, Losses, Utc, Verdict};
 use crate::recording::{End, OpenError, Reader, play_with};
+use crate::store::{Filter, Order, Store, StoreError};
 
 /// Longest line of a file of verdicts, bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -51,9 +55,12 @@ pub enum SourceError {
     /// A recording that cannot be opened.
     #[error("cannot replay: {0}")]
     Recording(#[from] OpenError),
-    /// Neither a recording nor verdicts.
+    /// The store does not answer.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Neither a store, nor a recording, nor verdicts.
     #[error(
-        "neither a recording (`rstscope trace --record`) nor verdicts as JSON lines \
+        "neither a store, nor a recording (`rstscope trace --record`) nor verdicts as JSON lines \
          (`rstscope trace --format json`): {0}"
     )]
     Unknown(String),
@@ -95,6 +102,38 @@ impl<R: BufRead> Source for FileSource<R> {
     }
 }
 
+/// The store of a daemon.
+#[derive(Debug)]
+pub struct StoreSource {
+    name: String,
+    store: Store,
+}
+
+impl StoreSource {
+    /// Opens a store for reading.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        Ok(Self { name: path.display().to_string(), store: Store::open(path)? })
+    }
+}
+
+impl Source for StoreSource {
+    fn each(&mut self, origin: &mut Origin, take: &mut Take<'_>) -> Result<(), SourceError> {
+        origin.inputs.push((self.name.clone(), "store"));
+        let mut bad = 0_u64;
+        self.store.query(&Filter::default(), Order::Oldest, |found| {
+            match serde_json::from_str(&found.json) {
+                Ok(verdict) => take(Entry { verdict, dossier: None }),
+                Err(_) => bad += 1,
+            }
+            ControlFlow::Continue(())
+        })?;
+        if bad > 0 {
+            origin.notes.push(format!("{bad} records of the store are no verdicts of this version."));
+        }
+        Ok(())
+    }
+}
+
 fn recording(input: impl BufRead, origin: &mut Origin, take: &mut Take<'_>) -> Result<(), SourceError> {
     let mut reader = match Reader::open(input) {
         Err(OpenError::NotARecording) => {
@@ -120,6 +159,8 @@ fn recording(input: impl BufRead, origin: &mut Origin, take: &mut Take<'_>) -> R
     origin.observed = Some((played.clock.utc(played.from), played.clock.utc(played.to)));
     origin.first_host = played.first_host.or(origin.first_host.take());
     origin.last_host = played.last_host.or(origin.last_host.take());
+    let counters = origin.last_host.as_ref().map(|host| &host.system.counters);
+    origin.connections = counters.and_then(|counters| counters.get(CONNECTIONS_SEEN).copied());
     origin.losses = Some(played.losses);
     origin.clock = Some(played.clock);
     Ok(())

@@ -19,10 +19,8 @@ const LABEL: usize = 108;
 const LINE: usize = 17;
 /// Height of the names above a diagram.
 const HEAD: usize = 40;
-/// Height of one row of a chart.
-const ROW: usize = 52;
-/// Width of the names of a chart's rows.
-const NAMES: usize = 210;
+/// Width of a bar and the gap behind it.
+const BUCKET: usize = 8;
 /// Height of the longest bar.
 const BAR: usize = 34;
 
@@ -90,38 +88,34 @@ fn arrow(way: Way, y: usize) -> Markup {
     }
 }
 
-/// Counts over time, one row of bars per line, all to the same scale.
+/// Counts over time, one row of bars per line, all to the same scale. Names and ends stand beside the pictures, so
+/// that they keep their size however wide the page is.
 pub fn chart(chart: &Chart) -> Markup {
     let most = chart.series.iter().flat_map(|series| &series.counts).copied().max().unwrap_or(0).max(1);
-    let height = ROW * chart.series.len() + 26;
-    let label = format!(
-        "{}, {} to {}, one bar is {}, the longest is {most}. The numbers are in the table below.",
-        chart.caption, chart.from, chart.to, chart.bucket
-    );
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(safe(&label)) {
-            @for (at, series) in chart.series.iter().enumerate() { (row(at * ROW, series, most, &chart.times)) }
-            text class="dim" x=(NAMES) y=(height - 8) { (chart.from) }
-            text class="dim" x=(WIDTH - 4) y=(height - 8) text-anchor="end" { (chart.to) }
+        div class="chart" {
+            @for series in &chart.series { (row(series, most, &chart.times)) }
+            span {}
+            span class="ends" { span { (chart.from) } span { (chart.to) } }
         }
     }
 }
 
-fn row(top: usize, series: &Series, most: u64, times: &[String]) -> Markup {
-    let buckets = series.counts.len().max(1);
-    let room = WIDTH - NAMES - 4;
-    let base = top + BAR + 10;
+fn row(series: &Series, most: u64, times: &[String]) -> Markup {
+    let width = series.counts.len().max(1) * BUCKET;
     let total: u64 = series.counts.iter().sum();
     let highest = series.counts.iter().copied().max().unwrap_or(0);
+    let name = safe(&series.name);
     html! {
-        text x="0" y=(base - 14) { (safe(&series.name)) }
-        text class="dim" x="0" y=(base + 1) { (total) " in all, at most " (highest) }
-        line class="axis" x1=(NAMES) x2=(WIDTH - 4) y1=(base) y2=(base) {}
-        @for (at, count) in series.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            @let (from, to) = (NAMES + at * room / buckets, NAMES + (at + 1) * room / buckets);
-            @let tall = tall(*count, most);
-            rect class="bar" x=(from) y=(base - tall) width=((to - from).saturating_sub(1).max(1)) height=(tall) {
-                title { (times.get(at).map_or("", String::as_str)) ": " (count) }
+        span class="series" { b { (name) } " " small { (total) " in all, at most " (highest) " at once" } }
+        svg viewBox=(format!("0 0 {width} {}", BAR + 1)) preserveAspectRatio="none" role="img"
+            aria-label=(format!("{name}: {total} in all, at most {highest} in one bar; the numbers are in the table below")) {
+            rect class="axis" x="0" y=(BAR) width=(width) height="1" {}
+            @for (at, count) in series.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                @let tall = tall(*count, most);
+                rect class="bar" x=(at * BUCKET) y=(BAR - tall) width=(BUCKET - 1) height=(tall) {
+                    title { (times.get(at).map_or("", String::as_str)) ": " (count) }
+                }
             }
         }
     }
