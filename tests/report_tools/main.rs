@@ -53,7 +53,12 @@ pub(crate) fn recording(name: &str) -> PathBuf {
 }
 
 /// Writes a report to a file of this name in `folder`.
-pub(crate) fn report(input: &std::path::Path, folder: &std::path::Path, name: &str, arguments: &[&str]) -> PathBuf {
+pub(crate) fn report(
+    input: &std::path::Path,
+    folder: &std::path::Path,
+    name: &str,
+    arguments: &[&str],
+) -> PathBuf {
     let path = folder.join(name);
     let mut command = assert_cmd::Command::cargo_bin("rstscope").unwrap();
     command.arg("report").arg(input).arg("-o").arg(&path).args(arguments).assert().success();
