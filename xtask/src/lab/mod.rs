@@ -4,21 +4,21 @@
 //! scenarios. Nothing leaves the namespaces, and nothing is left behind.
 
 mod bench;
-mod cleanup;
+pub mod cleanup;
 mod fixture;
 mod judge;
 mod kernel;
-mod net;
+pub mod net;
 pub mod nginx;
 mod program;
-mod puppet;
+pub mod puppet;
 mod report;
 mod scenario;
 mod scenarios;
 pub mod schema;
 mod stage;
 pub mod tour;
-mod tracer;
+pub mod tracer;
 pub mod wait;
 
 use crate::{project, setup, shell};

@@ -135,6 +135,11 @@ impl Tracer {
         serde_json::from_str(&text).context("the tracer's statistics are no JSON")
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lines it has printed so far.
     pub fn shown(&self) -> usize {
         self.shown.load(Ordering::Relaxed)
