@@ -47,10 +47,12 @@ pub enum Counter {
     Overflows = 1,
     /// Connections of Nginx followed.
     Connections = 2,
+    /// Connections of Nginx that found the table full, and are not followed.
+    ConnectionsRefused = 3,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 3;
+pub const COUNTERS: u32 = 4;
 
 /// What is counted of every TCP socket in the namespaces that Nginx lives in, to be held against the
 /// kernel's own counters of the same namespace.

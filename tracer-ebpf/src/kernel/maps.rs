@@ -1,7 +1,7 @@
-//! The maps. Everything unbounded is an LRU: full means that the oldest entry goes, not that a new one is refused.
+//! The maps. What nobody takes out again is an LRU: full means that the oldest entry goes, not that a new one is refused.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
     COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress,
     ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
@@ -11,9 +11,17 @@ use rstscope_ebpf::abi::{
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Connections of Nginx by socket cookie.
+/// Connections of Nginx by socket cookie. Not an LRU: entries go with their sockets, and one that was freed is used
+/// again at once, while it is in the cache. Sized by user space before loading; what finds it full is counted.
 #[map]
-pub static CONNS: LruHashMap<u64, Conn> = LruHashMap::with_max_entries(32_768, 0);
+pub static CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
+
+/// Slots of `SETTLED`.
+pub const SETTLED_SLOTS: u32 = 4_096;
+
+/// Cookies whose owner is known, or that are not Nginx's; each in the slot of its last bits.
+#[map]
+pub static SETTLED: Array<u64> = Array::with_max_entries(SETTLED_SLOTS, 0);
 
 /// Latest RST per socket cookie, put there by the cgroup hook for the tracepoint that follows.
 #[map]

@@ -1,5 +1,5 @@
-//! Two `bpf(2)` calls that aya has no form of for a program it did not load: loading one that does nothing, and
-//! running one many times.
+//! The `bpf(2)` calls that aya has no form of for programs it did not load: loading and attaching one that does
+//! nothing, and running one many times.
 //!
 //! Structures are the leading members of `union bpf_attr` (`include/uapi/linux/bpf.h`).
 
@@ -9,7 +9,9 @@ use std::time::Duration;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PROG_TYPE_CGROUP_SKB: u32 = 8;
+const BPF_CGROUP_INET_INGRESS: u32 = 0;
 
 /// `r0 = 1; exit`.
 const EMPTY: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
@@ -51,6 +53,29 @@ pub fn empty_program() -> Result<OwnedFd> {
         ..Load::default()
     };
     let fd = call(BPF_PROG_LOAD, &mut load).context("cannot load an empty program")?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Link {
+    program: u32,
+    target: u32,
+    place: u32,
+    flags: u32,
+    more: [u64; 4],
+}
+
+/// Lets a `cgroup_skb` program see every packet that sockets below this cgroup receive, while the result lives.
+pub fn attach_ingress(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut link = Link {
+        program: u32::try_from(program.as_raw_fd())?,
+        target: u32::try_from(cgroup.as_raw_fd())?,
+        place: BPF_CGROUP_INET_INGRESS,
+        ..Link::default()
+    };
+    let fd = call(BPF_LINK_CREATE, &mut link).context("cannot attach an empty program")?;
     // SAFETY: the kernel has just given us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

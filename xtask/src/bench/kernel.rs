@@ -2,7 +2,7 @@
 //! watching, which take turns so that whatever else the machine does hits all of them alike.
 
 use super::KernelOptions;
-use super::programs::{self, ByName, Overhead};
+use super::programs::{self, ByName, Control};
 use super::report::{self, Report};
 use super::scene::Scene;
 use super::traffic::{TRAFFIC, Traffic};
@@ -29,6 +29,8 @@ pub struct Spent {
     pub units: u64,
     /// Runs by program.
     pub runs: ByName,
+    /// Nanoseconds of every run that are the measuring itself: the time of an empty program meanwhile.
+    pub measuring: f64,
 }
 
 /// Throughput of one kind of traffic under one way of watching, every round.
@@ -62,12 +64,11 @@ pub fn run(options: &KernelOptions) -> Result<ExitCode> {
     cleanup::leftovers();
     let ways: Vec<Way> = WAYS.into_iter().filter(|way| way.is_here()).collect();
     let mut scene = Scene::lay()?;
-    let overhead = programs::overhead()?;
     let packet = packet(&scene, &setup)?;
     let spent = all_spent(&mut scene, &setup, &ways, options.seconds)?;
     let throughput =
         if options.programs_only { Vec::new() } else { all_throughput(&mut scene, &setup, &ways, options)? };
-    let report = Report { overhead, packet, spent, throughput };
+    let report = Report { packet, spent, throughput };
     let text = report::text(&report);
     crate::say!("{text}");
     if options.write_docs {
@@ -88,16 +89,18 @@ fn packet(scene: &Scene, setup: &Setup) -> Result<Packet> {
 /// The programs of rstscope and of bpftrace under every kind of traffic; tcpdump has none that are counted.
 fn all_spent(scene: &mut Scene, setup: &Setup, ways: &[Way], seconds: u64) -> Result<Vec<Spent>> {
     let _on = programs::switch_on()?;
+    let control = Control::attach()?;
     let mut all = Vec::new();
     for way in ways.iter().copied().filter(|way| matches!(way, Way::Rstscope | Way::Bpftrace)) {
         let watcher = way.begin(scene, setup)?;
         let pids = [watcher.pid().context("a watcher without a process")?];
         for traffic in TRAFFIC {
-            let before = programs::of_processes(&pids);
+            let (before, empty) = (programs::of_processes(&pids), control.runs()?);
             let units = traffic.flow(scene, seconds)?.requests;
             wait::pass(SETTLE)?;
             let runs = programs::between(&before, &programs::of_processes(&pids));
-            all.push(Spent { traffic, way, units, runs });
+            let measuring = control.runs()?.since(empty).each();
+            all.push(Spent { traffic, way, units, runs, measuring });
         }
     }
     Ok(all)
@@ -126,8 +129,8 @@ fn all_throughput(
 
 impl Spent {
     /// Nanoseconds of all programs for one connection, request or response, without the statistics' own part.
-    pub fn each(&self, overhead: Overhead) -> f64 {
-        let net = |runs: &programs::Runs| runs.time as f64 - runs.count as f64 * overhead.inside;
+    pub fn each(&self) -> f64 {
+        let net = |runs: &programs::Runs| runs.time as f64 - runs.count as f64 * self.measuring;
         self.runs.values().map(net).sum::<f64>().max(0.0) / self.units.max(1) as f64
     }
 }

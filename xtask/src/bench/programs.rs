@@ -5,11 +5,14 @@ use anyhow::{Context, Result, bail};
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 /// Where a host can have switched statistics on for good.
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+/// Where the root of cgroup v2 is.
+const CGROUPS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 /// Runs of a test.
 const REPEAT: u32 = 1_000_000;
 
@@ -23,6 +26,11 @@ pub struct Runs {
 }
 
 impl Runs {
+    /// What has run since `then`.
+    pub fn since(self, then: Self) -> Self {
+        Self { time: self.time.saturating_sub(then.time), count: self.count.saturating_sub(then.count) }
+    }
+
     /// Nanoseconds of one run.
     pub fn each(self) -> f64 {
         if self.count == 0 { 0.0 } else { self.time as f64 / self.count as f64 }
@@ -79,40 +87,35 @@ fn program_id(text: &str) -> Option<u32> {
 /// What has run between two readings.
 pub fn between(before: &ByName, after: &ByName) -> ByName {
     let since = |(name, now): (&String, &Runs)| {
-        let then = before.get(name).copied().unwrap_or_default();
-        (
-            name.clone(),
-            Runs { time: now.time.saturating_sub(then.time), count: now.count.saturating_sub(then.count) },
-        )
+        (name.clone(), now.since(before.get(name).copied().unwrap_or_default()))
     };
     after.iter().map(since).filter(|(_, runs)| runs.count > 0).collect()
 }
 
-/// What the statistics themselves cost: an empty program's time as they see it, and what switching them on adds.
-#[derive(Debug, Clone, Copy)]
-pub struct Overhead {
-    /// Nanoseconds that every measured run contains.
-    pub inside: f64,
-    /// Nanoseconds that every run takes longer.
-    pub added: f64,
+/// A program that does nothing, in the place of the packet hook: what it shows is the measuring itself.
+pub struct Control {
+    program: OwnedFd,
+    _link: OwnedFd,
 }
 
-/// Measures it.
-pub fn overhead() -> Result<Overhead> {
-    let (program, frame) = (bpf::empty_program()?, bpf::data_segment());
-    let bare = bpf::test_run(program.as_fd(), &frame, REPEAT)?;
-    let _on = switch_on()?;
-    let measured = bpf::test_run(program.as_fd(), &frame, REPEAT)?;
-    let id = program_id(&std::fs::read_to_string(format!("/proc/self/fdinfo/{}", number(&program)))?);
-    let info =
-        loaded_programs().flatten().find(|info| Some(info.id()) == id).context("our own program is gone")?;
-    let inside = info.run_time().as_nanos() as f64 / info.run_count().max(1) as f64;
-    Ok(Overhead { inside, added: measured.as_nanos() as f64 - bare.as_nanos() as f64 })
-}
+impl Control {
+    /// Attaches it to the root of cgroup v2.
+    pub fn attach() -> Result<Self> {
+        let program = bpf::empty_program()?;
+        let root = CGROUPS.iter().find(|root| Path::new(root).join("cgroup.controllers").exists());
+        let root = File::open(root.context("cgroup v2 is not mounted")?)?;
+        let link = bpf::attach_ingress(program.as_fd(), root.as_fd())?;
+        Ok(Self { program, _link: link })
+    }
 
-fn number(fd: &OwnedFd) -> i32 {
-    use std::os::fd::AsRawFd;
-    fd.as_raw_fd()
+    /// What it has run so far.
+    pub fn runs(&self) -> Result<Runs> {
+        let id =
+            program_id(&std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.program.as_raw_fd()))?);
+        let info = loaded_programs().flatten().find(|info| Some(info.id()) == id);
+        let info = info.context("the empty program is gone")?;
+        Ok(Runs { time: info.run_time().as_nanos() as u64, count: info.run_count() })
+    }
 }
 
 /// Nanoseconds of a process' program on an ordinary data segment, and of an empty program, without statistics.

@@ -1,7 +1,6 @@
 //! The measurements as the page for operators, docs/performance.md.
 
 use super::kernel::{Packet, Spent, Throughput};
-use super::programs::Overhead;
 use super::traffic::TRAFFIC;
 use super::watcher::{WAYS, Way};
 use super::wrk::Measured;
@@ -9,8 +8,6 @@ use std::fmt::Write;
 
 /// Everything measured.
 pub struct Report {
-    /// What the statistics cost.
-    pub overhead: Overhead,
     /// The packet hook alone.
     pub packet: Packet,
     /// Time of the programs.
@@ -28,7 +25,7 @@ const METHOD: &str = "## Method
 
 One Nginx with one worker in a network namespace, `wrk` with one thread in the namespace on its one side, an upstream in that on its other side.
 Both ends of every connection live on the same machine: hooks on sockets run for the clients' and the upstream's sockets, too, about twice as often as on a server whose peers are elsewhere.
-The time of a program is what the kernel measures (`BPF_ENABLE_STATS`), less what an empty program shows, because that is the measuring itself.
+The time of a program is what the kernel measures (`BPF_ENABLE_STATS`), less what an empty program in the place of the packet hook shows during the same traffic, because that is the measuring itself.
 The packet hook is also run alone, a million times on an ordinary data segment (`BPF_PROG_TEST_RUN`), without statistics.
 Throughput is measured without statistics; the ways of watching take turns in every round, and the best round of each counts, because other work on the machine only ever slows down.
 tcpdump captures `tcp[tcpflags] & (tcp-rst|tcp-syn) != 0` with a snapshot length of 128; the bpftrace script prints received and sent RSTs and keeps begin and owner of every connection.
@@ -72,7 +69,7 @@ fn sums(report: &Report) -> String {
     for traffic in TRAFFIC {
         let cell = |way: &Way| {
             let one = report.spent.iter().find(|one| one.traffic.name == traffic.name && one.way == *way);
-            one.map_or_else(String::new, |one| format!("{:.0}", one.each(report.overhead)))
+            one.map_or_else(String::new, |one| format!("{:.0}", one.each()))
         };
         let cells: Vec<String> = ways.iter().map(cell).collect();
         line(&mut table, &[&[traffic.name.to_owned(), traffic.unit.to_owned()][..], &cells].concat());
@@ -87,10 +84,13 @@ fn sums(report: &Report) -> String {
 
 fn packet(report: &Report) -> String {
     let Packet { ours, nothing } = report.packet;
+    let measuring: Vec<f64> = report.spent.iter().map(|one| one.measuring).collect();
+    let (least, most) =
+        (measuring.iter().fold(f64::MAX, |a, b| a.min(*b)), measuring.iter().fold(0.0, |a, b| b.max(a)));
     format!(
         "The packet hook takes {ours} ns for an ordinary data segment; a program that does nothing takes {nothing} ns.\n\
-         The measuring itself shows as {:.0} ns in every run and makes it {:.0} ns longer; it is off in normal operation.\n",
-        report.overhead.inside, report.overhead.added
+         The measuring itself showed as {least:.0} to {most:.0} ns in every run, depending on the traffic; it is left out \
+         above, and off in normal operation.\n"
     )
 }
 
@@ -102,7 +102,7 @@ fn programs(report: &Report) -> String {
     for one in report.spent.iter().filter(|one| one.way == Way::Rstscope) {
         for (name, runs) in &one.runs {
             let often = runs.count as f64 / one.units.max(1) as f64;
-            let each = (runs.each() - report.overhead.inside).max(0.0);
+            let each = (runs.each() - one.measuring).max(0.0);
             line(
                 &mut table,
                 &[one.traffic.name.to_owned(), name.clone(), format!("{often:.2}"), format!("{each:.0}")],
