@@ -16,8 +16,8 @@ pub struct Conn {
     pub preexisting: u8,
     /// 1: a received RST was reported.
     pub reset_seen: u8,
-    /// Padding.
-    pub pad: u8,
+    /// Records that tell of it again and again, see `abi::REPEATS`.
+    pub repeats: u8,
     /// `comm` of the owner.
     pub comm: [u8; 16],
     /// The SYN-ACK that answered the connect; length zero if none was seen.
@@ -32,7 +32,7 @@ impl Conn {
         side: 0,
         preexisting: 0,
         reset_seen: 0,
-        pad: 0,
+        repeats: 0,
         comm: [0; 16],
         syn_ack: Header::EMPTY,
     };

@@ -19,6 +19,7 @@ pub static CONFIG: Config = Config {
     drop_reason_tells_overflow: 0,
     tracing_makes_cookies: 0,
     hops_are_a_byte: 0,
+    records_per_window: u32::MAX,
 };
 
 /// A member's offset. Volatile, or the compiler would fold in the default.

@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress,
-    ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
+    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook,
+    ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.
@@ -80,6 +80,14 @@ pub static SCRATCH: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
 
+/// Records that were not made because of the limit per connection or in total, per hook.
+#[map]
+pub static LIMITED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
+
+/// Records made of late.
+#[map]
+pub static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+
 /// Counters, see `abi::Counter`.
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
@@ -108,6 +116,15 @@ pub fn count(counter: Counter, by: u64) {
 #[inline(always)]
 pub fn count_loss(hook: Hook) {
     if let Some(value) = LOSSES.get_ptr_mut(hook as u32) {
+        // SAFETY: as above.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Counts a record that a limit held back.
+#[inline(always)]
+pub fn count_limited(hook: Hook) {
+    if let Some(value) = LIMITED.get_ptr_mut(hook as u32) {
         // SAFETY: as above.
         unsafe { *value += 1 };
     }

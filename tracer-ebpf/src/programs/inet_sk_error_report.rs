@@ -34,6 +34,9 @@ fn reported<M: Memory>(sk: M) {
     if conn.reset_seen == 1 || id.state == state::CLOSE || id.state == state::SYN_SENT {
         return; // The end of the connection is reported elsewhere.
     }
+    if !emit::may_repeat(Hook::InetSkErrorReport, conn) {
+        return;
+    }
     emit::record(Kind::Closed, Hook::InetSkErrorReport, |record| {
         snapshot(sk, &id, conn.side, Some(conn), &mut record.sock);
         record.old_state = id.state;

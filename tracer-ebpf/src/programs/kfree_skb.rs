@@ -10,6 +10,7 @@ use rstscope_ebpf::abi::{Hook, Kind, side};
 
 use super::tcp_send_reset;
 use crate::kernel::globals::{config, drop_reason};
+use crate::kernel::maps::netns_counts;
 use crate::kernel::read::{Checked, Memory};
 use crate::kernel::sock::{identity, snapshot, state};
 use crate::kernel::{emit, listener, side as sides, skb, task};
@@ -67,9 +68,20 @@ fn dropped(packet: Checked, sk: Checked, reason: u32, overflow: bool, no_socket:
     if no_socket || id.state == state::LISTEN || skb::headers(packet).flags() & skb::RST == 0 {
         return;
     }
-    let conn = sides::conn(id.cookie);
+    if reason == drop_reason!(tcp_reset)
+        && id.state != state::SYN_SENT
+        && let Some(counts) = netns_counts(id.netns)
+    {
+        counts.resets_refused += 1;
+    }
+    let mut conn = sides::conn(id.cookie);
     let side = sides::of(&id, conn.as_deref());
     if side == side::NONE {
+        return;
+    }
+    if let Some(conn) = &mut conn
+        && !emit::may_repeat(Hook::KfreeSkb, conn)
+    {
         return;
     }
     emit::record(Kind::ResetRefused, Hook::KfreeSkb, |record| {

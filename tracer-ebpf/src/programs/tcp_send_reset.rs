@@ -17,6 +17,11 @@ use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{Identity, addresses, identity, is_full, netns, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, skb, task};
 
+/// `SHUTDOWN_MASK` of `include/net/sock.h`.
+const SHUTDOWN_MASK: u8 = 3;
+/// `SOCK_DONE` of `enum sock_flags`: a FIN was received. Bit 1 in every kernel from 4.19.
+const SOCK_DONE: u32 = 1 << 1;
+
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn tcp_send_reset_typed(ctx: BtfTracePointContext) -> i32 {
     let reason = if config!(send_reset_has_reason) == 1 { ctx.arg::<u32>(2) } else { MISSING };
@@ -39,7 +44,26 @@ fn sent<M: Memory>(sk: M, trigger: M, reason: u32) {
     }
     let Some(id) = identity(sk) else { return };
     count_sent(id.netns);
+    if trigger.is_null()
+        && is_closed_unread(sk, &id)
+        && let Some(counts) = netns_counts(id.netns)
+    {
+        counts.closed_unread += 1;
+    }
     with_socket(sk, &id, trigger, reason);
+}
+
+/// `__tcp_close` with data that nobody has read: both directions are shut, and `rcv_nxt` is ahead of `copied_seq` by
+/// more than the peer's FIN.
+#[inline(always)]
+fn is_closed_unread<M: Memory>(sk: M, id: &Identity) -> bool {
+    if id.state != state::CLOSE || sk.get::<u8>(offset!(shutdown)) != SHUTDOWN_MASK || !owned(sk) {
+        return false;
+    }
+    let Some(tcp) = sk.tcp() else { return false };
+    let fin = u32::from(sk.get::<u32>(offset!(flags)) & SOCK_DONE != 0);
+    let ahead = tcp.get::<u32>(offset!(rcv_nxt)).wrapping_sub(tcp.get(offset!(copied_seq)));
+    ahead.wrapping_sub(fin) as i32 > 0
 }
 
 /// A listener answers for a connection that it does not know: the tuple is the packet's, as without a socket.

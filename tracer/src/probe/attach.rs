@@ -3,7 +3,8 @@
 use std::fs::File;
 
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint, SockOps,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, ProgramFd, RawTracePoint,
+    SockOps,
 };
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use rstscope_ebpf::abi::{Config, DropReasons, Offsets};
@@ -42,6 +43,8 @@ pub struct Attached {
     pub states: Vec<HookState>,
     /// A form that reads memory runs.
     pub read_memory: bool,
+    /// The programs that run, by hook.
+    pub programs: Vec<(&'static str, ProgramFd)>,
 }
 
 /// Whether the kernel did not take a hook.
@@ -72,7 +75,12 @@ impl Kernel<'_> {
         let mut attached = Attached::default();
         for spec in HOOKS.iter().filter(needed) {
             let result = self.attach(&mut ebpf, spec);
-            attached.read_memory |= result.as_ref().is_ok_and(|taken| taken.form.ask == Ask::Memory);
+            if let Ok(taken) = &result {
+                attached.read_memory |= taken.form.ask == Ask::Memory;
+                let fd =
+                    ebpf.program(taken.form.program).and_then(|program| program.fd().ok()?.try_clone().ok());
+                attached.programs.extend(fd.map(|fd| (spec.name, fd)));
+            }
             attached.states.push(state(spec, result));
         }
         Ok((ebpf, attached))
@@ -199,15 +207,15 @@ fn explain(error: ProgramError) -> String {
 mod tests {
     use super::*;
 
-    fn taken(lost: &'static str) -> Result<Taken, String> {
+    fn taken(lost: &'static str) -> Taken {
         let form = Form { program: "p", attachment: Attachment::BtfTracepoint, ask: Ask::Types, lost };
-        Ok(Taken { form, problem: Some("locked".to_owned()) })
+        Taken { form, problem: Some("locked".to_owned()) }
     }
 
     #[test]
     fn a_form_that_sees_as_much_is_as_good() {
-        assert!(!state(&HOOKS[0], taken("")).sees_less());
-        let less = state(&HOOKS[0], taken("packets"));
+        assert!(!state(&HOOKS[0], Ok(taken(""))).sees_less());
+        let less = state(&HOOKS[0], Ok(taken("packets")));
         assert!(less.running && less.sees_less());
         assert_eq!((less.problem.as_deref(), less.lost_evidence.as_str()), (Some("locked"), "packets"));
         assert!(state(&HOOKS[0], Err("no".to_owned())).sees_less());

@@ -1,8 +1,11 @@
 //! Loads and attaches the programs, each on its own; what fails is recorded, not fatal.
 
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::ProgramFd;
 use aya::{Btf, Ebpf, EbpfError};
 use rstscope_ebpf::abi::{Config, Counter, MISSING, NetnsCounts, Offsets};
 use thiserror::Error;
@@ -68,10 +71,14 @@ pub struct Probe {
     pub(super) ebpf: Ebpf,
     /// Every hook and its state.
     pub hooks: Vec<HookState>,
+    /// Drops are told with the socket (6.11 and later).
+    pub drops_name_sockets: bool,
     /// Some of them read memory that the verifier knows nothing of.
     pub reads_memory: bool,
     /// Names of this kernel's enum values.
     pub names: Names,
+    /// The running programs, by hook.
+    programs: Vec<(&'static str, ProgramFd)>,
     /// Members that this kernel does not have.
     pub missing_members: Vec<&'static str>,
 }
@@ -105,7 +112,15 @@ impl Probe {
             drop(ebpf);
             (ebpf, hooks) = load(Config { tracing_makes_cookies: 0, ..best })?;
         }
-        Ok(Self { ebpf, hooks: hooks.states, reads_memory: hooks.read_memory, names, missing_members })
+        Ok(Self {
+            ebpf,
+            hooks: hooks.states,
+            drops_name_sockets: best.kfree_skb_has_socket == 1,
+            reads_memory: hooks.read_memory,
+            programs: hooks.programs,
+            names,
+            missing_members,
+        })
     }
 
     /// The ring buffer; it can be taken once.
@@ -114,15 +129,24 @@ impl Probe {
         RingBuf::try_from(map).map_err(|source| ProbeError::Map { name: "EVENTS", source })
     }
 
-    /// Records that found the ring full, per hook.
+    /// What the kernel side could not tell: records that found the ring full or exceeded a limit, runs that the kernel
+    /// skipped, connections that found the table full.
     pub fn losses(&self) -> Result<Losses, ProbeError> {
         let mut losses = Losses::default();
-        for spec in HOOKS {
-            let lost = self.per_cpu("LOSSES", spec.hook as u32)?;
+        let mut note = |name: String, lost: u64| {
             if lost > 0 {
-                losses.by_handover.insert(spec.name.to_owned(), lost);
+                losses.by_handover.insert(name, lost);
             }
+        };
+        for spec in HOOKS {
+            let index = spec.hook as u32;
+            note(spec.name.to_owned(), self.per_cpu("LOSSES", index)?);
+            note(format!("{} (limit)", spec.name), self.per_cpu("LIMITED", index)?);
         }
+        for (name, program) in &self.programs {
+            note(format!("{name} (recursion)"), recursion_misses(program.as_fd().as_raw_fd()));
+        }
+        note("connection table".to_owned(), self.count(Counter::ConnectionsRefused)?);
         Ok(losses)
     }
 
@@ -155,6 +179,8 @@ fn add(one: NetnsCounts, other: NetnsCounts) -> NetnsCounts {
         resets_received: one.resets_received + other.resets_received,
         established_resets: one.established_resets + other.established_resets,
         retransmits: one.retransmits + other.retransmits,
+        closed_unread: one.closed_unread + other.closed_unread,
+        resets_refused: one.resets_refused + other.resets_refused,
     }
 }
 
@@ -169,6 +195,7 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         kfree_skb_has_socket: u32::from(arguments("kfree_skb").len() > 3),
         drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
         tracing_makes_cookies: 1,
+        records_per_window: settings.sizes.records,
         hops_are_a_byte: u32::from(types.is_bitfield("ipv6_pinfo", "mcast_hops") == Some(false)),
     }
 }
@@ -178,4 +205,26 @@ fn raise_memlock() {
     let all = rustix::process::Rlimit { current: None, maximum: None };
     // A failure shows as a failing map on the kernels that care.
     let _unprivileged = rustix::process::setrlimit(rustix::process::Resource::Memlock, all);
+}
+
+/// Runs of a program that the kernel skipped because it was already running on that processor (Linux 5.12); told in
+/// the text of its descriptor.
+fn recursion_misses(program: RawFd) -> u64 {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).unwrap_or_default();
+    missed(&text).unwrap_or(0)
+}
+
+fn missed(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missed;
+
+    #[test]
+    fn skipped_runs_are_read_where_the_kernel_tells_them() {
+        assert_eq!(missed("prog_id:\t4\nrun_cnt:\t0\nrecursion_misses:\t17\n"), Some(17));
+        assert_eq!(missed("prog_id:\t4\n"), None);
+    }
 }

@@ -10,12 +10,32 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Connections of Nginx that can be followed at the same time.
     pub connections: u32,
+    /// Records that one processor may make in about a second.
+    pub records: u32,
 }
+
+/// Far above what anybody can read, and a few per cent of a processor.
+const RECORDS: u32 = 20_000;
 
 impl Sizes {
     /// For a host with so many processors and bytes of memory.
     pub fn of(cpus: usize, memory: u64) -> Self {
-        Self { ring_bytes: ring_bytes(cpus), connections: connections(memory) }
+        Self { ring_bytes: ring_bytes(cpus), connections: connections(memory), records: RECORDS }
+    }
+
+    /// Replaces what is named in `ring=BYTES,connections=N,records=N`; tests make losses happen with it.
+    #[must_use]
+    pub fn overridden(mut self, list: &str) -> Self {
+        for (name, value) in list.split(',').filter_map(|part| part.split_once('=')) {
+            let Ok(value) = value.trim().parse() else { continue };
+            match name.trim() {
+                "ring" => self.ring_bytes = value,
+                "connections" => self.connections = value,
+                "records" => self.records = value,
+                _ => {}
+            }
+        }
+        self
     }
 }
 
@@ -34,7 +54,7 @@ fn connections(memory: u64) -> u32 {
 /// Bytes of memory of this host.
 pub fn memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 #[cfg(test)]
@@ -55,6 +75,14 @@ mod tests {
         assert_eq!(connections(256 << 20), 1 << 14);
         assert_eq!(connections(1 << 40), 1 << 18);
         assert!(connections(8 << 30) > 1 << 16);
+    }
+
+    #[test]
+    fn a_size_can_be_replaced_by_name() {
+        let sizes = Sizes::of(2, 8 << 30);
+        let small = sizes.overridden("ring=4096, records=5,unknown=1,connections=x");
+        assert_eq!(small, Sizes { ring_bytes: 4096, records: 5, ..sizes });
+        assert_eq!(sizes.overridden(""), sizes);
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl KernelSide {
         self.running.as_mut().map(|(probe, _)| probe)
     }
 
+    /// Whether RSTs that the kernel refused can be told from other dropped packets.
+    pub fn sees_refused_resets(&self) -> bool {
+        self.runs("kfree_skb") && self.running.as_ref().is_some_and(|(probe, _)| probe.drops_name_sockets)
+    }
+
     /// Whether hooks read memory that the verifier knows nothing of.
     pub fn reads_memory(&self) -> bool {
         self.running.as_ref().is_none_or(|(probe, _)| probe.reads_memory)
@@ -145,7 +150,7 @@ fn load_settings(settings: &Settings, netns: u32) -> load::Settings {
     load::Settings {
         netns,
         upstream_filter: !settings.upstreams.is_empty(),
-        sizes: Sizes::of(cpus, sizes::memory()),
+        sizes: Sizes::of(cpus, sizes::memory()).overridden(&settings.sizes),
         btf: settings.btf.clone(),
         disabled: settings.disabled_hooks.clone(),
     }

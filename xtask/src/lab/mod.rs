@@ -122,7 +122,7 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
         None => build()?,
     };
     let record = options.record.is_some();
-    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record })
+    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record, sizes: "" })
 }
 
 /// Builds the tracer; gives its place.

@@ -27,8 +27,21 @@ pub struct Scenario {
     pub expect: &'static [Expect],
     /// The line that Nginx must write.
     pub log: LogTruth,
-    /// Needs a tracer of its own, whose kernel side must stay silent.
+    /// Needs a tracer of its own, whose kernel side must stay silent unless it is to lose something.
     pub alone: bool,
+    /// How the kernel side must lose something, if it must; verdicts are not compared then.
+    pub loss: Option<Loss>,
+}
+
+/// A loss that is made to happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    /// Sizes that the tracer gets instead of those for the host.
+    pub sizes: &'static str,
+    /// It is stopped while the scenario is played, so that nobody empties the ring.
+    pub frozen: bool,
+    /// What must be counted as lost at the end.
+    pub counted: &'static str,
 }
 
 /// What most scenarios share.
@@ -43,6 +56,7 @@ pub const ORDINARY: Scenario = Scenario {
     expect: &[],
     log: LogTruth::Silent,
     alone: false,
+    loss: None,
 };
 
 /// IPv4 and IPv6.

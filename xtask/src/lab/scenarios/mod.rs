@@ -6,6 +6,7 @@ mod clients;
 mod firewall;
 mod healthy;
 mod host;
+mod losses;
 mod middlebox;
 mod nginx;
 mod race;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         host::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
+        losses::TABLE,
     ]
     .into_iter()
     .flatten()
