@@ -17,4 +17,5 @@ pub mod output;
 pub mod probe;
 pub mod recording;
 pub mod session;
+pub mod store;
 pub mod timeline;

@@ -3,7 +3,9 @@
 pub mod exit;
 pub mod explain;
 pub mod log;
+pub mod query;
 pub mod replay;
+pub mod shown;
 pub mod trace;
 pub mod value;
 
@@ -29,6 +31,10 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Judge a recording again, on any machine and without root, or explain one of its verdicts
     Replay(Box<replay::ReplayArgs>),
+    /// Ask the daemon's store for verdicts: by time, party, cause, upstream, client, certainty, text
+    Query(Box<query::QueryArgs>),
+    /// Show one stored verdict in full
+    Show(query::ShowArgs),
 }
 
 /// Runs what the command line asks for.
@@ -38,6 +44,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Log(args) => log::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Query(args) => query::run(args),
+        Command::Show(args) => query::show(args),
     }
 }
 

@@ -8,11 +8,10 @@ use anyhow::Context;
 use clap::Args;
 
 use super::exit::Exit;
-use super::trace::{self, Format};
-use super::value;
+use super::shown::{Format, ShownArgs};
+use super::trace;
 use crate::engine::{Engine, Limits};
-use crate::model::verdict::Party;
-use crate::output::{Closing, ColorChoice, Selection, explanation, ndjson};
+use crate::output::{Closing, explanation, ndjson};
 use crate::recording::{End, Header, Played, Reader, play};
 use crate::session::View;
 
@@ -23,33 +22,13 @@ pub struct ReplayArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-
-    /// Write verdicts as JSON lines to this file, too
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// Show only incidents of these parties: client, nginx, upstream, middlebox, unknown
-    #[arg(long, value_name = "PARTY", value_delimiter = ',', value_parser = value::party)]
-    pub only: Vec<Party>,
-
-    /// Show harmless incidents, too; they are always counted
-    #[arg(long)]
-    pub include_harmless: bool,
+    /// What is shown.
+    #[command(flatten)]
+    pub shown: ShownArgs,
 
     /// Show how the verdict with this id came about, step by step, instead of all verdicts
-    #[arg(long, value_name = "ID", conflicts_with_all = ["output", "only", "include_harmless"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["output", "only", "include_harmless", "stats"])]
     pub explain: Option<String>,
-
-    /// Write the closing summary as JSON to this file
-    #[arg(long, value_name = "FILE", conflicts_with = "explain")]
-    pub stats: Option<PathBuf>,
-
-    /// Colours
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
-    pub color: ColorChoice,
 }
 
 type Recording = Reader<BufReader<File>>;
@@ -74,12 +53,11 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
 
 /// Shows the verdicts as the session did.
 fn show(args: &ReplayArgs, recording: &mut Recording) -> anyhow::Result<Exit> {
-    let outputs = match trace::outputs(args.format, args.output.as_deref(), args.color) {
+    let outputs = match args.shown.outputs() {
         Ok(outputs) => outputs,
         Err(error) => return Ok(trace::refuse(&error, Exit::Output)),
     };
-    let selection = Selection { only: args.only.clone(), include_harmless: args.include_harmless };
-    let mut view = View::new(selection, outputs);
+    let mut view = View::new(args.shown.selection(), outputs);
     let mut engine = Engine::new(Limits::default());
     let played = play(recording, &mut engine, |verdicts| {
         verdicts.iter().try_for_each(|verdict| view.verdict(verdict))
@@ -89,7 +67,7 @@ fn show(args: &ReplayArgs, recording: &mut Recording) -> anyhow::Result<Exit> {
     // A reader that went away does not want the summary either.
     let closing = closing(&view, &played);
     let _shown = view.finish(&closing);
-    if let Some(path) = &args.stats {
+    if let Some(path) = args.shown.stats() {
         trace::write_stats(path, &closing)?;
     }
     view.problems().iter().for_each(|problem| trace::notice(problem));
@@ -110,10 +88,8 @@ fn explain(args: &ReplayArgs, recording: &mut Recording, id: &str) -> anyhow::Re
         let message = format!("none of the {verdicts} verdicts of this recording has the id {id}");
         return Ok(trace::refuse(message, Exit::Failure));
     };
-    let text = match args.format {
-        Format::Text => {
-            explanation::text(explained, &trace::text_options(args.color, &io::stdout())).into_bytes()
-        }
+    let text = match args.shown.format {
+        Format::Text => explanation::text(explained, &args.shown.on_stdout()).into_bytes(),
         Format::Json => ndjson::line(explained).context("cannot make the explanation JSON")?,
     };
     match io::stdout().write_all(&text) {

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::tz::TimeZone;
 
 use super::exit::Exit;
+use super::shown::{Format, ShownArgs};
 use super::value;
-use crate::model::verdict::Party;
-use crate::output::{
-    ColorChoice, Fanout, Ndjson, Palette, Selection, Sink, Text, TextOptions, header, ndjson, sanitize,
-    summary, terminal,
-};
+use crate::nginx::syslog::Address;
+use crate::nginx::tail::positions::PositionsError;
+use crate::output::{ColorChoice, Palette, TextOptions, header, ndjson, sanitize, summary, terminal};
 use crate::recording::Recorded;
 use crate::session::run::Say;
 use crate::session::settings::Record;
@@ -23,15 +22,6 @@ use crate::session::{self, Ended, SessionError, Settings, View};
 
 /// Longest message shown of one error.
 const MOST_CHARS: usize = 2000;
-
-/// Form of the live output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Lines for people
-    Text,
-    /// One verdict per line, as docs/verdict.schema.json says
-    Json,
-}
 
 /// Flags of `rstscope trace`.
 #[derive(Debug, Clone, Args)]
@@ -60,33 +50,13 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = value::span)]
     pub duration: Option<Duration>,
 
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-
-    /// Write verdicts as JSON lines to this file, too
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// Show only incidents of these parties: client, nginx, upstream, middlebox, unknown
-    #[arg(long, value_name = "PARTY", value_delimiter = ',', value_parser = value::party)]
-    pub only: Vec<Party>,
-
-    /// Show harmless incidents, too; they are always counted
-    #[arg(long)]
-    pub include_harmless: bool,
+    /// What is shown.
+    #[command(flatten)]
+    pub shown: ShownArgs,
 
     /// End with exit code 3 when no Nginx runs, instead of waiting for one
     #[arg(long)]
     pub no_wait: bool,
-
-    /// Colours
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
-    pub color: ColorChoice,
-
-    /// Write the closing summary as JSON to this file
-    #[arg(long, value_name = "FILE")]
-    pub stats: Option<PathBuf>,
 
     /// Record everything the verdicts rest on, for `rstscope replay`
     #[arg(long, value_name = "FILE")]
@@ -96,6 +66,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "SIZE", default_value = "1G", requires = "record", value_parser = value::size)]
     pub record_limit: u64,
 
+    /// Keep the positions in the logs in this file and go on from there, so that no line is missed or read twice
+    #[arg(long, value_name = "FILE")]
+    pub positions: Option<PathBuf>,
+
+    /// Receive the lines of `error_log syslog:server=…` here: udp:ADDR:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR", value_parser = value::syslog)]
+    pub syslog: Vec<Address>,
+
     /// Type information (BTF) to use instead of the running kernel's
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
@@ -103,19 +81,19 @@ pub struct TraceArgs {
 
 /// Runs `rstscope trace`.
 pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
-    let outputs = match outputs(args.format, args.output.as_deref(), args.color) {
+    let outputs = match args.shown.outputs() {
         Ok(outputs) => outputs,
         Err(error) => return Ok(refuse(&error, Exit::Output)),
     };
-    let view = View::new(selection(args), outputs);
+    let view = View::new(args.shown.selection(), outputs);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the event loop")?;
-    let errors = text_options(args.color, &io::stderr());
+    let errors = text_options(args.shown.color, &io::stderr());
     let say = |said: Say<'_>| match said {
         Say::Notice(text) => notice(text),
         Say::Header(page) => complain(&header::text(page, &errors)),
     };
-    match runtime.block_on(session::run(&settings(args), shown(args), view, say)) {
+    match runtime.block_on(session::run(&settings(args), args.shown.typed(), view, say)) {
         Ok(Ended::NoNginx) => Ok(refuse("no Nginx is running, and --no-wait was given", Exit::NoNginx)),
         Ok(Ended::Done { closing, recorded }) => finish(args, &closing, recorded.as_ref(), &errors),
         Err(error) => Ok(refuse(&error, exit_code(&error))),
@@ -128,10 +106,10 @@ fn finish(
     recorded: Option<&Recorded>,
     errors: &TextOptions,
 ) -> anyhow::Result<Exit> {
-    if args.format == Format::Json {
+    if args.shown.format == Format::Json {
         complain(&summary::text(closing, errors));
     }
-    if let Some(path) = &args.stats {
+    if let Some(path) = args.shown.stats() {
         write_stats(path, closing)?;
     }
     if let (Some(path), Some(recorded)) = (&args.record, recorded) {
@@ -160,24 +138,6 @@ pub(super) fn write_stats(path: &Path, closing: &crate::output::Closing) -> anyh
     std::fs::write(path, line).with_context(|| format!("cannot write the summary to {}", path.display()))
 }
 
-/// Where verdicts go: standard output in this form, and a file.
-pub(super) fn outputs(
-    format: Format,
-    file: Option<&Path>,
-    color: ColorChoice,
-) -> Result<Fanout, crate::output::OpenError> {
-    let mut outputs = Fanout::default();
-    // The file first: it has the verdict even if nobody reads standard output any more.
-    if let Some(path) = file {
-        outputs.push(Ndjson::new(Sink::create(path)?));
-    }
-    match format {
-        Format::Text => outputs.push(Text::new(Sink::stdout(), text_options(color, &io::stdout()))),
-        Format::Json => outputs.push(Ndjson::new(Sink::stdout())),
-    }
-    Ok(outputs)
-}
-
 /// How text is shown on a stream.
 pub(super) fn text_options<S>(color: ColorChoice, stream: &S) -> TextOptions
 where
@@ -188,18 +148,6 @@ where
         width: terminal::width(stream),
         zone: TimeZone::system(),
     }
-}
-
-fn selection(args: &TraceArgs) -> Selection {
-    Selection { only: args.only.clone(), include_harmless: args.include_harmless }
-}
-
-/// The display filters in force, as typed.
-fn shown(args: &TraceArgs) -> Vec<String> {
-    let only: Vec<&str> = args.only.iter().map(|party| party.slug()).collect();
-    let only = (!only.is_empty()).then(|| format!("--only {}", only.join(",")));
-    let harmless = args.include_harmless.then(|| "--include-harmless".to_owned());
-    only.into_iter().chain(harmless).collect()
 }
 
 fn settings(args: &TraceArgs) -> Settings {
@@ -214,6 +162,8 @@ fn settings(args: &TraceArgs) -> Settings {
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
         sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
+        positions: args.positions.clone(),
+        syslog: args.syslog.clone(),
         record: args.record.clone().map(|path| Record { path, limit: args.record_limit }),
     }
 }
@@ -230,8 +180,11 @@ fn exit_code(error: &SessionError) -> Exit {
         SessionError::Privileges(_) => Exit::MissingPrivilege,
         SessionError::Kernel(_) | SessionError::Blind { .. } => Exit::UnsupportedKernel,
         SessionError::Namespace { .. } => Exit::Usage,
-        SessionError::Recording { .. } => Exit::Output,
-        SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
+        SessionError::Recording { .. } | SessionError::Positions(PositionsError::Write { .. }) => {
+            Exit::Output
+        }
+        SessionError::Positions(_) => Exit::Input,
+        SessionError::Syslog(_) | SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
     }
 }
 

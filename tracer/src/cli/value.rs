@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 
-use crate::model::verdict::Party;
+use crate::model::verdict::{Cause, Certainty, Impact, Party};
 use crate::nginx::line;
+use crate::nginx::syslog::Address;
 
 /// Longest session that can be asked for.
 const MOST_SECONDS: u64 = 366 * 24 * 3600;
@@ -31,10 +32,33 @@ pub fn upstream(text: &str) -> Result<SocketAddr, String> {
     address.map_err(|_| "an upstream is ADDR, ADDR:PORT or [ADDR6]:PORT; names are not resolved".to_owned())
 }
 
+/// `udp:ADDR:PORT` or `unix:PATH`.
+pub fn syslog(text: &str) -> Result<Address, String> {
+    Address::read(text)
+        .ok_or_else(|| "a syslog address is udp:ADDR:PORT, udp:[ADDR6]:PORT or unix:/PATH".to_owned())
+}
+
 /// A party by its slug.
 pub fn party(text: &str) -> Result<Party, String> {
     let known = || Party::ALL.iter().map(|party| party.slug()).collect::<Vec<_>>().join(", ");
     Party::from_slug(text).ok_or_else(|| format!("a party is one of {}", known()))
+}
+
+/// A cause by its slug.
+pub fn cause(text: &str) -> Result<Cause, String> {
+    Cause::from_slug(text).ok_or_else(|| "no such cause; docs/verdicts.md lists them".to_owned())
+}
+
+/// A certainty by its slug.
+pub fn certainty(text: &str) -> Result<Certainty, String> {
+    let known = || Certainty::ALL.iter().map(|one| one.slug()).collect::<Vec<_>>().join(", ");
+    Certainty::from_slug(text).ok_or_else(|| format!("a certainty is one of {}", known()))
+}
+
+/// An impact by its slug.
+pub fn impact(text: &str) -> Result<Impact, String> {
+    let known = || Impact::ALL.iter().map(|one| one.slug()).collect::<Vec<_>>().join(", ");
+    Impact::from_slug(text).ok_or_else(|| format!("an impact is one of {}", known()))
 }
 
 /// A process id.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpOptionElement, TcpSlice};
 use rstscope_ebpf::abi::Header;
 
-use crate::model::{Packet, TcpFlags, Timestamps};
+use crate::model::{Mono, Packet, TcpFlags, Timestamps};
 
 /// Index of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -31,6 +31,7 @@ pub fn decode(header: &Header) -> Option<Packet> {
     let tcp = TcpSlice::from_slice(bytes.get(ip.header_len..)?).ok()?;
     let headers_len = ip.header_len + tcp.header_slice().len();
     Some(Packet {
+        time: (header.time_ns > 0).then_some(Mono(header.time_ns)),
         source: SocketAddr::new(ip.source.to_canonical(), tcp.source_port()),
         destination: SocketAddr::new(ip.destination.to_canonical(), tcp.destination_port()),
         ttl: ip.ttl,

@@ -2,6 +2,7 @@
 //! has settled by then is judged before the input is taken. The same inputs at the same moments give the same
 //! verdicts, byte for byte, however often `advance` is called in between.
 
+mod capture;
 mod identity;
 mod limits;
 mod lines;
@@ -16,14 +17,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::join::{self, Line, Pair};
-use crate::judge::{self, Case, Explanation, Joined, OverflowNote, Processes};
+use crate::judge::{self, Case, Explanation, Joined, OverflowNote, Processes, Seen, Step};
 use crate::model::{
     Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts, Socket, Verdict,
 };
 use crate::timeline::{Incident, Judged, Subject, Timeline};
 
+pub use capture::{Captured, Dossier};
 pub use limits::{Counters, Limits};
 
+use capture::Numbering;
 use lines::Lines;
 use losses::LossLog;
 
@@ -50,12 +53,19 @@ pub struct Engine {
     /// The id of the incident whose verdict has to be explained.
     wanted: Option<String>,
     explanation: Option<Box<Explanation>>,
+    numbering: Numbering,
+    /// What stands behind each verdict is kept, too.
+    witnessing: bool,
+    dossiers: VecDeque<Dossier>,
 }
 
 /// What the judge said of one incident.
 struct Judgement {
     verdict: Option<Verdict>,
     explanation: Option<Explanation>,
+    seen: Vec<Seen>,
+    steps: Vec<Step>,
+    beyond: u32,
 }
 
 impl Engine {
@@ -75,7 +85,20 @@ impl Engine {
             counters: Counters::default(),
             wanted: None,
             explanation: None,
+            numbering: Numbering::default(),
+            witnessing: false,
+            dossiers: VecDeque::new(),
         }
+    }
+
+    /// An engine that knows nothing yet and hands out what stands behind each of its verdicts, too.
+    pub fn witnessing(limits: Limits) -> Self {
+        Self { witnessing: true, ..Self::new(limits) }
+    }
+
+    /// What stands behind the verdicts handed out since the last call, in their order.
+    pub fn take_dossiers(&mut self) -> Vec<Dossier> {
+        self.dossiers.drain(..).collect()
     }
 
     /// An engine that knows nothing yet and will explain its verdict on the incident with this id.
@@ -282,9 +305,14 @@ impl Engine {
             evicted,
         };
         let wanted = self.wanted.as_ref() == Some(&incident.id);
+        let verdict = judge::judge(&case);
+        let told = verdict.is_some();
         Judgement {
-            verdict: judge::judge(&case),
+            verdict,
             explanation: wanted.then(|| judge::explain(&case, at)).flatten(),
+            seen: if told { judge::seen(&case) } else { Vec::new() },
+            steps: if told && self.witnessing { judge::steps(&case) } else { Vec::new() },
+            beyond: incident.beyond,
         }
     }
 
@@ -346,19 +374,37 @@ impl Engine {
     }
 
     fn hand_out(&mut self, judgement: Judgement) {
-        if let Some(explanation) = judgement.explanation {
+        let packets = self.numbering.number(&judgement.seen);
+        if let Some(mut explanation) = judgement.explanation {
+            explanation.verdict.packets.clone_from(&packets);
             self.explanation = Some(Box::new(explanation));
         }
         let Some(verdict) = judgement.verdict else {
             self.counters.unnoticed += 1;
             return;
         };
+        if self.witnessing {
+            self.keep(Dossier {
+                id: verdict.id.clone(),
+                steps: judgement.steps,
+                packets: capture::captured(judgement.seen, &packets, self.clock),
+                beyond: judgement.beyond,
+            });
+        }
+        let verdict = Verdict { packets, ..verdict };
         if self.ready.len() >= self.limits.verdicts.max(1) {
             self.ready.pop_front();
             self.counters.verdicts_dropped += 1;
         }
         self.counters.verdicts += 1;
         self.ready.push_back(verdict);
+    }
+
+    fn keep(&mut self, dossier: Dossier) {
+        if self.dossiers.len() >= self.limits.verdicts.max(1) {
+            self.dossiers.pop_front();
+        }
+        self.dossiers.push_back(dossier);
     }
 }
 

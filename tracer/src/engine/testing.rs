@@ -108,6 +108,7 @@ pub fn upstream_peer() -> Socket {
 /// The RST an aborting Linux socket sends for this connection.
 pub fn active_reset(socket: &Socket) -> Packet {
     Packet {
+        time: None,
         source: socket.remote,
         destination: socket.local,
         ttl: socket.baseline.map_or(64, |baseline| baseline.ttl),
@@ -237,6 +238,7 @@ pub fn line(milliseconds: u64, kind: MessageKind, errno: Option<i32>, action: &s
         side: LogSide::Upstream,
         call: None,
         errno,
+        errno_printed: None,
         message: kind.0.replace('_', " "),
         action: Some(action.to_owned()),
         client: Some("10.0.1.9".to_owned()),
@@ -294,7 +296,7 @@ pub fn sound(verdict: &Verdict) {
     assert!(verdict.certainty >= allowed, "{verdict:#?}");
     assert!(!verdict.summary.is_empty());
     for piece in &verdict.evidence {
-        assert!(crate::judge::class_of(piece.code).is_some(), "{} has no class", piece.code);
+        assert!(crate::judge::class_of(&piece.code).is_some(), "{} has no class", piece.code);
     }
 }
 

@@ -16,7 +16,7 @@ pub mod render;
 pub mod report;
 pub mod table;
 pub mod topic;
-mod words;
+pub mod words;
 
 pub use aggregate::{Aggregate, Range};
 pub use report::{Report, Source};

@@ -12,7 +12,7 @@ pub fn earned(evidence: &[Evidence], party: Party) -> Certainty {
     let classes: BTreeSet<_> = evidence
         .iter()
         .filter(|piece| piece.weight != Weight::Against)
-        .filter_map(|piece| class_of(piece.code))
+        .filter_map(|piece| class_of(&piece.code))
         .collect();
     let log_alone = classes.iter().all(|class| *class == super::finding::Class::Log);
     match (count(Weight::Decisive), classes.len(), count(Weight::Against)) {
@@ -42,7 +42,7 @@ mod tests {
     use crate::judge::finding::CODES;
 
     fn piece(code: &'static str, weight: Weight) -> Evidence {
-        Evidence { code, weight, detail: String::new(), value: None, baseline: None }
+        Evidence { code: code.into(), weight, detail: String::new(), value: None, baseline: None }
     }
 
     #[test]

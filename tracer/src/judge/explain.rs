@@ -110,7 +110,8 @@ fn passed(case: &Case, held: Option<&'static str>) -> Vec<&'static str> {
     rules::read(case).map(|rule| rule.name).take_while(|name| Some(*name) != held).collect()
 }
 
-fn steps(case: &Case) -> Vec<Step> {
+/// What belonged to the incident, in the order of time.
+pub fn steps(case: &Case) -> Vec<Step> {
     let incident = case.incident;
     let own: &'static str = match case.side() {
         Some(Side::Client | Side::ClientPeer) => "nginx, to the client",

@@ -136,7 +136,7 @@ impl Finding {
             () => return None,
         };
         Some(Evidence {
-            code: self.code,
+            code: self.code.into(),
             weight,
             detail: self.detail.clone(),
             value: self.value.clone(),

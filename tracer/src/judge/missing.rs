@@ -29,6 +29,7 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     gaps.extend(ambiguous_line(case, leans_on_log));
     gaps.extend(ambiguous_client(case));
     gaps.extend(wire(case));
+    gaps.extend(built(case));
     gaps.extend(other_end(case, kind));
     gaps.extend(log(case, kind, ruling));
     if !matches!(case.incident.subject, Subject::Line(_)) {
@@ -38,11 +39,11 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
 }
 
 fn lowering(code: &'static str, why: String) -> Gap {
-    Gap { missing: Missing { code, why }, lowers: true }
+    Gap { missing: Missing { code: code.into(), why }, lowers: true }
 }
 
 fn noted(code: &'static str, why: String) -> Gap {
-    Gap { missing: Missing { code, why }, lowers: false }
+    Gap { missing: Missing { code: code.into(), why }, lowers: false }
 }
 
 /// Counters of an old connection are the kernel's own and right; its handshake was not seen.
@@ -83,7 +84,7 @@ fn wire(case: &Case) -> Vec<Gap> {
     if event.packet.is_none() {
         let seen = case.peer_reset().is_some() || case.peer_exit().is_some();
         let why = "No hook saw the packet of the RST, so its TTL and form are not known".to_owned();
-        return vec![Gap { missing: Missing { code: "reset_packet", why }, lowers: !seen }];
+        return vec![Gap { missing: Missing { code: "reset_packet".into(), why }, lowers: !seen }];
     }
     let baseline = event.socket.as_ref().and_then(|socket| socket.baseline);
     let local = case.peer_is_local();
@@ -91,6 +92,22 @@ fn wire(case: &Case) -> Vec<Gap> {
         return Vec::new();
     }
     vec![noted("hop_baseline", "No TTL of this peer is known to compare the RST with".to_owned())]
+}
+
+/// A RST that a kernel of this host sent is not captured on its way out.
+fn built(case: &Case) -> Option<Gap> {
+    let incident = case.incident;
+    let sent = incident.reset_sent().or_else(|| case.peer_reset());
+    let event = sent.filter(|_| incident.reset_received().is_none())?;
+    let (known, source) = match (&event.packet, &event.socket) {
+        (Some(_), _) => ("Its flags, numbers and window are", "answers such a segment (tcp_v4_send_reset)"),
+        (None, Some(_)) => ("Its flags and numbers are", "builds it (tcp_send_active_reset)"),
+        (None, None) => return None,
+    };
+    let why = format!(
+        "The RST itself was not captured on its way out. {known} those with which the kernel {source}; its TTL and identification are not known"
+    );
+    Some(noted("sent_packet", why))
 }
 
 fn other_end(case: &Case, kind: Kind) -> Option<Gap> {
@@ -147,5 +164,5 @@ pub fn undecided(case: &Case) -> Missing {
         }
         _ => "Only the log speaks of it; an event of the kernel would tell who ended the connection",
     };
-    Missing { code: "deciding_evidence", why: why.to_owned() }
+    Missing { code: "deciding_evidence".into(), why: why.to_owned() }
 }

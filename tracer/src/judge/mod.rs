@@ -16,6 +16,7 @@ mod phase;
 mod record;
 mod rules;
 mod summary;
+mod witness;
 
 use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
 use crate::model::{EventKind, TcpFlags, TcpState};
@@ -23,9 +24,10 @@ use crate::timeline::Subject;
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Processes};
 pub use certainty::{earned, lowered};
-pub use explain::{Explanation, Said, Step, What, explain};
+pub use explain::{Explanation, Said, Step, What, explain, steps};
 pub use finding::{CODES, Class, class_of};
 pub use hold::hold;
+pub use witness::{Role, Seen, seen};
 
 use finding::Finding;
 use rules::{Look, Ruling};
@@ -90,7 +92,7 @@ fn write(look: &Look, ruling: Ruling) -> Verdict {
     }
     let phase = phase::phase(case);
     Verdict {
-        schema: SCHEMA,
+        schema: SCHEMA.into(),
         id: case.incident.id.clone(),
         host: case.host.host.clone(),
         time: time(case),
@@ -125,7 +127,7 @@ fn weigh(findings: &[Finding], ruling: Ruling) -> Vec<Evidence> {
 /// Without its line the verdict would be another, or less certain.
 fn leans_on_log(evidence: &[Evidence], ruling: Ruling) -> bool {
     let logged =
-        |piece: &&Evidence| class_of(piece.code) == Some(Class::Log) && piece.weight != Weight::Against;
+        |piece: &&Evidence| class_of(&piece.code) == Some(Class::Log) && piece.weight != Weight::Against;
     let without: Vec<Evidence> = evidence.iter().filter(|piece| !logged(piece)).cloned().collect();
     earned(&without, ruling.party) != earned(evidence, ruling.party)
 }

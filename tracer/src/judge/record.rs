@@ -5,7 +5,8 @@ use crate::model::verdict::{
     Connection, ConnectionSide, Direction, Listener, LogLine, Match, ProcessRef, Reset, Sender,
 };
 use crate::model::{
-    Baseline, Clock, Event, EventKind, ExitStatus, LogRecord, Mono, Packet, QueueKind, Side, Socket, TcpState,
+    Baseline, Clock, Event, EventKind, ExitStatus, LogRecord, Mono, Packet, QueueKind, Side, Socket,
+    TcpFlags, TcpState,
 };
 
 use super::case::{Case, Joined};
@@ -157,7 +158,7 @@ pub fn reset(case: &Case) -> Option<Reset> {
     let event = case.peer_reset()?;
     let EventKind::ResetSent { reason, .. } = &event.kind else { return None };
     let reason = reason.clone();
-    Some(Reset { reason, sender: sender(case), ..empty(Direction::Received) })
+    Some(Reset { reason, sender: sender(case), ..as_built(event, Direction::Received) })
 }
 
 fn empty(direction: Direction) -> Reset {
@@ -213,8 +214,34 @@ fn of_packet(packet: &Packet, expected: Option<u32>) -> Reset {
 fn sent(case: &Case, event: &Event) -> Reset {
     let EventKind::ResetSent { reason, .. } = &event.kind else { return empty(Direction::Sent) };
     let actor = event.task.is_actor.then(|| sender_of(case, event));
-    let seq = event.socket.as_ref().filter(|_| event.packet.is_none()).map(|socket| socket.snd_nxt);
-    Reset { reason: reason.clone(), sender: actor, seq, ..empty(Direction::Sent) }
+    Reset { reason: reason.clone(), sender: actor, ..as_built(event, Direction::Sent) }
+}
+
+/// A RST that a kernel of this host sent and no hook captured, as far as its source says what is in it.
+fn as_built(event: &Event, direction: Direction) -> Reset {
+    match (&event.packet, &event.socket) {
+        (Some(segment), _) => answering(segment, direction),
+        (None, Some(socket)) => Reset {
+            // `tcp_send_active_reset`: TCPHDR_ACK | TCPHDR_RST, sequence of the next byte to send.
+            flags: Some(TcpFlags(TcpFlags::RST | TcpFlags::ACK).names()),
+            seq: Some(socket.snd_nxt),
+            ack: Some(socket.rcv_nxt),
+            ..empty(direction)
+        },
+        (None, None) => empty(direction),
+    }
+}
+
+/// `tcp_v4_send_reset` (RFC 9293, section 3.10.7.1): the numbers of the answer follow from the segment.
+fn answering(segment: &Packet, direction: Direction) -> Reset {
+    let has = |flag: u8| u32::from(segment.flags.has(flag));
+    let end = segment.payload_len + has(TcpFlags::SYN) + has(TcpFlags::FIN);
+    let (flags, seq, ack) = if segment.flags.has(TcpFlags::ACK) {
+        (TcpFlags(TcpFlags::RST), segment.ack, 0)
+    } else {
+        (TcpFlags(TcpFlags::RST | TcpFlags::ACK), 0, segment.seq.wrapping_add(end))
+    };
+    Reset { flags: Some(flags.names()), seq: Some(seq), ack: Some(ack), window: Some(0), ..empty(direction) }
 }
 
 /// The process at the other end that ended the connection.

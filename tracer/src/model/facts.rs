@@ -90,6 +90,48 @@ pub struct HostFacts {
     pub local_addresses: Vec<std::net::IpAddr>,
     /// Nginx's configuration.
     pub nginx: NginxConfig,
+    /// What a reader of the proof wants to know of the system. The judge does not look at it.
+    #[serde(default)]
+    pub system: SystemFacts,
+}
+
+/// The system around Nginx, for the reader of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SystemFacts {
+    /// Mode of kernel lockdown, where it can be read.
+    pub lockdown: Option<String>,
+    /// The clock and what steers it.
+    pub clock: Option<ClockState>,
+    /// Network interfaces of the watched namespaces.
+    pub interfaces: Vec<Interface>,
+    /// Settings below `/proc/sys/net` that decide about resets, by name and value.
+    pub sysctls: BTreeMap<String, String>,
+    /// The kernel's counters (`nstat` names), added up over the watched namespaces.
+    pub counters: BTreeMap<String, u64>,
+    /// Main configuration files of the Nginx found.
+    pub configuration_files: Vec<String>,
+}
+
+/// State of the system clock, from `adjtimex(2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockState {
+    /// The kernel holds the clock for synchronised (`STA_UNSYNC` is not set).
+    pub synchronised: bool,
+    /// `esterror`: estimated error, microseconds.
+    pub estimated_error_us: i64,
+    /// `maxerror`: largest possible error, microseconds.
+    pub maximum_error_us: i64,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Index in that namespace.
+    pub index: u32,
+    /// Name.
+    pub name: String,
 }
 
 impl HostFacts {

@@ -15,7 +15,9 @@ pub mod time;
 pub mod verdict;
 
 pub use event::{Event, EventKind, ExitStatus, Overflow, QueueKind, Task};
-pub use facts::{HookState, HostFacts, Losses, NginxConfig, ProcessFacts};
+pub use facts::{
+    ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
+};
 pub use input::Input;
 pub use log::{Level, LogRecord, LogSide, MessageKind};
 pub use message::MessageClass;

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Mono;
+
 /// TCP flags, the low byte of the flags field (RFC 9293, section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -47,6 +49,9 @@ pub struct Timestamps {
 /// One packet. Numbers are in host byte order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
+    /// When the hook captured it; `None` in recordings made before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Mono>,
     /// Who it says it is from.
     pub source: SocketAddr,
     /// Who it is for.

@@ -1,8 +1,10 @@
 //! The verdict: the one record every output is a view of. Field names and slugs are a contract
 //! (`docs/verdict.schema.json`); a field may be added, none is renamed without a new `schema` number.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::event::QueueKind;
 use super::log::Level;
@@ -26,12 +28,12 @@ const SLUG: &str = "^[a-z][a-z0-9_]*$";
 const FLAGS: &str = r"^[A-Z]{3}(\|[A-Z]{3})*$";
 
 /// One incident, judged.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Verdict {
     /// `rstscope.verdict/1`.
     #[schemars(extend("const" = SCHEMA))]
-    pub schema: &'static str,
+    pub schema: Cow<'static, str>,
     /// ULID: unique, sortable by time.
     #[schemars(regex(pattern = ULID))]
     pub id: String,
@@ -88,12 +90,12 @@ pub struct Verdict {
 }
 
 /// One piece of evidence.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Evidence {
     /// Slug of the detector.
     #[schemars(regex(pattern = SLUG))]
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What it weighs.
     pub weight: Weight,
     /// A sentence with the numbers it rests on.
@@ -107,18 +109,18 @@ pub struct Evidence {
 }
 
 /// Evidence that could not be had.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Missing {
     /// Slug of what was looked for.
     #[schemars(regex(pattern = SLUG))]
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// Why it could not be had.
     pub why: String,
 }
 
 /// Another explanation that was considered.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Alternative {
     /// Whose doing it would have been.
@@ -130,7 +132,7 @@ pub struct Alternative {
 }
 
 /// One TCP connection at the moment of the failure.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Connection {
     /// Which half of the proxied request.
@@ -169,7 +171,7 @@ pub struct Connection {
 }
 
 /// A process.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ProcessRef {
     /// Process id.
@@ -179,7 +181,7 @@ pub struct ProcessRef {
 }
 
 /// The process that sent a RST, seen on this host.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Sender {
     /// Process id.
@@ -193,7 +195,7 @@ pub struct Sender {
 }
 
 /// The RST.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Reset {
     /// Which way it went.
@@ -226,7 +228,7 @@ pub struct Reset {
 }
 
 /// The joined line of error.log.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct LogLine {
     /// File.
@@ -261,7 +263,7 @@ pub struct LogLine {
 }
 
 /// How line and kernel event were joined.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Match {
     /// By what.
@@ -273,7 +275,7 @@ pub struct Match {
 }
 
 /// A listener that overflowed.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Listener {
     /// Listen address.
@@ -292,7 +294,7 @@ pub struct Listener {
 }
 
 /// What to change.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Advice {
     /// Why and what, in a sentence.

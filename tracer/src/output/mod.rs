@@ -2,10 +2,13 @@
 //!
 //! A view shows; it never judges, and changes no field. Text from outside passes [`sanitize`] first.
 
+pub mod csv;
 pub mod explanation;
 pub mod fanout;
+pub mod full;
 pub mod header;
 pub mod layout;
+pub mod listing;
 pub mod ndjson;
 pub mod parts;
 pub mod sanitize;
@@ -19,7 +22,7 @@ pub mod terminal;
 pub mod text;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod session_snapshots;
 #[cfg(test)]

@@ -78,6 +78,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), hostile);
     }
 
+    #[test]
+    fn every_verdict_is_read_back_as_it_was() {
+        for verdict in super::super::samples::all() {
+            assert_eq!(serde_json::from_slice::<Verdict>(&line(&verdict).unwrap()).unwrap(), verdict);
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn any_string_survives_on_one_line(text in "(?s).*") {

@@ -31,7 +31,7 @@ pub fn all() -> Vec<Verdict> {
 
 fn base(kind: Kind, party: Party, cause: Cause, certainty: Certainty, summary: &str) -> Verdict {
     Verdict {
-        schema: SCHEMA,
+        schema: SCHEMA.into(),
         id: "01JNA8VQ3W6T4Z0E5R7Y9HKMPC".to_owned(),
         host: "web1".to_owned(),
         time: "2026-03-01T14:03:22.118204551Z".to_owned(),
@@ -126,7 +126,7 @@ fn joined(verdict: &mut Verdict, message: &str, errno: Option<i32>) {
 }
 
 fn evidence(code: &'static str, weight: Weight, detail: &str) -> Evidence {
-    Evidence { code, weight, detail: detail.to_owned(), value: None, baseline: None }
+    Evidence { code: code.into(), weight, detail: detail.to_owned(), value: None, baseline: None }
 }
 
 fn advice(text: &str, place: &str, change: &str) -> Advice {
@@ -302,7 +302,7 @@ pub fn contested() -> Verdict {
     }
     verdict.impact = Impact::ConnectionOnly;
     verdict.missing =
-        vec![Missing { code: "other_end", why: "the upstream's host was not observed".to_owned() }];
+        vec![Missing { code: "other_end".into(), why: "the upstream's host was not observed".to_owned() }];
     verdict.reset = Some(Reset { ttl: Some(64), ..reset(Direction::Received) });
     verdict
 }
@@ -447,10 +447,10 @@ pub fn undecided() -> Verdict {
     verdict.impact = Impact::Unknown;
     verdict.missing = vec![
         Missing {
-            code: "rst_header",
+            code: "rst_header".into(),
             why: "cgroup v2 is not mounted, so the RST's TTL was not seen".to_owned(),
         },
-        Missing { code: "hop_baseline", why: "the connection is older than the trace".to_owned() },
+        Missing { code: "hop_baseline".into(), why: "the connection is older than the trace".to_owned() },
     ];
     verdict.reset = Some(Reset {
         flags: None,

@@ -12,7 +12,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use play::{End, Played, play};
+pub use play::{End, Played, play, play_with};
 pub use read::{Damage, OpenError, Reader};
 pub use write::{Recorded, Recorder, Writer};
 

@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 use super::{Call, Damage, Reader};
 use crate::engine::Engine;
-use crate::model::{Clock, HookState, Input, Losses, Mono, Verdict};
+use crate::model::{Clock, HookState, HostFacts, Input, Losses, Mono, Verdict};
 
 /// What a replay went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Played {
     pub to: Mono,
     /// How the recording ends.
     pub end: End,
+    /// Host facts as first recorded.
+    pub first_host: Option<Box<HostFacts>>,
+    /// Host facts as last recorded.
+    pub last_host: Option<Box<HostFacts>>,
     /// Hooks as last recorded.
     pub hooks: Vec<HookState>,
     /// Losses as last recorded.
@@ -45,6 +49,15 @@ pub fn play<R: BufRead>(
     engine: &mut Engine,
     mut show: impl FnMut(&[Verdict]) -> io::Result<()>,
 ) -> io::Result<Played> {
+    play_with(reader, engine, |_, verdicts| show(&verdicts))
+}
+
+/// As [`play`], for a reader of the verdicts that asks the engine for more.
+pub fn play_with<R: BufRead>(
+    reader: &mut Reader<R>,
+    engine: &mut Engine,
+    mut show: impl FnMut(&mut Engine, Vec<Verdict>) -> io::Result<()>,
+) -> io::Result<Played> {
     let mut played = Played::new();
     for step in reader {
         let step = match step {
@@ -60,7 +73,10 @@ pub fn play<R: BufRead>(
                 played.facts(&input);
                 engine.handle(step.now, input);
             }
-            Call::Advance => show(&engine.advance(step.now))?,
+            Call::Advance => {
+                let verdicts = engine.advance(step.now);
+                show(engine, verdicts)?;
+            }
             Call::Finish => {
                 played.end = End::Finished;
                 break;
@@ -71,7 +87,8 @@ pub fn play<R: BufRead>(
             }
         }
     }
-    show(&engine.finish(played.to))?;
+    let verdicts = engine.finish(played.to);
+    show(engine, verdicts)?;
     Ok(played)
 }
 
@@ -82,6 +99,8 @@ impl Played {
             from: Mono(0),
             to: Mono(0),
             end: End::Open,
+            first_host: None,
+            last_host: None,
             hooks: Vec::new(),
             losses: Losses::default(),
             clock: Clock::default(),
@@ -99,7 +118,11 @@ impl Played {
     /// Facts that the closing summary shows.
     fn facts(&mut self, input: &Input) {
         match input {
-            Input::Host(host) => self.hooks.clone_from(&host.hooks),
+            Input::Host(host) => {
+                self.hooks.clone_from(&host.hooks);
+                self.first_host.get_or_insert_with(|| host.clone());
+                self.last_host = Some(host.clone());
+            }
             Input::Losses(losses) => self.losses.clone_from(losses),
             Input::Clock(clock) => self.clock = *clock,
             Input::Event(_) | Input::Log(_) | Input::Process(_) => {}

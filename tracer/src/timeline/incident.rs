@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::model::{Event, EventKind, LogRecord, Mono, Overflow, Side, Socket, TcpState};
+use crate::model::{Event, EventKind, LogRecord, Mono, Overflow, Packet, Side, Socket, TcpState};
 
 use super::Tuple;
 
@@ -28,6 +28,8 @@ pub struct OverflowSum {
     pub dropped: u64,
     /// Events added up.
     pub events: u64,
+    /// A packet that was dropped, and when: the latest of which a hook saw the headers.
+    pub dropped_packet: Option<(Mono, Packet)>,
 }
 
 /// Everything known of one incident.

@@ -286,6 +286,7 @@ impl Timeline {
         let incident = self.living.get_mut(&number)?;
         incident.last = incident.last.max(event.time);
         add_overflow(incident, overflow);
+        keep_dropped(incident, event);
         Some(number)
     }
 
@@ -392,9 +393,16 @@ fn add_overflow(incident: &mut Incident, overflow: &Overflow) {
         latest: overflow.clone(),
         dropped: 0,
         events: 0,
+        dropped_packet: None,
     });
     sum.dropped = sum.dropped.saturating_add(u64::from(overflow.dropped));
     sum.events += 1;
     let queue = sum.latest.queue.max(overflow.queue);
     sum.latest = Overflow { queue, ..overflow.clone() };
+}
+
+fn keep_dropped(incident: &mut Incident, event: &Event) {
+    if let (Some(sum), Some(packet)) = (&mut incident.overflow, &event.packet) {
+        sum.dropped_packet = Some((event.time, packet.clone()));
+    }
 }

@@ -61,12 +61,21 @@ impl Seat {
     }
 
     fn servers(&self, root: &str) -> String {
-        self.scenario
-            .servers
-            .replace("@LISTEN@", &self.listener().to_string())
-            .replace("@UPSTREAM@", &self.upstream().to_string())
+        self.fill(self.scenario.servers)
             .replace("@NAME@", &format!("seat{}", self.number))
             .replace("@ROOT@", root)
+    }
+
+    /// Arguments of the tracer beside the ordinary ones.
+    fn arguments(&self) -> Vec<String> {
+        self.scenario.arguments.iter().map(|argument| self.fill(argument)).collect()
+    }
+
+    fn fill(&self, text: &str) -> String {
+        let (listener, upstream) = (self.listener(), self.upstream());
+        text.replace("@LISTEN@", &listener.to_string())
+            .replace("@LISTEN_PORT@", &listener.port().to_string())
+            .replace("@UPSTREAM@", &upstream.to_string())
     }
 }
 
@@ -185,8 +194,9 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let bench = Bench::lay(&mut plan)?;
     let loss = plan.seats.iter().find_map(|seat| seat.scenario.loss);
     let setup = setup.map(|setup| Setup { sizes: loss.map_or("", |loss| loss.sizes), ..setup.clone() });
-    let tracer =
-        setup.map(|setup| Tracer::start(&setup, &bench.network, bench.nginx.folder(), None)).transpose()?;
+    let arguments: Vec<String> = plan.seats.iter().flat_map(Seat::arguments).collect();
+    let start = |setup| Tracer::start(setup, &arguments, &bench.network, bench.nginx.folder(), None);
+    let tracer = setup.as_ref().map(start).transpose()?;
     let mut played = Vec::new();
     for seat in &plan.seats {
         let frozen = tracer.as_ref().filter(|_| loss.is_some_and(|loss| loss.frozen));
@@ -276,7 +286,7 @@ pub fn rows(
                 troubles.extend(lost(stats, loss));
                 return row(seat, Vec::new(), troubles);
             }
-            if seat.scenario.alone {
+            if seat.scenario.alone && seat.scenario.expect.is_empty() && !seat.scenario.hidden {
                 troubles.extend(silence(stats));
             }
             row(seat, judge::compare(seat, &truth, &ours), troubles)
@@ -297,10 +307,10 @@ fn lost(stats: &Value, loss: Loss) -> Option<String> {
     (counted == 0).then(|| format!("nothing of `{}` was counted as lost: {losses}", loss.counted))
 }
 
-/// Healthy traffic sends nothing through the ring.
+/// Healthy traffic, and what was not selected, sends nothing through the ring.
 fn silence(stats: &Value) -> Option<String> {
     let sent = stats["ring_records"].as_u64();
-    (sent != Some(0)).then(|| format!("the kernel side sent {sent:?} records during healthy traffic"))
+    (sent != Some(0)).then(|| format!("the kernel side sent {sent:?} records, and there was nothing to tell"))
 }
 
 #[cfg(test)]

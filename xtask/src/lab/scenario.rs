@@ -27,8 +27,12 @@ pub struct Scenario {
     pub expect: &'static [Expect],
     /// The line that Nginx must write.
     pub log: LogTruth,
-    /// Needs a tracer of its own, whose kernel side must stay silent unless it is to lose something.
+    /// Needs a tracer of its own; where nothing is expected, its kernel side must stay silent.
     pub alone: bool,
+    /// The kernel side has something to tell although nothing is expected.
+    pub hidden: bool,
+    /// Further arguments of the tracer of its own, filled in like `servers`.
+    pub arguments: &'static [&'static str],
     /// How the kernel side must lose something, if it must; verdicts are not compared then.
     pub loss: Option<Loss>,
 }
@@ -57,6 +61,8 @@ pub const ORDINARY: Scenario = Scenario {
     log: LogTruth::Silent,
     alone: false,
     loss: None,
+    hidden: false,
+    arguments: &[],
 };
 
 /// IPv4 and IPv6.

@@ -58,8 +58,14 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Starts it and waits for its header. `live` gets every line of its stdout.
-    pub fn start(setup: &Setup, network: &Network, folder: &Path, live: Option<fn(&str)>) -> Result<Self> {
+    /// Starts it with these further arguments and waits for its header. `live` gets every line of its stdout.
+    pub fn start(
+        setup: &Setup,
+        arguments: &[String],
+        network: &Network,
+        folder: &Path,
+        live: Option<fn(&str)>,
+    ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let (records, stats) = (folder.join("verdicts.ndjson"), folder.join("stats.json"));
         let mut command = Command::new(&setup.binary);
@@ -75,6 +81,7 @@ impl Tracer {
         if !setup.sizes.is_empty() {
             command.env("RSTSCOPE_SIZES", setup.sizes);
         }
+        command.args(arguments);
         let begin = Instant::now();
         let mut child = command
             .stdin(Stdio::null())

@@ -4,6 +4,7 @@
 
 pub mod burst;
 pub mod chance;
+pub mod live;
 pub mod periodic;
 pub mod series;
 pub mod spread;

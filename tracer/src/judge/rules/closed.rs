@@ -10,7 +10,7 @@ use super::{DEVICE_TIMER_MS, Look, Rule};
 pub const RULES: &[Rule] = &[
     Rule {
         name: "closed/upstream_killed_for_memory",
-        when: |look| look.has("peer_process_exit") && upstream(look) && oom(look),
+        when: |look| look.has("peer_process_exit") && upstream(look) && look.oom(),
         party: Party::Upstream,
         cause: Cause::UpstreamOomKill,
         origins: Origins::EXIT,
@@ -134,10 +134,6 @@ pub const RULES: &[Rule] = &[
 
 fn upstream(look: &Look) -> bool {
     !look.case.is_client()
-}
-
-fn oom(look: &Look) -> bool {
-    look.case.peer_exit().is_some_and(|event| look.case.processes.oom.contains_key(&event.task.pid))
 }
 
 fn error(look: &Look) -> i32 {

@@ -39,6 +39,12 @@ impl Look<'_, '_> {
         self.has("hop_differs") && !self.has("timestamps_continue")
     }
 
+    /// The process at the other end was chosen by the kernel's OOM killer.
+    pub fn oom(&self) -> bool {
+        let exit = self.case.peer_exit();
+        exit.is_some_and(|event| self.case.processes.oom.contains_key(&event.task.pid))
+    }
+
     /// The connection had been silent as long as devices forget connections.
     pub fn long_idle(&self) -> bool {
         self.case.idle_before_ms().is_some_and(|idle| idle >= DEVICE_TIMER_MS)

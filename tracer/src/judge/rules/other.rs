@@ -37,7 +37,7 @@ pub const WORKER: &[Rule] = &[Rule {
 pub const OTHER_END: &[Rule] = &[
     Rule {
         name: "other_end/killed_for_memory",
-        when: |look| look.has("peer_process_exit") && oom(look),
+        when: |look| look.has("peer_process_exit") && look.oom(),
         party: Party::Upstream,
         cause: Cause::UpstreamOomKill,
         origins: Origins::EXIT,
@@ -74,10 +74,6 @@ pub const OTHER_END: &[Rule] = &[
 
 fn overflow_side(look: &Look) -> Option<Side> {
     look.case.incident.overflow.as_ref().map(|sum| sum.latest.side)
-}
-
-fn oom(look: &Look) -> bool {
-    look.case.peer_exit().is_some_and(|event| look.case.processes.oom.contains_key(&event.task.pid))
 }
 
 fn refused(look: &Look) -> bool {

@@ -10,7 +10,7 @@ use super::{KEPT, PLAIN};
 use anyhow::Result;
 use std::time::Duration;
 
-const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
+pub(super) const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
 
 /// Nginx keeps the socket after its FIN; otherwise it may be a mere time-wait entry, on which no RST is traced.
 const LINGERING: &str = "server { listen @LISTEN@; root @ROOT@; lingering_close always; }\n";
@@ -175,7 +175,7 @@ fn reset_when_stuck(stage: &mut Stage<'_>, client: u32) -> Result<()> {
     stage.wait_client("the RST reaches Nginx's host", |socket| socket.is_none())
 }
 
-fn abort_static(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn abort_static(stage: &mut Stage<'_>) -> Result<()> {
     let client = stuck(stage)?;
     reset_when_stuck(stage, client)
 }

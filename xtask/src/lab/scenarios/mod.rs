@@ -3,6 +3,7 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod filters;
 mod firewall;
 mod healthy;
 mod host;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         unavailable::TABLE,
         healthy::TABLE,
         losses::TABLE,
+        filters::TABLE,
     ]
     .into_iter()
     .flatten()

@@ -9,7 +9,7 @@ use anyhow::Result;
 const EAGER: &str =
     "server { listen @LISTEN@; proxy_buffering off; location / { proxy_pass http://@UPSTREAM@; } }\n";
 
-const ABORT: Expect = Expect {
+pub(super) const ABORT: Expect = Expect {
     party: "upstream",
     causes: &["upstream_abort"],
     kinds: &["reset_received"],
@@ -39,7 +39,7 @@ const REFUSED: Expect = Expect {
     ..INCIDENT
 };
 
-const RECV: LogTruth = LogTruth::Always("recv() failed (104");
+pub(super) const RECV: LogTruth = LogTruth::Always("recv() failed (104");
 const REFUSED_LINE: LogTruth = LogTruth::Always("connect() failed (111");
 
 /// Faults of the upstream.
@@ -198,7 +198,7 @@ fn close_unread(stage: &mut Stage<'_>) -> Result<()> {
     stage.response(client, "502")
 }
 
-fn linger_zero(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn linger_zero(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;

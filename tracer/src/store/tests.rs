@@ -1,0 +1,275 @@
+//! The store on a real file: what goes in comes out, whatever happens in between.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::model::Verdict;
+use crate::model::verdict::{Cause, Certainty, Party};
+use crate::output::samples;
+
+const SECOND: i64 = 1_000_000_000;
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("state/verdicts.db")
+    }
+
+    fn store(&self) -> Store {
+        Store::create(&self.path()).unwrap()
+    }
+}
+
+/// Verdict number `n`, `n` seconds after the epoch.
+fn numbered(n: i64, verdict: &Verdict) -> Row {
+    Row { id: format!("01JNA8VQ3W6T4Z0E5R7Y{n:06}"), time: n * SECOND, ..Row::of(verdict).unwrap() }
+}
+
+fn fill(store: &mut Store, numbers: std::ops::Range<i64>) {
+    let rows: Vec<Row> = numbers.map(|n| numbered(n, &samples::upstream_abort())).collect();
+    store.insert(&rows).unwrap();
+}
+
+fn causes(store: &Store, filter: &Filter, order: Order) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let take = |found: Found| {
+        causes.push(serde_json::from_str::<Verdict>(&found.json).unwrap().cause);
+        ControlFlow::Continue(())
+    };
+    store.query(filter, order, take).unwrap();
+    causes
+}
+
+#[test]
+fn what_goes_in_comes_out_by_every_column() {
+    let place = Place::new();
+    let mut store = place.store();
+    let all = [samples::upstream_abort(), samples::client_abort(), samples::forged_reset()];
+    let rows: Vec<Row> = all.iter().zip(0..).map(|(verdict, n)| numbered(n, verdict)).collect();
+    store.insert(&rows).unwrap();
+    let only = |filter: Filter| causes(&store, &filter, Order::Oldest);
+    let none = Filter::default;
+    let [upstream, client, forged] = [all[0].cause, all[1].cause, all[2].cause];
+    assert_eq!(only(none()), [upstream, client, forged]);
+    assert_eq!(only(Filter { parties: vec![Party::Client], ..none() }), [client]);
+    assert_eq!(only(Filter { causes: vec![upstream, forged], ..none() }), [upstream, forged]);
+    assert_eq!(only(Filter { from: Some(SECOND), ..none() }), [client, forged]);
+    assert_eq!(only(Filter { to: Some(SECOND), ..none() }), [upstream, client]);
+    assert_eq!(only(Filter { limit: Some(1), ..none() }), [forged]);
+    assert_eq!(causes(&store, &Filter { limit: Some(2), ..none() }, Order::Latest), [forged, client]);
+    assert_eq!(only(Filter { certainties: vec![Certainty::Undetermined], ..none() }), []);
+    assert_eq!(only(Filter { client: Some("192.0.2.1".to_owned()), ..none() }), []);
+    assert_eq!(store.count(&Filter { parties: vec![Party::Client, Party::Upstream], ..none() }).unwrap(), 2);
+    assert!(store.by_id(&rows[1].id).unwrap().unwrap().contains("client_abort"));
+    assert_eq!(store.by_id("nobody").unwrap(), None);
+    assert_eq!(store.ids_like("01JNA8VQ3W6T4Z0E5R7Y", 2).unwrap().len(), 2);
+    assert_eq!(store.ids_like(&rows[2].id, 2).unwrap(), [rows[2].id.clone()]);
+}
+
+#[test]
+fn an_upstream_is_found_with_its_port_or_with_any() {
+    let place = Place::new();
+    let mut store = place.store();
+    fill(&mut store, 0..1);
+    let count = |upstream: &str| {
+        store.count(&Filter { upstream: Some(upstream.to_owned()), ..Filter::default() }).unwrap()
+    };
+    assert_eq!(
+        (count("10.0.1.10:8080"), count("10.0.1.10"), count("10.0.1.1"), count("10.0.1.10:80")),
+        (1, 1, 0, 0)
+    );
+}
+
+#[test]
+fn text_is_searched_in_any_case_and_is_no_pattern() {
+    let place = Place::new();
+    let mut store = place.store();
+    store.insert(&[numbered(1, &samples::hostile()), numbered(2, &samples::upstream_abort())]).unwrap();
+    let count = |words: &[&str]| {
+        let text = words.iter().map(|word| (*word).to_owned()).collect();
+        store.count(&Filter { text, ..Filter::default() }).unwrap()
+    };
+    assert_eq!(
+        (count(&["10.0.1.10:8080"]), count(&["UPSTREAM", "10.0.1.10"]), count(&["absent"])),
+        (1, 1, 0)
+    );
+    assert_eq!(count(&["10.0.1.10", "absent"]) + count(&["10.0.%"]) + count(&["' OR 1=1 --"]), 0);
+}
+
+#[test]
+fn hostile_strings_are_data() {
+    let place = Place::new();
+    let mut store = place.store();
+    let mut verdict = samples::hostile();
+    verdict.summary.push_str("'); DROP TABLE verdicts; --\0\u{202e}");
+    let row = numbered(1, &verdict);
+    store.insert(std::slice::from_ref(&row)).unwrap();
+    let json = store.by_id(&row.id).unwrap().unwrap();
+    assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap().summary, verdict.summary);
+    assert!(!json.chars().any(crate::output::sanitize::is_dangerous));
+}
+
+#[test]
+fn the_same_verdict_twice_is_one() {
+    let place = Place::new();
+    let mut store = place.store();
+    fill(&mut store, 0..5);
+    fill(&mut store, 3..8);
+    assert_eq!(store.count(&Filter::default()).unwrap(), 8);
+}
+
+#[test]
+fn readers_read_while_a_batch_is_written() {
+    let place = Place::new();
+    let mut store = place.store();
+    fill(&mut store, 0..10);
+    let reader = Store::open(&place.path()).unwrap();
+    let mut writing = rusqlite::Connection::open(place.path()).unwrap();
+    let open = writing.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    open.execute("DELETE FROM verdicts", []).unwrap();
+    assert_eq!(reader.count(&Filter::default()).unwrap(), 10);
+    open.commit().unwrap();
+    assert_eq!(reader.count(&Filter::default()).unwrap(), 0);
+}
+
+#[test]
+fn readers_change_nothing() {
+    let place = Place::new();
+    fill(&mut place.store(), 0..1);
+    let mut reader = Store::open(&place.path()).unwrap();
+    assert!(reader.insert(&[numbered(9, &samples::refused())]).is_err());
+    assert!(Store::open(&place.folder.path().join("absent.db")).is_err());
+    assert!(!place.folder.path().join("absent.db").exists());
+}
+
+#[test]
+fn old_ones_go_by_age_and_the_oldest_by_size() {
+    let place = Place::new();
+    let mut store = place.store();
+    fill(&mut store, 0..3000);
+    let age = Retention { age: Some(Duration::from_secs(1000)), bytes: None };
+    assert_eq!(store.retain(age, 3000 * SECOND).unwrap(), 2000);
+    assert_eq!(store.oldest().unwrap(), Some(2000 * SECOND));
+    let half = store.bytes().unwrap() / 2;
+    assert!(store.retain(Retention { age: None, bytes: Some(half) }, 0).unwrap() > 0);
+    assert!(store.bytes().unwrap() <= half);
+    let left = store.count(&Filter::default()).unwrap();
+    assert!(left > 0 && store.oldest().unwrap() == Some((3000 - i64::try_from(left).unwrap()) * SECOND));
+    assert_eq!(std::fs::metadata(place.path()).unwrap().len(), store.bytes().unwrap());
+}
+
+#[test]
+fn steps_are_applied_once_and_in_order() {
+    let place = Place::new();
+    let path = place.folder.path().join("any.db");
+    let mut connection = Connection::open(path).unwrap();
+    let mut steps = vec!["CREATE TABLE one (a); INSERT INTO one VALUES (1);"];
+    migrate(&mut connection, &steps).unwrap();
+    steps.push("ALTER TABLE one ADD COLUMN b; UPDATE one SET b = a + 1;");
+    migrate(&mut connection, &steps).unwrap();
+    migrate(&mut connection, &steps).unwrap();
+    let row = connection.query_row("SELECT a, b FROM one", [], |row| Ok((row.get(0)?, row.get(1)?)));
+    assert_eq!(row.unwrap(), (1_i64, 2_i64));
+    // A step that fails leaves everything as it was.
+    steps.push("INSERT INTO one VALUES (3, 3); SELECT nonsense;");
+    assert!(migrate(&mut connection, &steps).is_err());
+    let count: i64 = connection.query_row("SELECT count(*) FROM one", [], |row| row.get(0)).unwrap();
+    assert_eq!((count, schema::number(&connection, "user_version").unwrap()), (1, 2));
+}
+
+#[test]
+fn newer_and_foreign_stores_are_refused_and_untouched() {
+    let place = Place::new();
+    drop(place.store());
+    let raw = Connection::open(place.path()).unwrap();
+    raw.pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(Store::create(&place.path()), Err(StoreError::Newer { found: 99, .. })));
+    raw.pragma_update(None, "user_version", 0).unwrap();
+    assert!(matches!(Store::open(&place.path()), Err(StoreError::Older { found: 0, .. })));
+    let other = place.folder.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (a)").unwrap();
+    assert!(matches!(Store::create(&other), Err(StoreError::Foreign { .. })));
+}
+
+#[test]
+fn a_damaged_store_is_set_aside() {
+    let place = Place::new();
+    drop(place.store());
+    std::fs::write(place.path(), vec![0x5a; 8192]).unwrap();
+    let (mut store, aside) = Store::create_or_set_aside(&place.path()).unwrap();
+    fill(&mut store, 0..1);
+    assert_eq!(std::fs::read(aside.unwrap()).unwrap(), vec![0x5a; 8192]);
+}
+
+/// Waits for a condition that another thread brings about.
+#[track_caller]
+fn wait_for(mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < end, "never came about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn verdict(n: u32) -> Arc<Verdict> {
+    Arc::new(Verdict { id: format!("01JNA8VQ3W6T4Z0E5R7Y{n:06}"), ..samples::upstream_abort() })
+}
+
+#[test]
+fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
+    let place = Place::new();
+    let store = place.store();
+    store.limit(store.bytes().unwrap() + 64 * 1024).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let stored: Stored =
+        Box::new(move |verdict, stored| tell.lock().unwrap().push((verdict.id.clone(), stored)));
+    let writer = Writer::start(store, Retention::default(), stored).unwrap();
+    let account = writer.account();
+    for n in 0..400 {
+        assert!(writer.hand_over(verdict(n)));
+    }
+    wait_for(|| told.lock().unwrap().len() == 400);
+    assert!(account.failing.load(Ordering::Relaxed) && account.failures.load(Ordering::Relaxed) > 0);
+    assert!(account.problem().unwrap().contains("full"), "{:?}", account.problem());
+    assert!(account.pending.load(Ordering::Relaxed) > 0);
+    // What was acknowledged is there; what was not waits.
+    let acknowledged: Vec<String> =
+        told.lock().unwrap().iter().filter(|(_, stored)| *stored).map(|(id, _)| id.clone()).collect();
+    let reader = Store::open(&place.path()).unwrap();
+    assert!(acknowledged.iter().all(|id| reader.by_id(id).unwrap().is_some()));
+    writer.set_retention(Retention { age: None, bytes: Some(1 << 30) }); // Lifts the limit at the next try.
+    wait_for(|| account.pending.load(Ordering::Relaxed) == 0);
+    assert_eq!(reader.count(&Filter::default()).unwrap(), 400);
+    assert!(!account.failing.load(Ordering::Relaxed) && account.lost() == 0);
+}
+
+#[test]
+fn a_slow_disk_is_never_waited_for() {
+    let place = Place::new();
+    let store = place.store();
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let waits = Arc::clone(&gate);
+    let stored: Stored = Box::new(move |_, _| drop(waits.lock().unwrap()));
+    let writer = Writer::start(store, Retention::default(), stored).unwrap();
+    let taken = (0..10_000).filter(|n| writer.hand_over(verdict(*n))).count();
+    assert!(taken < 10_000);
+    assert_eq!(writer.account().lost(), 10_000 - u64::try_from(taken).unwrap());
+    drop(held);
+    drop(writer);
+    assert_eq!(Store::open(&place.path()).unwrap().count(&Filter::default()).unwrap(), taken as u64);
+}

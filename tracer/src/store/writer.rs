@@ -1,0 +1,287 @@
+//! The one thread that writes. Verdicts come over a bounded channel that is never waited for; what does not fit is
+//! counted. What the disk does not take is kept, up to a bound, and tried again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use jiff::Timestamp;
+
+use super::{Retention, Row, Store, StoreError};
+use crate::model::Verdict;
+
+/// Verdicts that may wait for the thread.
+const WAITING: usize = 4096;
+/// Verdicts stored at once.
+const BATCH: usize = 256;
+/// Verdicts kept while the disk takes none; beyond it the oldest are lost, and counted.
+const PENDING: usize = 4096;
+/// How often the disk is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often the age and size of the store are looked at, when nothing is stored.
+const TIDY: Duration = Duration::from_mins(10);
+/// Batches after which they are looked at, too.
+const TIDY_BATCHES: u32 = 16;
+/// Of the permitted size, how far the file may grow before it takes no more: retention needs room to work in.
+const HARD: (u64, u64) = (5, 4);
+
+/// What became of the verdicts handed over. The numbers only grow, except where stated.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Verdicts on disk.
+    pub stored: AtomicU64,
+    /// Verdicts that found the channel full.
+    pub channel_full: AtomicU64,
+    /// Verdicts given up because the disk took none for too long.
+    pub given_up: AtomicU64,
+    /// Batches that could not be written.
+    pub failures: AtomicU64,
+    /// Verdicts deleted by age or size.
+    pub expired: AtomicU64,
+    /// Verdicts that wait for the disk now.
+    pub pending: AtomicU64,
+    /// Bytes the database takes now.
+    pub bytes: AtomicU64,
+    /// Time of the oldest verdict now, nanoseconds since 1970; zero when there is none.
+    pub oldest: AtomicU64,
+    /// The disk takes nothing now.
+    pub failing: AtomicBool,
+    problem: Mutex<Option<String>>,
+}
+
+impl Account {
+    /// Why the disk takes nothing now.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Verdicts that were lost, for whatever reason.
+    pub fn lost(&self) -> u64 {
+        self.channel_full.load(Ordering::Relaxed) + self.given_up.load(Ordering::Relaxed)
+    }
+
+    fn set_problem(&self, problem: Option<String>) {
+        self.failing.store(problem.is_some(), Ordering::Relaxed);
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+}
+
+/// Called with every verdict once it is on disk, or once it is clear that it will not be for now.
+pub type Stored = Box<dyn FnMut(&Arc<Verdict>, bool) + Send>;
+
+/// The running thread.
+pub struct Writer {
+    sender: Option<SyncSender<Arc<Verdict>>>,
+    account: Arc<Account>,
+    retention: Arc<Mutex<Retention>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread. `stored` runs in it.
+    pub fn start(store: Store, retention: Retention, stored: Stored) -> io::Result<Self> {
+        let account = Arc::new(Account::default());
+        let shared = Arc::new(Mutex::new(retention));
+        let (sender, receiver) = sync_channel(WAITING);
+        let mut work = Work {
+            store,
+            retention: Arc::clone(&shared),
+            limited: None,
+            account: Arc::clone(&account),
+            stored,
+            pending: VecDeque::new(),
+            tried: Instant::now(),
+            batches: 0,
+        };
+        let thread =
+            thread::Builder::new().name("rstscope-store".to_owned()).spawn(move || work.run(&receiver))?;
+        Ok(Self { sender: Some(sender), account, retention: shared, thread: Some(thread) })
+    }
+
+    /// Hands a verdict over; false, and counted, when it was not taken.
+    pub fn hand_over(&self, verdict: Arc<Verdict>) -> bool {
+        let sent = self.sender.as_ref().map(|sender| sender.try_send(verdict));
+        match sent {
+            Some(Ok(())) => true,
+            None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) => {
+                self.account.channel_full.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    /// What became of the verdicts.
+    pub fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.account)
+    }
+
+    /// Keeps verdicts by other rules from now on.
+    pub fn set_retention(&self, retention: Retention) {
+        *self.retention.lock().unwrap_or_else(PoisonError::into_inner) = retention;
+    }
+
+    /// Stores what is on the way and ends the thread.
+    pub fn stop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Work {
+    store: Store,
+    retention: Arc<Mutex<Retention>>,
+    limited: Option<u64>,
+    account: Arc<Account>,
+    stored: Stored,
+    /// Rows the disk did not take yet.
+    pending: VecDeque<Row>,
+    /// When the disk was last found to take nothing.
+    tried: Instant,
+    batches: u32,
+}
+
+impl Work {
+    fn run(&mut self, receiver: &Receiver<Arc<Verdict>>) {
+        self.tidy();
+        loop {
+            let wait = if self.pending.is_empty() { TIDY } else { AGAIN };
+            match receiver.recv_timeout(wait) {
+                Ok(first) => self.batch(first, receiver),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.retry();
+                    self.tidy();
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.retry();
+    }
+
+    fn batch(&mut self, first: Arc<Verdict>, receiver: &Receiver<Arc<Verdict>>) {
+        let mut verdicts = vec![first];
+        verdicts.extend(receiver.try_iter().take(BATCH - 1));
+        let rows = verdicts.iter().filter_map(|verdict| self.row(verdict)).collect();
+        let stored = self.store(rows);
+        for verdict in &verdicts {
+            (self.stored)(verdict, stored);
+        }
+        self.batches += 1;
+        if self.batches.is_multiple_of(TIDY_BATCHES) {
+            self.tidy();
+        }
+    }
+
+    fn row(&self, verdict: &Verdict) -> Option<Row> {
+        let row = Row::of(verdict);
+        if let Err(error) = &row {
+            self.account.given_up.fetch_add(1, Ordering::Relaxed);
+            self.account.set_problem(Some(error.to_string()));
+        }
+        row.ok()
+    }
+
+    /// Stores rows, behind those that still wait; keeps them when the disk takes none.
+    fn store(&mut self, rows: Vec<Row>) -> bool {
+        if !self.pending.is_empty() {
+            self.keep(rows);
+            if self.tried.elapsed() >= AGAIN {
+                self.retry();
+            }
+            return self.pending.is_empty();
+        }
+        let mut result = self.store.insert(&rows);
+        if result.is_err() && self.tidy() > 0 {
+            result = self.store.insert(&rows); // What was too old made room.
+        }
+        match result {
+            Ok(()) => self.succeeded(rows.len()),
+            Err(error) => {
+                self.keep(rows);
+                self.failed(&error);
+            }
+        }
+        self.pending.is_empty()
+    }
+
+    fn retry(&mut self) {
+        self.tried = Instant::now();
+        while !self.pending.is_empty() {
+            let rows: Vec<Row> = self.pending.drain(..self.pending.len().min(BATCH)).collect();
+            let mut result = self.store.insert(&rows);
+            if result.is_err() && self.tidy() > 0 {
+                result = self.store.insert(&rows);
+            }
+            if let Err(error) = result {
+                for row in rows.into_iter().rev() {
+                    self.pending.push_front(row);
+                }
+                self.failed(&error);
+                return;
+            }
+            self.succeeded(rows.len());
+        }
+    }
+
+    fn succeeded(&self, rows: usize) {
+        self.account.stored.fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.note_pending();
+        self.account.set_problem(None);
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        self.tried = Instant::now();
+        self.account.failures.fetch_add(1, Ordering::Relaxed);
+        self.account.set_problem(Some(error.to_string()));
+    }
+
+    fn keep(&mut self, rows: Vec<Row>) {
+        self.pending.extend(rows);
+        let surplus = self.pending.len().saturating_sub(PENDING);
+        self.pending.drain(..surplus);
+        self.account.given_up.fetch_add(u64::try_from(surplus).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.note_pending();
+    }
+
+    fn note_pending(&self) {
+        self.account.pending.store(u64::try_from(self.pending.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Deletes what is not to be kept, and notes how large the store is. Gives the number of verdicts deleted.
+    fn tidy(&mut self) -> u64 {
+        let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        if mem::replace(&mut self.limited, retention.bytes) != retention.bytes {
+            let most = retention.bytes.map_or(u64::MAX, |bytes| bytes / HARD.1 * HARD.0);
+            // Without it the bound is kept a little later, by retention alone.
+            let _unlimited = self.store.limit(most);
+        }
+        let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        let expired = self.store.retain(retention, now).unwrap_or_else(|error| {
+            self.account.set_problem(Some(error.to_string()));
+            0
+        });
+        self.account.expired.fetch_add(expired, Ordering::Relaxed);
+        let bytes = self.store.bytes().unwrap_or(0);
+        self.account.bytes.store(bytes, Ordering::Relaxed);
+        let oldest = self.store.oldest().ok().flatten().unwrap_or(0);
+        self.account.oldest.store(u64::try_from(oldest).unwrap_or(0), Ordering::Relaxed);
+        expired
+    }
+}
