@@ -22,7 +22,7 @@ pub trait Memory: Copy {
     /// Reads a member.
     fn get<T: Word>(self, offset: u32) -> T;
 
-    /// Reads a member straight into its place; the stack is too small to go through it.
+    /// Reads a member straight into its place, which is zero so far; the stack is too small to go through it.
     fn get_into<T: Word>(self, target: &mut T, offset: u32);
 
     /// The structure that a pointer member names.
@@ -45,7 +45,10 @@ pub trait Memory: Copy {
 }
 
 /// What is read at once. Typed loads must not span members, so each is one load, or as many as there are words.
-pub trait Word: Copy + Default {
+pub trait Word: Copy {
+    /// What stands for a member that is not there.
+    const ZERO: Self;
+
     /// One load for each word.
     ///
     /// # Safety
@@ -57,6 +60,8 @@ pub trait Word: Copy + Default {
 macro_rules! word {
     ($($integer:ty)+) => {
         $(impl Word for $integer {
+            const ZERO: Self = 0;
+
             #[inline(always)]
             unsafe fn load(from: *const u8) -> Self {
                 // SAFETY: as promised by the caller; volatile, so that neighbours are not merged into one load.
@@ -69,6 +74,8 @@ macro_rules! word {
 word! { u8 u16 u32 u64 usize }
 
 impl Word for [u8; 4] {
+    const ZERO: Self = [0; 4];
+
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         // SAFETY: as promised by the caller.
@@ -77,6 +84,8 @@ impl Word for [u8; 4] {
 }
 
 impl Word for [u8; 16] {
+    const ZERO: Self = [0; 16];
+
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         let word = |at: usize| {
@@ -106,7 +115,7 @@ impl Memory for Typed {
     #[inline(always)]
     fn get<T: Word>(self, offset: u32) -> T {
         if offset == MISSING {
-            return T::default();
+            return T::ZERO;
         }
         // SAFETY: the verifier compares address and offset, a constant to it, with the type.
         unsafe { T::load(self.0.wrapping_add(offset as usize)) }
@@ -114,7 +123,9 @@ impl Memory for Typed {
 
     #[inline(always)]
     fn get_into<T: Word>(self, target: &mut T, offset: u32) {
-        *target = self.get(offset);
+        if offset != MISSING {
+            *target = self.get(offset);
+        }
     }
 
     #[inline(always)]
@@ -161,7 +172,7 @@ impl Memory for Checked {
     #[inline(always)]
     fn get<T: Word>(self, offset: u32) -> T {
         if offset == MISSING {
-            return T::default();
+            return T::ZERO;
         }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the helper checks the address and fails instead of faulting; it writes every byte of the target,

@@ -43,7 +43,9 @@ pub struct Identity {
 /// `::ffff:a.b.c.d` of an address in network byte order as it lies in memory.
 #[inline(always)]
 pub fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+    let words = [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(v4)];
+    // SAFETY: four words are sixteen bytes. Ten zeros in a row would become a call of `memset`, see `read::copy`.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
 }
 
 /// The namespace of a socket.
@@ -90,14 +92,15 @@ pub fn identity<M: Memory>(sk: M) -> Option<Identity> {
     })
 }
 
-/// The local address alone.
+/// The local address alone, word by word: an array that is zero on one way would become a call of `memset`.
 #[inline(always)]
 pub fn local_address<M: Memory>(sk: M) -> [u8; 16] {
     if sk.get::<u16>(offset!(family)) == AF_INET {
-        mapped(sk.get(offset!(saddr)))
-    } else {
-        sk.get(offset!(saddr6))
+        return mapped(sk.get(offset!(saddr)));
     }
+    let word = |at: u32| sk.get::<u32>(offset!(saddr6).saturating_add(at));
+    // SAFETY: four words are sixteen bytes.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>([word(0), word(4), word(8), word(12)]) }
 }
 
 /// `skc_num` is zeroed before →CLOSE is traced, `inet_sport` is not; a `TIME_WAIT` socket has only `skc_num`.

@@ -188,15 +188,13 @@ fn closing<M: Memory>(sk: M, old: u8, new: u8) {
     let killed = open && actor && task::is_exiting(M::current_task());
     let conn = sides::conn(cookie(sk));
     let end = End { old, new, error, killed };
-    let Some(conn) = conn else {
-        if killed {
-            report(sk, end, actor, None);
-        }
-        return;
-    };
-    if suspicious(sk, end, conn) {
-        report(sk, end, actor, Some(conn));
-    } else if conn.side == side::UPSTREAM && new == state::LAST_ACK {
+    let tell = conn.as_deref().map_or(killed, |conn| suspicious(sk, end, conn));
+    if tell {
+        report(sk, end, actor, conn.as_deref());
+    } else if let Some(conn) = conn
+        && conn.side == side::UPSTREAM
+        && new == state::LAST_ACK
+    {
         departed(sk, conn);
     }
 }

@@ -3,8 +3,7 @@
 use std::fs::File;
 
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, ProgramFd, RawTracePoint,
-    SockOps,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint, SockOps,
 };
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use rstscope_ebpf::abi::{Config, DropReasons, Offsets};
@@ -43,8 +42,8 @@ pub struct Attached {
     pub states: Vec<HookState>,
     /// A form that reads memory runs.
     pub read_memory: bool,
-    /// The programs that run, by hook.
-    pub programs: Vec<(&'static str, ProgramFd)>,
+    /// Hooks that run, and their programs in the object.
+    pub programs: Vec<(&'static str, &'static str)>,
 }
 
 /// Whether the kernel did not take a hook.
@@ -77,9 +76,7 @@ impl Kernel<'_> {
             let result = self.attach(&mut ebpf, spec);
             if let Ok(taken) = &result {
                 attached.read_memory |= taken.form.ask == Ask::Memory;
-                let fd =
-                    ebpf.program(taken.form.program).and_then(|program| program.fd().ok()?.try_clone().ok());
-                attached.programs.extend(fd.map(|fd| (spec.name, fd)));
+                attached.programs.push((spec.name, taken.form.program));
             }
             attached.states.push(state(spec, result));
         }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
-use aya::programs::ProgramFd;
+use aya::programs::Program;
 use aya::{Btf, Ebpf, EbpfError};
 use rstscope_ebpf::abi::{Config, Counter, MISSING, NetnsCounts, Offsets};
 use thiserror::Error;
@@ -77,8 +77,8 @@ pub struct Probe {
     pub reads_memory: bool,
     /// Names of this kernel's enum values.
     pub names: Names,
-    /// The running programs, by hook.
-    programs: Vec<(&'static str, ProgramFd)>,
+    /// Hooks that run, and their programs in the object.
+    programs: Vec<(&'static str, &'static str)>,
     /// Members that this kernel does not have.
     pub missing_members: Vec<&'static str>,
 }
@@ -143,11 +143,17 @@ impl Probe {
             note(spec.name.to_owned(), self.per_cpu("LOSSES", index)?);
             note(format!("{} (limit)", spec.name), self.per_cpu("LIMITED", index)?);
         }
-        for (name, program) in &self.programs {
-            note(format!("{name} (recursion)"), recursion_misses(program.as_fd().as_raw_fd()));
+        for (name, program) in self.running() {
+            let fd = program.fd().map(|fd| fd.as_fd().as_raw_fd());
+            note(format!("{name} (recursion)"), fd.map_or(0, recursion_misses));
         }
         note("connection table".to_owned(), self.count(Counter::ConnectionsRefused)?);
         Ok(losses)
+    }
+
+    /// Hooks that run, with their programs.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&'static str, &Program)> {
+        self.programs.iter().filter_map(|(hook, program)| Some((*hook, self.ebpf.program(program)?)))
     }
 
     /// Counts of the namespaces given to `filter::count_namespaces`, all CPUs and namespaces added up.

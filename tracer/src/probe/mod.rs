@@ -12,6 +12,7 @@ pub mod load;
 pub mod names;
 pub mod nullable;
 pub mod sizes;
+pub mod stats;
 
 pub use environment::Environment;
 pub use load::{Probe, ProbeError, Settings};

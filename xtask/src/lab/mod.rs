@@ -94,6 +94,12 @@ pub fn test() -> Result<(usize, usize)> {
     Ok((rows.len() - failed, failed))
 }
 
+/// Prepares the removal of everything that is put on the machine, and removes what earlier runs left.
+pub fn prepare() {
+    cleanup::prepare();
+    cleanup::leftovers();
+}
+
 /// How many results `test` would give.
 pub fn count() -> usize {
     [Level::Error, Level::Info].into_iter().map(|level| seats(&[], level).count()).sum()
