@@ -150,7 +150,10 @@ impl Aggregate {
         }
         self.levels[raw.level as usize] += 1;
         let upstream = raw.upstream();
-        let meaning = self.meanings.of(raw, line, upstream);
+        let (meaning, problem) = self.meanings.of(raw, line, upstream);
+        if let Some(problem) = problem {
+            *self.problems.entry(problem).or_default() += 1;
+        }
         let Some(topic) = self.count(meaning, time) else { return };
         self.incident(&Incident {
             topic,
