@@ -20,6 +20,7 @@ pub(super) fn read(root: &Path, location: &Location) -> Configuration {
     let mut extractor = Extractor::new(location, hosts(root));
     reader.walk(&location.file, &mut |step| extractor.step(&step));
     let mut found = extractor.finish();
+    found.files = reader.read;
     found.unread = reader.problems;
     if found.is_half_read() {
         found.facts.problems.push(half_read(&found));
@@ -236,6 +237,10 @@ impl<'a> Extractor<'a> {
     fn error_log(&mut self, target: &str, level: Option<&String>) {
         if target == "stderr" || target.starts_with("syslog:") || target.starts_with("memory:") {
             self.found.other_error_logs.push(target.to_owned());
+            if target.starts_with("syslog:") {
+                let level = level.and_then(|level| level_of(level)).unwrap_or(Level::Error);
+                self.found.syslog_error_logs.push((target.to_owned(), level));
+            }
             return;
         }
         let level = level.and_then(|level| level_of(level)).unwrap_or(Level::Error);

@@ -53,10 +53,14 @@ pub struct Configuration {
     pub error_logs: Vec<ErrorLog>,
     /// `error_log` targets that are not files: `stderr`, `syslog:…`, `memory:…`.
     pub other_error_logs: Vec<String>,
+    /// Those of them that are syslog servers (`syslog:server=…`), with their level.
+    pub syslog_error_logs: Vec<(String, Level)>,
     /// `access_log` directives that name a file without variables.
     pub access_logs: Vec<AccessLog>,
     /// `log_format` directives.
     pub log_formats: Vec<LogFormat>,
+    /// The files that were read, inside the root of the process.
+    pub files: Vec<PathBuf>,
     /// The directives that decide over connections, with the blocks they stand in.
     pub settings: Settings,
     /// Files, includes and directives that could not be read: the configuration is known only in part.
@@ -83,7 +87,6 @@ impl LogFormat {
             \"$http_referer\" \"$http_user_agent\"";
         Self { name: "combined".to_owned(), escape: "default".to_owned(), format: format.to_owned() }
     }
-}
 
 /// Where a configuration is.
 #[derive(Debug, Clone, PartialEq, Eq)]
