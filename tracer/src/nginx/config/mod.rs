@@ -87,6 +87,7 @@ impl LogFormat {
             \"$http_referer\" \"$http_user_agent\"";
         Self { name: "combined".to_owned(), escape: "default".to_owned(), format: format.to_owned() }
     }
+}
 
 /// Where a configuration is.
 #[derive(Debug, Clone, PartialEq, Eq)]
