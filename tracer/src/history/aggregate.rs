@@ -129,6 +129,13 @@ impl Aggregate {
         }
     }
 
+    /// The situation with most incidents so far, harmless ones left out.
+    pub fn leading(&self) -> Option<&'static str> {
+        let counted =
+            TOPICS.iter().zip(&self.topics).filter(|(topic, cell)| !topic.harmless && cell.count > 0);
+        counted.max_by_key(|(_, cell)| cell.count).map(|(topic, _)| topic.title)
+    }
+
     /// Counts upstreams by group, from the pairs of situation and upstream. Call it before looking at `window`.
     pub fn settle(&mut self) {
         let mut tables: Vec<Table> = Group::ALL.iter().map(|_| Table::new(PAIRS)).collect();

@@ -17,7 +17,9 @@ pub fn uri_pattern(request: &[u8], out: &mut Vec<u8>) {
     let method_end = memchr(b' ', request).unwrap_or(0);
     let (method, rest) = request.split_at(method_end);
     let mut pattern = Pattern::default();
-    method.iter().take(16).for_each(|byte| pattern.push(*byte));
+    for byte in method.iter().take(16) {
+        pattern.push(*byte);
+    }
     pattern.push(b' ');
     let target = rest.strip_prefix(b" ").unwrap_or(rest);
     for byte in target {
@@ -29,7 +31,9 @@ pub fn uri_pattern(request: &[u8], out: &mut Vec<u8>) {
     }
     pattern.end_segment();
     if pattern.segments > MAX_SEGMENTS {
-        "/…".bytes().for_each(|byte| pattern.push(byte));
+        for byte in "/…".bytes() {
+            pattern.push(byte);
+        }
     } else if pattern.segments == 0 {
         pattern.push(b'/');
     }
@@ -119,7 +123,9 @@ impl Pattern {
             () => return,
         };
         self.length = self.start + 1;
-        word.iter().for_each(|byte| self.push(*byte));
+        for byte in word {
+            self.push(*byte);
+        }
     }
 }
 
