@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod log;
@@ -27,6 +28,8 @@ pub enum Command {
     Trace(Box<trace::TraceArgs>),
     /// Read error.log files: what they say of failed connections, and what they can't (no root needed)
     Log(Box<log::LogArgs>),
+    /// Check kernel, host and configuration for what invites resets, each with the change
+    Doctor(doctor::DoctorArgs),
     /// Explain one line of error.log
     Explain(explain::ExplainArgs),
     /// Judge a recording again, on any machine and without root, or explain one of its verdicts
@@ -42,6 +45,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
     match &cli.command {
         Command::Trace(args) => trace::run(args),
         Command::Log(args) => log::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Query(args) => query::run(args),

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod hooks;
 pub mod load;
 pub mod names;
+pub mod stats;
 
 pub use environment::Environment;
 pub use load::{Probe, ProbeError, Settings};

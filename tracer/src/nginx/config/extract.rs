@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 
 use super::files::Reader;
-use super::settings::{self, Block};
 use super::token::{Step, Tokens};
 use super::value::{self, Address, Hosts};
 use super::variables::Variables;
@@ -43,7 +42,7 @@ pub(super) fn read_text(text: &[u8], location: &Location) -> Configuration {
 
 /// Says that what is not listed may still be set.
 fn half_read(found: &Configuration) -> String {
-    let places = found.unread.len() + usize::from(found.settings.dropped() > 0);
+    let places = found.unread.len();
     format!(
         "the configuration is read only in part ({places} places could not be read): settings in the rest are not known"
     )
@@ -72,10 +71,6 @@ struct Extractor<'a> {
     location: &'a Location,
     hosts: Hosts,
     blocks: Vec<Open>,
-    /// The same for those who read [`settings`].
-    scope: Vec<Block>,
-    /// Blocks seen.
-    numbers: usize,
     variables: Variables,
     /// Names of upstream groups.
     groups: Vec<String>,
@@ -90,8 +85,6 @@ impl<'a> Extractor<'a> {
             location,
             hosts,
             blocks: Vec::new(),
-            scope: Vec::new(),
-            numbers: 0,
             variables: Variables::default(),
             groups: Vec::new(),
             passes: Vec::new(),
@@ -113,9 +106,6 @@ impl<'a> Extractor<'a> {
         if name == "upstream" {
             self.groups.extend(words.get(1).cloned());
         }
-        self.numbers += 1;
-        self.found.settings.note(words, &self.scope, Some(self.numbers));
-        self.scope.push(Block { title: settings::cut(&words.join(" ")).to_owned(), number: self.numbers });
         let variable = Variables::of_block(words).map(str::to_owned);
         self.blocks.push(Open { name, variable, listens: false });
     }
@@ -123,7 +113,6 @@ impl<'a> Extractor<'a> {
     /// A server of HTTP without `listen` listens on port 80 (`ngx_http_add_listen`, running as root).
     fn close(&mut self) {
         let Some(block) = self.blocks.pop() else { return };
-        self.scope.pop();
         let is_http = self.blocks.last().is_some_and(|outer| outer.name == "http");
         if block.name == "server" && is_http && !block.listens {
             self.listen("80", &[]);
@@ -139,7 +128,6 @@ impl<'a> Extractor<'a> {
             self.variables.entry(variable, words);
             return;
         }
-        self.found.settings.note(words, &self.scope, None);
         let [name, arguments @ ..] = words else { return };
         let Some(first) = arguments.first() else { return };
         match name.as_str() {
@@ -382,39 +370,6 @@ mod tests {
         assert!(problems[0].starts_with("http://$target") && problems[1].contains("other:1"), "{problems:?}");
         assert!(problems[2].contains("only in part") && problems[3].contains("missing"), "{problems:?}");
         assert!(found.is_half_read());
-    }
-
-    #[test]
-    fn settings_know_where_they_stand_and_which_one_holds() {
-        let found = read_files(&[(
-            "etc/nginx/nginx.conf",
-            "worker_rlimit_nofile 4096;\n\
-             events { worker_connections 512; }\n\
-             http { proxy_read_timeout 50s; send_timeout 9s;\n\
-               upstream back { server 10.0.0.1 max_fails=3; keepalive 16; keepalive_timeout 20s; }\n\
-               server { listen 80 backlog=128 reuseport; location /a { proxy_pass http://back; proxy_read_timeout 5s; } }\n\
-               server { listen 81; proxy_read_timeout 7s; location /b { proxy_pass http://back; } } }",
-        )]);
-        assert!(!found.is_half_read());
-        let settings = &found.settings;
-        let listen = settings.named("listen").next().expect("listen");
-        assert_eq!(
-            (listen.option("backlog"), listen.has("reuseport"), listen.place()),
-            (Some("128"), true, "http, server".to_owned())
-        );
-        let passes: Vec<_> = settings.named("proxy_pass").collect();
-        let read = |at: usize| {
-            settings.in_force("proxy_read_timeout", &passes[at].scope).and_then(settings::Setting::value)
-        };
-        assert_eq!((read(0), read(1)), (Some("5s"), Some("7s")));
-        assert_eq!(
-            settings.in_force("send_timeout", &passes[1].scope).and_then(settings::Setting::value),
-            Some("9s")
-        );
-        let group = settings.named("upstream").next().and_then(|group| group.opens).expect("a block");
-        let inside: Vec<&str> = settings.of_block(group).map(|setting| setting.name.as_str()).collect();
-        assert_eq!(inside, ["server", "keepalive", "keepalive_timeout"]);
-        assert!(settings.named("worker_connections").all(|setting| setting.is_in("events")));
     }
 
     #[test]

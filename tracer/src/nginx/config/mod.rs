@@ -4,14 +4,12 @@
 
 mod extract;
 mod files;
-pub mod settings;
 mod token;
-mod value;
+pub mod tree;
+pub mod value;
 mod variables;
 
 use std::path::{Path, PathBuf};
-
-use settings::Settings;
 
 use crate::model::{Level, NginxConfig};
 
@@ -61,8 +59,6 @@ pub struct Configuration {
     pub log_formats: Vec<LogFormat>,
     /// The files that were read, inside the root of the process.
     pub files: Vec<PathBuf>,
-    /// The directives that decide over connections, with the blocks they stand in.
-    pub settings: Settings,
     /// Files, includes and directives that could not be read: the configuration is known only in part.
     pub unread: Vec<String>,
 }
@@ -70,7 +66,7 @@ pub struct Configuration {
 impl Configuration {
     /// Whether a part of it could not be read, so that what is not in it may still be set.
     pub fn is_half_read(&self) -> bool {
-        !self.unread.is_empty() || self.settings.dropped() > 0
+        !self.unread.is_empty()
     }
 
     /// The format of an access log: its name and text. `combined` is built in (`ngx_http_log_module`).
