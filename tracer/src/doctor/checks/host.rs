@@ -21,7 +21,10 @@ pub(super) fn oom(facts: &Facts) -> Vec<Seen> {
         by_name.iter().filter_map(|(name, kills)| victims(facts, name, kills)).collect();
     if let (true, Some(total @ 1..)) = (found.is_empty(), facts.host.oom_total) {
         let why = "A killed upstream resets all its connections at once; the kernel's log names the victims";
-        let value = format!("{total} OOM kills since boot, none of them in the kernel's log of the last day");
+        let value = format!(
+            "{} since boot, none was seen in the kernel's log of the last day",
+            count(total, "OOM kill")
+        );
         found.push(seen(Severity::Notice, "OOM killer", value, why, "journalctl -k -g 'Killed process'"));
     }
     found
