@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+/// Name among [`SystemFacts::counters`] of the connections of Nginx that a session saw.
+pub const CONNECTIONS_SEEN: &str = "RstscopeConnections";
+
 /// State of one kernel hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookState {
@@ -12,10 +15,17 @@ pub struct HookState {
     pub name: String,
     /// It is attached.
     pub running: bool,
-    /// Why it is not running, in the kernel's words as far as they help.
+    /// Why it is not running, or not in its best form, in the kernel's words as far as they help.
     pub problem: Option<String>,
-    /// The evidence lost while it does not run.
+    /// The evidence lost by that; of a hook that runs in its best form, what would be lost without it.
     pub lost_evidence: String,
+}
+
+impl HookState {
+    /// Whether it sees less than it could.
+    pub fn sees_less(&self) -> bool {
+        !self.running || self.problem.is_some()
+    }
 }
 
 /// Events lost so far, per hand-over. Counters only grow.

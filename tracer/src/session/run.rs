@@ -3,10 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use rstscope_ebpf::abi::Counter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::access::AccessLogs;
 use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
 use super::inbox::{Arrived, Inbox};
@@ -16,7 +18,8 @@ use super::watch::{self, Watch};
 use super::{SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
-use crate::model::{Clock, Event, HostFacts, Input, Losses, Mono};
+use crate::model::facts::CONNECTIONS_SEEN;
+use crate::model::{AccessRecord, Clock, Event, HostFacts, Input, Losses, Mono};
 use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
@@ -46,6 +49,7 @@ pub enum Ended {
 /// What can wake the loop.
 enum Wake {
     Inputs,
+    Accesses,
     Look,
     Deadline,
     Stop,
@@ -105,6 +109,7 @@ struct Session {
     kernel: KernelSide,
     sources: Lines,
     inbox: Inbox,
+    accesses: AccessLogs,
     engine: Recorder,
     /// The end of the recording was told.
     told: bool,
@@ -134,6 +139,7 @@ impl Session {
             kernel,
             sources,
             inbox: Inbox::new(events, lines),
+            accesses: AccessLogs::start()?,
             engine: Recorder::new(Engine::new(Limits::default()), writer),
             told: false,
             processes: Processes::default(),
@@ -189,6 +195,7 @@ impl Session {
             self.watch.apply(probe, settings)?;
         }
         self.watch.follow(&self.sources, settings);
+        self.accesses.follow(&self.watch);
         let now = self.inbox.now(clock::now());
         self.engine.handle(now, Input::Clock(self.clock));
         let host = self.host_facts(settings);
@@ -218,6 +225,7 @@ impl Session {
             match self.wake(signals, &mut looks, end).await {
                 Wake::Stop => return Ok(()),
                 Wake::Inputs => self.take(settings, BATCH),
+                Wake::Accesses => self.take_accesses(),
                 Wake::Look => self.look(settings, view).await?,
                 Wake::Deadline => {}
             }
@@ -253,6 +261,7 @@ impl Session {
             // Before what comes in: a storm of it must not keep Nginx's reloads from being seen.
             _ = looks.tick() => Wake::Look,
             () = self.inbox.filled() => Wake::Inputs,
+            () = self.accesses.ready() => Wake::Accesses,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }
     }
@@ -274,6 +283,7 @@ impl Session {
 
     fn take_event(&mut self, now: Mono, mut event: Event) {
         self.overflows.event(&mut event);
+        hand_over(&mut self.engine, now, self.accesses.expect_event(&event));
         self.processes.event(&mut self.engine, now, event);
     }
 
@@ -282,8 +292,14 @@ impl Session {
         self.sources.note(line);
         if watch::line_wanted(settings, &record) {
             self.premature.note(&record);
+            hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
             self.engine.handle(now, Input::Log(Box::new(record)));
         }
+    }
+
+    fn take_accesses(&mut self) {
+        let now = self.inbox.now(clock::now());
+        hand_over(&mut self.engine, now, self.accesses.take());
     }
 
     /// Closes that a line of the log has called premature meanwhile.
@@ -350,12 +366,16 @@ impl Session {
         self.kernel.stop();
         self.sources.stop();
         self.take(settings, usize::MAX);
+        self.accesses.stop();
+        self.take_accesses();
         self.take_premature(Mono(u64::MAX));
         self.sources.save();
         let now = self.inbox.now(clock::now());
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
-        let host = self.host_facts(settings);
+        let mut host = self.host_facts(settings);
+        let connections = self.kernel.count(Counter::Connections)?;
+        host.system.counters.insert(CONNECTIONS_SEEN.to_owned(), connections);
         self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
@@ -365,6 +385,13 @@ impl Session {
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
         Ok(Ended::Done { closing: Box::new(closing), recorded: self.engine.recorded() })
+    }
+}
+
+/// Lines of access.log that may explain an incident.
+fn hand_over(engine: &mut Recorder, now: Mono, records: Vec<AccessRecord>) {
+    for record in records {
+        engine.handle(now, Input::Access(Box::new(record)));
     }
 }
 

@@ -9,10 +9,10 @@ mod fixture;
 mod judge;
 mod kernel;
 mod memory;
-mod net;
+pub mod net;
 pub mod nginx;
 mod program;
-mod puppet;
+pub mod puppet;
 mod repeat;
 mod report;
 mod scenario;
@@ -21,7 +21,7 @@ pub mod schema;
 mod stage;
 pub mod storm;
 pub mod tour;
-mod tracer;
+pub mod tracer;
 pub mod wait;
 
 use crate::{project, setup, shell};
@@ -150,7 +150,7 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
         None => build()?,
     };
     let record = options.record.is_some();
-    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record })
+    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record, sizes: "" })
 }
 
 /// Builds the tracer; gives its place.

@@ -3,8 +3,9 @@
 //! The lab starts it inside a network namespace and tells it, line by line on stdin, what to do with its
 //! sockets; each command is answered by one line, `ok …` or `err NAME`. So a client or an upstream does
 //! exactly what a scenario says, in the order it says, and no step depends on how long another takes.
-//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic.
+//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic, `hasty` and `storm`, which fail in one way each.
 
+mod hasty;
 mod inject;
 mod load;
 mod serve;
@@ -105,6 +106,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         })),
         "serve" => serve::start(word()?.parse()?),
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
+        "hasty" => hasty::run(word()?.parse()?, word()?.parse()?),
         _ => bail!("unknown command {verb}"),
     }
 }

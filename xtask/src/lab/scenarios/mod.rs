@@ -10,6 +10,7 @@ mod healthy;
 mod host;
 mod idle;
 mod inject;
+mod losses;
 mod middlebox;
 mod mtu;
 mod nginx;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         host::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
+        losses::TABLE,
         filters::TABLE,
         inject::TABLE,
         ends::TABLE,
