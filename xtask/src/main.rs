@@ -2,6 +2,7 @@
 //!
 //! This file only names the sub-commands; each lives in a module of its own.
 
+mod bench;
 mod demo;
 mod host;
 mod lab;
@@ -37,6 +38,8 @@ enum Task {
     Test(suite::Options),
     /// The lab on other kernels, in virtual machines.
     Vm(vm::Options),
+    /// Measure, beside other ways of doing the same.
+    Bench(bench::Options),
     /// The first program inside such a machine.
     #[command(hide = true)]
     VmGuest(vm::GuestOptions),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),
     };
