@@ -38,7 +38,7 @@ enum Task {
     Test(suite::Options),
     /// The lab on other kernels, in virtual machines.
     Vm(vm::Options),
-    /// Measure, beside other ways of doing the same.
+    /// Measure what watching costs (root); not part of the tests.
     Bench(bench::Options),
     /// The first program inside such a machine.
     #[command(hide = true)]

@@ -30,6 +30,8 @@ pub struct Settings {
     pub btf: Option<PathBuf>,
     /// Hooks that must not run.
     pub disabled_hooks: Vec<String>,
+    /// Sizes other than those for this host, see `probe::Sizes::overridden`.
+    pub sizes: String,
     /// Record what reaches the engine.
     pub record: Option<Record>,
     /// Keep the positions in the logs in this file, and go on from there.

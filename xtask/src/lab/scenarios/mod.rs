@@ -8,6 +8,7 @@ mod filters;
 mod firewall;
 mod healthy;
 mod host;
+mod losses;
 mod middlebox;
 mod nginx;
 mod race;
@@ -31,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         host::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
+        losses::TABLE,
         filters::TABLE,
     ]
     .into_iter()
