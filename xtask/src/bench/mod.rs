@@ -1,4 +1,4 @@
-//! `cargo xtask bench kernel`: what watching costs, measured on a real Nginx, beside other ways of watching.
+//! `cargo xtask bench`: what watching costs and how fast logs are read, measured beside other ways of doing the same.
 //!
 //! A command for people, never part of the tests: its numbers depend on the machine and on what else it does.
 #![expect(clippy::cast_precision_loss, reason = "times and counts that are shown with three digits")]
