@@ -42,6 +42,11 @@ impl Scene {
         let client = Puppet::start(&network, Node::Inner)?;
         Ok(Self { nginx, client, _upstream: upstream, network })
     }
+
+    /// Arguments of a tracer that sees the Nginx host alone.
+    pub fn view(&self) -> Vec<String> {
+        vec!["--netns".to_owned(), format!("/run/netns/{}", self.network.name(Node::Web))]
+    }
 }
 
 /// A key and a certificate of nobody, in a folder that goes with them.

@@ -3,6 +3,7 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod ending;
 mod ends;
 mod filters;
 mod firewall;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         race::TABLE,
         protocols::TABLE,
         clients::TABLE,
+        ending::TABLE,
         nginx::TABLE,
         middlebox::TABLE,
         silence::TABLE,
