@@ -36,7 +36,7 @@ fn writer_that_is_killed() {
             println!("acknowledged {}", verdict.id);
         }
     });
-    let writer = Writer::start(store, Retention { age: None, bytes: Some(4 << 20) }, stored).unwrap();
+    let writer = Writer::start(store, Retention { age: None, bytes: Some(4 << 20) }, stored, || ()).unwrap();
     for number in 0_u64.. {
         let id = format!("01K{life:09}{number:014}");
         writer.hand_over(Arc::new(Verdict { id, ..verdict.clone() }));

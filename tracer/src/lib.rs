@@ -7,10 +7,14 @@
 pub mod account;
 pub mod cli;
 pub mod collect;
+pub mod config;
+pub mod daemon;
 pub mod engine;
+pub mod guard;
 pub mod history;
 pub mod join;
 pub mod judge;
+pub mod metrics;
 pub mod model;
 pub mod nginx;
 pub mod output;

@@ -15,7 +15,7 @@ use crate::history::render::{json, markdown, text};
 use crate::history::{Aggregate, Range, Report, Source};
 use crate::nginx::archive::{Archive, ArchiveError, Progress};
 use crate::nginx::parse;
-use crate::output::{ColorChoice, Palette, Sink, TextOptions, sanitize, terminal};
+use crate::output::{ColorChoice, Fate as _, Palette, Sink, TextOptions, sanitize, terminal};
 
 /// Least time between two signs of progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);

@@ -1,11 +1,13 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod daemon;
 pub mod exit;
 pub mod explain;
 pub mod log;
 pub mod query;
 pub mod replay;
 pub mod shown;
+pub mod tail;
 pub mod trace;
 pub mod value;
 
@@ -35,6 +37,12 @@ pub enum Command {
     Query(Box<query::QueryArgs>),
     /// Show one stored verdict in full
     Show(query::ShowArgs),
+    /// Watch unattended: store every verdict, serve metrics and local readers
+    Daemon(daemon::DaemonArgs),
+    /// Show the daemon's verdicts as they come
+    Tail(tail::TailArgs),
+    /// Check or print the daemon's configuration
+    Config(daemon::ConfigArgs),
 }
 
 /// Runs what the command line asks for.
@@ -46,6 +54,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Replay(args) => replay::run(args),
         Command::Query(args) => query::run(args),
         Command::Show(args) => query::show(args),
+        Command::Daemon(args) => daemon::run(args),
+        Command::Tail(args) => Ok(tail::run(args)),
+        Command::Config(args) => daemon::config(args),
     }
 }
 

@@ -4,12 +4,14 @@
 //! a fact with a reason, never the end of the session.
 
 pub mod btf;
+pub mod capability;
 pub mod environment;
 pub mod filter;
 pub mod hooks;
 pub mod load;
 pub mod names;
 
+pub use capability::maps_need_no_capability;
 pub use environment::Environment;
 pub use load::{Probe, ProbeError, Settings};
 pub use names::Names;

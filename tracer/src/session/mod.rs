@@ -7,6 +7,7 @@ pub mod closing;
 pub mod feed;
 pub mod host;
 pub mod kernel;
+pub mod pulse;
 pub mod record;
 pub mod run;
 pub mod settings;
@@ -14,7 +15,8 @@ pub mod system;
 pub mod view;
 pub mod watch;
 
-pub use run::{Ended, run};
+pub use pulse::Pulse;
+pub use run::{Ended, Say, run};
 pub use settings::Settings;
 pub use view::View;
 

@@ -29,6 +29,8 @@ pub struct Settings {
     pub btf: Option<PathBuf>,
     /// Hooks that must not run.
     pub disabled_hooks: Vec<String>,
+    /// Say once a second what the session is like.
+    pub pulse: bool,
     /// Record what reaches the engine.
     pub record: Option<Record>,
 }

@@ -82,8 +82,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `stored` runs in it.
-    pub fn start(store: Store, retention: Retention, stored: Stored) -> io::Result<Self> {
+    /// Starts the thread. `begin` runs in it first, `stored` with every verdict.
+    pub fn start(
+        store: Store,
+        retention: Retention,
+        stored: Stored,
+        begin: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let account = Arc::new(Account::default());
         let shared = Arc::new(Mutex::new(retention));
         let (sender, receiver) = sync_channel(WAITING);
@@ -97,8 +102,10 @@ impl Writer {
             tried: Instant::now(),
             batches: 0,
         };
-        let thread =
-            thread::Builder::new().name("rstscope-store".to_owned()).spawn(move || work.run(&receiver))?;
+        let thread = thread::Builder::new().name("rstscope-store".to_owned()).spawn(move || {
+            begin();
+            work.run(&receiver);
+        })?;
         Ok(Self { sender: Some(sender), account, retention: shared, thread: Some(thread) })
     }
 
@@ -243,6 +250,7 @@ impl Work {
     fn succeeded(&self, rows: usize) {
         self.account.stored.fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.note_pending();
+        self.note_size();
         self.account.set_problem(None);
     }
 
@@ -278,10 +286,14 @@ impl Work {
             0
         });
         self.account.expired.fetch_add(expired, Ordering::Relaxed);
+        self.note_size();
+        expired
+    }
+
+    fn note_size(&self) {
         let bytes = self.store.bytes().unwrap_or(0);
         self.account.bytes.store(bytes, Ordering::Relaxed);
         let oldest = self.store.oldest().ok().flatten().unwrap_or(0);
         self.account.oldest.store(u64::try_from(oldest).unwrap_or(0), Ordering::Relaxed);
-        expired
     }
 }
