@@ -103,7 +103,7 @@ fn report(args: &LogArgs, zone: TimeZone, range: Range) -> anyhow::Result<Exit> 
         failed |= note(each_line(path, |line| access.line(line)), &mut Source::default());
     }
     let access = (!args.access_log.is_empty()).then(|| access.report());
-    let report = Report::new(&counts, source, access);
+    let report = Report::new(&mut counts, source, access);
     show(args, &report, zone)?;
     Ok(if failed { Exit::Failure } else { Exit::Success })
 }

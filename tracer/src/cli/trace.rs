@@ -12,6 +12,8 @@ use jiff::tz::TimeZone;
 use super::exit::Exit;
 use super::shown::{Format, ShownArgs};
 use super::value;
+use crate::nginx::syslog::Address;
+use crate::nginx::tail::positions::PositionsError;
 use crate::output::{ColorChoice, Palette, TextOptions, header, ndjson, sanitize, summary, terminal};
 use crate::recording::Recorded;
 use crate::session::run::{Changes, Say};
@@ -63,6 +65,14 @@ pub struct TraceArgs {
     /// Longest recording: bytes, or a number with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "1G", requires = "record", value_parser = value::size)]
     pub record_limit: u64,
+
+    /// Keep the positions in the logs in this file and go on from there, so that no line is missed or read twice
+    #[arg(long, value_name = "FILE")]
+    pub positions: Option<PathBuf>,
+
+    /// Receive the lines of `error_log syslog:server=…` here: udp:ADDR:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR", value_parser = value::syslog)]
+    pub syslog: Vec<Address>,
 
     /// Type information (BTF) to use instead of the running kernel's
     #[arg(long, value_name = "FILE")]
@@ -157,6 +167,8 @@ fn settings(args: &TraceArgs) -> Settings {
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
         pulse: false,
+        positions: args.positions.clone(),
+        syslog: args.syslog.clone(),
         record: args.record.clone().map(|path| Record { path, limit: args.record_limit }),
     }
 }
@@ -172,8 +184,11 @@ pub(super) fn exit_code(error: &SessionError) -> Exit {
         SessionError::Privileges(_) => Exit::MissingPrivilege,
         SessionError::Kernel(_) | SessionError::Blind { .. } => Exit::UnsupportedKernel,
         SessionError::Namespace { .. } => Exit::Usage,
-        SessionError::Recording { .. } => Exit::Output,
-        SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
+        SessionError::Recording { .. } | SessionError::Positions(PositionsError::Write { .. }) => {
+            Exit::Output
+        }
+        SessionError::Positions(_) => Exit::Input,
+        SessionError::Syslog(_) | SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
     }
 }
 

@@ -83,6 +83,9 @@ fn check(config: &Config) -> Result<(), String> {
         crate::cli::value::upstream(upstream)
             .map_err(|why| format!("watch.upstreams: {upstream:?}: {why}"))?;
     }
+    for address in &config.watch.syslog {
+        crate::cli::value::syslog(address).map_err(|why| format!("watch.syslog: {address:?}: {why}"))?;
+    }
     let absolute = [("store.path", &config.store.path), ("live.socket", &config.live.socket)];
     for (key, path) in absolute {
         if !path.is_absolute() {
@@ -142,6 +145,7 @@ mod tests {
             &["watch.upstreams", "backend:80", "not resolved"],
         );
         refused("[watch]\nnginx_ports = [0]\n", &["watch.nginx_ports"]);
+        refused("[watch]\nsyslog = [\"tcp:1\"]\n", &["watch.syslog", "tcp:1"]);
         refused("[metrics]\nlisten = \"everywhere\"\n", &["x.toml:2"]);
         refused("[store\n", &["x.toml:1"]);
     }

@@ -43,6 +43,8 @@ pub struct Watch {
     pub upstreams: Vec<String>,
     /// Follow these logs instead of those that Nginx writes.
     pub error_logs: Vec<PathBuf>,
+    /// Receive the lines of `error_log syslog:server=…` here.
+    pub syslog: Vec<String>,
     /// See and use only what happens in this network namespace.
     pub netns: Option<PathBuf>,
 }

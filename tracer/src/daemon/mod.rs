@@ -131,6 +131,9 @@ fn settings(config: &Config) -> Settings {
         upstreams: upstreams.collect(),
         error_logs: watch.error_logs.clone(),
         netns: watch.netns.clone(),
+        syslog: watch.syslog.iter().filter_map(|address| crate::cli::value::syslog(address).ok()).collect(),
+        // Beside the store: what was read and what was stored belong together.
+        positions: Some(config.store.path.with_file_name("positions.json")),
         pulse: true,
         ..Settings::default()
     }

@@ -67,6 +67,7 @@ impl Reload {
 fn needs_restart(was: &Config, is: &Config) -> Vec<&'static str> {
     let differs = [
         ("watch.upstreams", was.watch.upstreams != is.watch.upstreams),
+        ("watch.syslog", was.watch.syslog != is.watch.syslog),
         ("watch.netns", was.watch.netns != is.watch.netns),
         ("store.path", was.store.path != is.store.path),
         ("metrics", was.metrics != is.metrics),

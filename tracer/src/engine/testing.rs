@@ -238,6 +238,7 @@ pub fn line(milliseconds: u64, kind: MessageKind, errno: Option<i32>, action: &s
         side: LogSide::Upstream,
         call: None,
         errno,
+        errno_printed: None,
         message: kind.0.replace('_', " "),
         action: Some(action.to_owned()),
         client: Some("10.0.1.9".to_owned()),

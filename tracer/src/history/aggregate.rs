@@ -8,15 +8,15 @@ use jiff::tz::TimeZone;
 use super::cache::{Meanings, Moments};
 use super::classify::{Facts, Meaning, Other, meaning};
 use super::key;
-use super::pattern::{Event, Group, Window};
+use super::pattern::{Dimension, Event, Group, Window};
 use super::table::{Cell, Table};
 use super::topic::{TOPICS, TopicId};
+use crate::model::Level;
 use crate::model::verdict::Segment;
-use crate::model::{Level, LogRecord, Utc};
-use crate::nginx::line::{RawLine, parse};
+use crate::nginx::line::{Line, Problem, RawLine, carrier};
 
 /// Pairs of situation and upstream held.
-const PAIRS: usize = 2048;
+const PAIRS: usize = 4096;
 
 /// Which lines count, seconds of UTC, both ends included.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,15 +59,18 @@ pub struct Aggregate {
     /// Lines per level, in the order of [`Level`].
     pub levels: [u64; 8],
     /// What was wrong with lines, and how often.
-    pub problems: BTreeMap<String, u64>,
+    pub problems: BTreeMap<Problem, u64>,
     /// Incidents per situation, in the order of [`TOPICS`].
     pub topics: Vec<Cell>,
     /// Incidents per situation and upstream: the number of the situation, then the upstream.
     pub pairs: Table,
     /// Incidents per hour of the day, as printed.
     pub hours: [u64; 24],
-    /// Incidents in time and by what they name; harmless ones are not in it.
+    /// Incidents in time and by what they name; harmless ones are not in it, and upstreams stand in `pairs` until
+    /// [`Aggregate::settle`].
     pub window: Window,
+    /// Incidents that name an upstream, in the order of [`Group`].
+    with_upstream: [u64; Group::ALL.len()],
 }
 
 /// What of an incident is counted.
@@ -106,6 +109,7 @@ impl Aggregate {
             pairs: Table::new(PAIRS),
             hours: [0; 24],
             window: Window::default(),
+            with_upstream: [0; Group::ALL.len()],
         }
     }
 
@@ -118,9 +122,24 @@ impl Aggregate {
     pub fn line(&mut self, line: &[u8]) {
         self.lines += 1;
         self.bytes += line.len() as u64 + 1;
-        match RawLine::read(line) {
-            Some(raw) => self.ordinary(&raw, line),
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match RawLine::read(line).map(|raw| (raw, line)).or_else(|| RawLine::behind_prefix(line)) {
+            Some((raw, line)) => self.ordinary(&raw, line),
             None => self.odd(line),
+        }
+    }
+
+    /// Counts upstreams by group, from the pairs of situation and upstream. Call it before looking at `window`.
+    pub fn settle(&mut self) {
+        let mut tables: Vec<Table> = Group::ALL.iter().map(|_| Table::new(PAIRS)).collect();
+        for (pair, cell) in self.pairs.ranked() {
+            let Some((topic, upstream)) = pair.split_first() else { continue };
+            tables[group(TopicId(*topic)) as usize].merge(upstream, cell);
+        }
+        for (of_group, mut table) in Group::ALL.into_iter().zip(tables) {
+            let forgotten = self.with_upstream[of_group as usize].saturating_sub(table.total());
+            table.merge_other(forgotten, if forgotten > 0 { self.pairs.evicted() } else { 0 });
+            self.window.set_table(of_group, Dimension::Upstream, table);
         }
     }
 
@@ -147,37 +166,43 @@ impl Aggregate {
 
     /// A line with a carrier, without a head, forged, cut, or about no client.
     fn odd(&mut self, line: &[u8]) {
-        let record = parse(line, &self.zone);
-        let time = record.time.map(|time| time.0.div_euclid(1_000_000_000));
+        let carried = carrier::unwrap(line);
+        let line = Line::read(&carried.payload);
+        let (time, is_ambiguous) = match line.time {
+            Some(local) => self.moments.of_civil(local, &self.zone),
+            None => (carried.time.map(|time| time.0.div_euclid(1_000_000_000)), false),
+        };
         if !self.is_wanted(time.or(self.last_time)) {
             self.outside += 1;
             return;
         }
-        if let Some(level) = record.level {
+        if let Some(level) = line.level {
             self.levels[level as usize] += 1;
         }
-        for problem in &record.problems {
-            *self.problems.entry(problem.clone()).or_default() += 1;
+        let not_text = std::str::from_utf8(&carried.payload).is_err().then_some(Problem::NotUtf8);
+        let ambiguous = is_ambiguous.then_some(Problem::AmbiguousTime);
+        for problem in line.problems.iter().copied().chain(ambiguous).chain(not_text) {
+            *self.problems.entry(problem).or_default() += 1;
         }
-        let Some(topic) = self.count(meaning(&Facts::of_record(&record)), time) else { return };
-        self.incident_of(&record, topic, time);
+        let Some(topic) = self.count(meaning(&Facts::of_line(&line)), time) else { return };
+        self.incident_of(&line, topic, time);
     }
 
-    fn incident_of(&mut self, record: &LogRecord, topic: TopicId, time: Option<i64>) {
+    fn incident_of(&mut self, line: &Line<'_>, topic: TopicId, time: Option<i64>) {
         self.incident(&Incident {
             topic,
             time,
-            hour: record.time.and_then(|time| self.hour_of(time)),
-            pid: record.pid,
-            upstream: record.upstream.as_deref().map(str::as_bytes),
-            server: record.server.as_deref().map(str::as_bytes),
-            request: record.request.as_deref().map(str::as_bytes),
-            client: record.client.as_deref().map(str::as_bytes),
+            hour: time.and_then(|time| self.hour_of(time)),
+            pid: line.pid,
+            upstream: line.upstream(),
+            server: line.tail.server,
+            request: line.tail.request,
+            client: line.tail.client,
         });
     }
 
-    fn hour_of(&self, time: Utc) -> Option<usize> {
-        let stamp = jiff::Timestamp::from_nanosecond(i128::from(time.0)).ok()?;
+    fn hour_of(&self, time: i64) -> Option<usize> {
+        let stamp = jiff::Timestamp::from_second(time).ok()?;
         usize::try_from(self.zone.to_datetime(stamp).hour()).ok()
     }
 
@@ -218,7 +243,9 @@ impl Aggregate {
         if let Some(hour) = incident.hour.and_then(|hour| self.hours.get_mut(hour)) {
             *hour += 1;
         }
+        let group = group(incident.topic);
         if let Some(upstream) = incident.upstream {
+            self.with_upstream[group as usize] += 1;
             self.pair(incident.topic, upstream, time);
         }
         if let Some(request) = incident.request {
@@ -228,12 +255,11 @@ impl Aggregate {
             key::network(client, &mut self.network);
         }
         let pid = incident.pid.map(u32::to_be_bytes);
-        let upstream = incident.upstream;
         self.window.add(&Event {
             time,
-            group: group(incident.topic),
+            group,
             keys: [
-                upstream,
+                None,
                 incident.request.map(|_| self.uri.as_slice()),
                 incident.client.map(|_| self.network.as_slice()),
                 incident.server,
@@ -269,7 +295,6 @@ pub fn has_level(aggregate: &Aggregate, level: Level) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::pattern::Dimension;
 
     const RESET: &str = "2026/11/20 06:43:33 [error] 31#31: *7 recv() failed (104: Connection reset by peer) while \
         reading response header from upstream, client: 10.0.0.9, server: shop, request: \"GET /a/7 HTTP/1.1\", \
@@ -280,6 +305,7 @@ mod tests {
         for line in lines {
             aggregate.line(line.as_bytes());
         }
+        aggregate.settle();
         aggregate
     }
 
@@ -290,7 +316,8 @@ mod tests {
 
     #[test]
     fn both_ways_count_the_same() {
-        for line in [RESET.to_owned(), format!("web | {RESET}")] {
+        let docker = serde_json::json!({ "log": format!("{RESET}\n"), "stream": "stderr" }).to_string();
+        for line in [RESET.to_owned(), format!("web | {RESET}"), format!("{RESET}\r"), docker] {
             let aggregate = read(&[line], Range::default());
             let at = usize::from(TopicId::of("upstream_reset_waiting").0);
             assert_eq!(aggregate.topics[at].count, 1);

@@ -5,6 +5,7 @@
 use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use memchr::{memchr, memmem, memrchr};
 
@@ -76,7 +77,8 @@ impl Meanings {
 
 /// Messages whose middle changes from line to line: their beginning, and how what follows the middle begins.
 /// Their first letters stand in [`essence`], too.
-const CHANGING: [(&[u8], &[u8]); 3] = [
+const CHANGING: [(&[u8], &[u8]); 4] = [
+    (b"client ", b" closed keepalive connection"),
     (b"limiting requests, excess: ", b" by zone"),
     (b"an upstream response is buffered to a temporary file ", b" while "),
     (b"a client request body is buffered to a temporary file ", b" while "),
@@ -85,9 +87,11 @@ const CHANGING: [(&[u8], &[u8]); 3] = [
 /// The parts of a message that decide its meaning: of `open() "/path" failed (2: …)` what is left and right of the
 /// path, and likewise where a number or a name changes.
 fn essence(body: &[u8]) -> (&[u8], &[u8]) {
-    let may_change = matches!(body.first(), Some(b'l' | b'a'));
-    if may_change && let Some((start, end)) = CHANGING.iter().find(|(start, _)| body.starts_with(start)) {
-        let end = memmem::rfind(body, end).unwrap_or(body.len());
+    let may_change = matches!(body.first(), Some(b'l' | b'a' | b'c'));
+    if may_change
+        && let Some((start, end)) = CHANGING.iter().find(|(start, _)| body.starts_with(start))
+        && let Some(end) = memmem::rfind(body, end)
+    {
         return (start, &body[end..]);
     }
     let whole = (body, &b""[..]);
@@ -102,6 +106,7 @@ fn essence(body: &[u8]) -> (&[u8], &[u8]) {
 pub struct Moments {
     minute: [u8; 16],
     start: Option<i64>,
+    civil: Option<(DateTime, Option<i64>, bool)>,
 }
 
 impl Moments {
@@ -116,6 +121,18 @@ impl Moments {
             self.minute = *minute;
         }
         self.start.map(|start| start + seconds.min(60))
+    }
+
+    /// Seconds of UTC of a time that was read, and whether it is ambiguous in `zone`.
+    pub fn of_civil(&mut self, time: DateTime, zone: &TimeZone) -> (Option<i64>, bool) {
+        let seconds = i64::from(time.second());
+        let minute = time.with().second(0).subsec_nanosecond(0).build().unwrap_or(time);
+        if self.civil.is_none_or(|(known, ..)| known != minute) {
+            let (utc, is_ambiguous) = line::utc_of(minute, zone);
+            self.civil = Some((minute, utc.map(|utc| utc.0.div_euclid(1_000_000_000)), is_ambiguous));
+        }
+        let (_, start, is_ambiguous) = self.civil.unwrap_or((minute, None, false));
+        (start.map(|start| start + seconds), is_ambiguous)
     }
 }
 

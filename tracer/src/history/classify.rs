@@ -188,7 +188,7 @@ fn of_upstream_reset(facts: &Facts) -> &'static str {
     if facts.is_during(&["proxying"]) {
         return "upstream_reset_other";
     }
-    if facts.is_during(&["sending request", "sending to upstream"]) || is_write(facts.kind) {
+    if facts.is_during(&["sending request", "sending to upstream"]) || facts.kind.is_write() {
         return "upstream_reset_request";
     }
     if facts.is_during(&["response header", "reading greeting"]) {
@@ -218,16 +218,6 @@ fn is_kept_alive(facts: &Facts) -> bool {
 
 fn is_connect(kind: MessageKind) -> bool {
     [MessageKind::CONNECT_FAILED, MessageKind::CONNECT_TO_FAILED].contains(&kind)
-}
-
-fn is_write(kind: MessageKind) -> bool {
-    [
-        MessageKind::SEND_FAILED,
-        MessageKind::WRITEV_FAILED,
-        MessageKind::SENDFILE_FAILED,
-        MessageKind::TLS_WRITE_FAILED,
-    ]
-    .contains(&kind)
 }
 
 #[cfg(test)]

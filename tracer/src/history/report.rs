@@ -174,7 +174,9 @@ pub struct Report {
 
 impl Report {
     /// Draws the conclusions from the counts.
-    pub fn new(counts: &Aggregate, source: Source, access: Option<super::access::AccessReport>) -> Self {
+    pub fn new(counts: &mut Aggregate, source: Source, access: Option<super::access::AccessReport>) -> Self {
+        counts.settle();
+        let counts = &*counts;
         let incidents = counts.window.total();
         let topics = topics(counts, incidents);
         let findings = pattern::find(&counts.window);
@@ -186,7 +188,7 @@ impl Report {
             lines: counts.lines,
             lines_outside: counts.outside,
             other_lines: other_lines(counts),
-            problems: counts.problems.clone(),
+            problems: problems(counts),
             incidents,
             harmless: topics.iter().filter(|row| row.harmless).map(|row| row.count).sum(),
             parties: shares(&topics, incidents, Party::ALL, |row| row.party, Party::slug),
@@ -274,6 +276,10 @@ fn shares<T: Copy + PartialEq>(
     rows
 }
 
+fn problems(counts: &Aggregate) -> std::collections::BTreeMap<String, u64> {
+    counts.problems.iter().map(|(problem, count)| (problem.to_string(), *count)).collect()
+}
+
 fn other_lines(counts: &Aggregate) -> Vec<Share> {
     let others = Other::ALL.iter().map(|other| (other.slug(), counts.others[*other as usize]));
     let rest = [
@@ -293,7 +299,7 @@ fn ranking(counts: &Aggregate, dimension: Dimension, incidents: u64) -> Ranking 
     let tables: Vec<_> = Group::ALL.iter().map(|group| counts.window.table(*group, dimension)).collect();
     let mut sums = std::collections::BTreeMap::<&[u8], Cell>::new();
     for (key, cell) in tables.iter().flat_map(|table| table.ranked()) {
-        merge(sums.entry(key).or_default(), cell);
+        sums.entry(key).or_default().merge(cell);
     }
     let named: u64 = tables.iter().map(|table| table.total()).sum();
     let mut rows: Vec<(&[u8], Cell)> = sums.into_iter().collect();
@@ -308,12 +314,6 @@ fn ranking(counts: &Aggregate, dimension: Dimension, incidents: u64) -> Ranking 
         other: named - shown,
         unnamed: incidents.saturating_sub(named),
     }
-}
-
-fn merge(sum: &mut Cell, cell: Cell) {
-    sum.count += cell.count;
-    sum.first = [sum.first, cell.first].into_iter().flatten().min();
-    sum.last = sum.last.max(cell.last);
 }
 
 fn key_row(counts: &Aggregate, dimension: Dimension, key: &[u8], cell: Cell) -> KeyRow {

@@ -3,7 +3,7 @@
 //! When it is full, the rarer half of the keys (with its ties) moves into `other`; a key that comes often later gets in again.
 //! So the sum is always exact, and a shown count is exact or a lower bound. Keys are bytes, cut to a length.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
 
@@ -33,53 +33,97 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// As many more as `other` counted.
+    pub fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.first = [self.first, other.first].into_iter().flatten().min();
+        self.last = self.last.max(other.last);
+    }
+}
+
 impl Default for Cell {
     fn default() -> Self {
         Self::EMPTY
     }
 }
 
-/// The table.
+/// The table: open addressing over entries that lie side by side, because a line costs five of these.
 #[derive(Debug, Clone)]
 pub struct Table {
-    cells: HashMap<Box<[u8]>, Cell, RandomState>,
+    /// Where an entry is looked for, twice as many as entries; empty until the first key comes.
+    places: Vec<Place>,
+    entries: Vec<Entry>,
+    /// The keys, one after the other.
+    text: Vec<u8>,
+    hasher: RandomState,
     room: usize,
     other: u64,
     evicted: u64,
     total: u64,
 }
 
+/// A place that an entry may have. Most strangers are told apart by the tag alone.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Upper half of the hash.
+    tag: u32,
+    /// Number of the entry, from 1; 0 is free.
+    entry: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u64,
+    start: u32,
+    length: u32,
+    cell: Cell,
+}
+
 impl Table {
     /// A table for at most `room` keys (at least two).
     pub fn new(room: usize) -> Self {
-        Self { cells: HashMap::default(), room: room.max(2), other: 0, evicted: 0, total: 0 }
+        Self {
+            places: Vec::new(),
+            entries: Vec::new(),
+            text: Vec::new(),
+            hasher: RandomState::default(),
+            room: room.max(2),
+            other: 0,
+            evicted: 0,
+            total: 0,
+        }
     }
 
     /// Counts `key` once.
     pub fn add(&mut self, key: &[u8], time: Option<i64>) {
-        let key = &key[..key.len().min(MAX_KEY)];
         self.total += 1;
-        if let Some(cell) = self.cells.get_mut(key) {
-            return cell.add(time);
-        }
-        if self.cells.len() >= self.room {
-            self.evict();
-        }
-        let mut cell = Cell::EMPTY;
-        cell.add(time);
-        self.cells.insert(key.into(), cell);
+        self.cell(key).add(time);
+    }
+
+    /// Counts `key` as often as `counted` says.
+    pub fn merge(&mut self, key: &[u8], counted: Cell) {
+        self.total += counted.count;
+        self.cell(key).merge(counted);
+    }
+
+    /// Counts occurrences whose keys nobody holds any more; `keys` is how many keys that were.
+    pub fn merge_other(&mut self, count: u64, keys: u64) {
+        self.total += count;
+        self.other += count;
+        self.evicted += keys;
     }
 
     /// The keys, most frequent first, the same order on every run.
     pub fn ranked(&self) -> Vec<(&[u8], Cell)> {
-        let mut rows: Vec<_> = self.cells.iter().map(|(key, cell)| (&**key, *cell)).collect();
+        let mut rows: Vec<_> = self.entries.iter().map(|entry| (self.key(entry), entry.cell)).collect();
         rows.sort_by(|a, b| b.1.count.cmp(&a.1.count).then(a.0.cmp(b.0)));
         rows
     }
 
     /// Keys held.
     pub fn keys(&self) -> usize {
-        self.cells.len()
+        self.entries.len()
     }
 
     /// Occurrences whose key is no longer held.
@@ -97,22 +141,98 @@ impl Table {
         self.total
     }
 
+    fn key(&self, entry: &Entry) -> &[u8] {
+        &self.text[entry.start as usize..(entry.start + entry.length) as usize]
+    }
+
+    /// The cell of a key, which is put in if it is new.
+    fn cell(&mut self, key: &[u8]) -> &mut Cell {
+        let key = &key[..key.len().min(MAX_KEY)];
+        let hash = self.hasher.hash_one(key);
+        let number = self.find(key, hash).unwrap_or_else(|| self.insert(key, hash));
+        &mut self.entries[number].cell
+    }
+
+    fn find(&self, key: &[u8], hash: u64) -> Option<usize> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let mut at = self.first_place(hash);
+        loop {
+            let place = self.places[at];
+            let number = (place.entry as usize).checked_sub(1)?;
+            if place.tag == tag(hash) && is_equal(self.key(&self.entries[number]), key) {
+                return Some(number);
+            }
+            at = (at + 1) & (self.places.len() - 1);
+        }
+    }
+
+    fn insert(&mut self, key: &[u8], hash: u64) -> usize {
+        if self.entries.len() >= self.room {
+            self.evict();
+        }
+        if self.places.is_empty() {
+            self.places = vec![Place::default(); (2 * self.room).next_power_of_two()];
+        }
+        let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+        self.text.extend_from_slice(key);
+        self.entries.push(Entry { hash, start, length, cell: Cell::EMPTY });
+        self.place(hash, self.entries.len());
+        self.entries.len() - 1
+    }
+
+    fn first_place(&self, hash: u64) -> usize {
+        hash as usize & (self.places.len() - 1)
+    }
+
+    /// Enters the entry with this number, from 1. There is always a free place.
+    fn place(&mut self, hash: u64, number: usize) {
+        let mut at = self.first_place(hash);
+        while self.places[at].entry != 0 {
+            at = (at + 1) & (self.places.len() - 1);
+        }
+        self.places[at] = Place { tag: tag(hash), entry: u32::try_from(number).unwrap_or(u32::MAX) };
+    }
+
     fn evict(&mut self) {
-        let mut counts: Vec<u64> = self.cells.values().map(|cell| cell.count).collect();
+        let mut counts: Vec<u64> = self.entries.iter().map(|entry| entry.cell.count).collect();
         let middle = counts.len() / 2;
         let (_, median, _) = counts.select_nth_unstable(middle);
         let median = *median;
-        let (mut other, mut evicted) = (0, 0);
-        self.cells.retain(|_, cell| {
+        let entries = std::mem::take(&mut self.entries);
+        let text = std::mem::take(&mut self.text);
+        self.places.fill(Place::default());
+        for entry in entries {
             // Ties go together: which of them stayed would depend on the order of hashing.
-            let stays = cell.count > median;
-            other += if stays { 0 } else { cell.count };
-            evicted += u64::from(!stays);
-            stays
-        });
-        self.other += other;
-        self.evicted += evicted;
+            if entry.cell.count <= median {
+                self.other += entry.cell.count;
+                self.evicted += 1;
+                continue;
+            }
+            let key = &text[entry.start as usize..(entry.start + entry.length) as usize];
+            let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+            self.text.extend_from_slice(key);
+            self.entries.push(Entry { start, ..entry });
+            self.place(entry.hash, self.entries.len());
+        }
     }
+}
+
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// Equality in words of eight bytes: on keys this short a call of `memcmp` costs more than it saves.
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let (words, rest) = one.as_chunks::<8>();
+    let (other_words, other_rest) = other.as_chunks::<8>();
+    words.iter().zip(other_words).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b))
+        && rest.iter().zip(other_rest).all(|(a, b)| a == b)
 }
 
 #[cfg(test)]

@@ -67,6 +67,9 @@ pub struct LogRecord {
     pub call: Option<String>,
     /// The errno, Linux numbering.
     pub errno: Option<i32>,
+    /// The errno as printed, where that is the number of another system (BSD, Windows).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno_printed: Option<u32>,
     /// Message without errno and tail.
     pub message: String,
     /// Text after ` while `.

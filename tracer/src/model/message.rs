@@ -263,6 +263,12 @@ kinds! {
 }
 
 impl MessageKind {
+    /// Whether the failing call was to send something.
+    pub fn is_write(self) -> bool {
+        [Self::SEND_FAILED, Self::WRITEV_FAILED, Self::SENDFILE_FAILED, Self::TLS_WRITE_FAILED]
+            .contains(&self)
+    }
+
     /// The kind with this slug; a slug that this version does not know is [`Self::OTHER`].
     pub fn from_slug(slug: &str) -> Self {
         Self::ALL.iter().copied().find(|kind| kind.0 == slug).unwrap_or(Self::OTHER)

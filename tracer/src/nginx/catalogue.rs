@@ -1,6 +1,8 @@
 //! The message catalogue: which text means which [`MessageKind`], and how the side of the socket follows.
 //! Two tables, one for failed calls (`recv() failed`), one for sentences. It does not read fields of the tail.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 
 use crate::model::MessageKind;
@@ -129,7 +131,14 @@ const SENTENCES: &[Row] = &[
     (Start, "unknown PROXY protocol", entry(MessageKind::PROXY_PROTOCOL_BROKEN, SideRule::Client)),
     (Start, "header is too large", entry(MessageKind::PROXY_PROTOCOL_BROKEN, SideRule::Client)),
     (Start, "a client request body is buffered", entry(MessageKind::CLIENT_BODY_BUFFERED, SideRule::Client)),
-    (Start, "invalid host in", entry(MessageKind::CLIENT_SENT_INVALID, SideRule::Client)),
+    (Start, "unsafe URI ", entry(MessageKind::CLIENT_SENT_INVALID, SideRule::Client)),
+    (Start, "client intended to send body data larger", entry(MessageKind::CLIENT_SENT_INVALID, SideRule::Client)),
+    (Start, "invalid connection preface", entry(MessageKind::HTTP2_VIOLATION, SideRule::Client)),
+    (Start, "invalid PROXY protocol", entry(MessageKind::PROXY_PROTOCOL_BROKEN, SideRule::Client)),
+    (Start, "broken PROXY protocol", entry(MessageKind::PROXY_PROTOCOL_BROKEN, SideRule::Client)),
+    (Start, "client login", entry(MessageKind::MAIL_SESSION, SideRule::Client)),
+    (Start, "proxied session", entry(MessageKind::MAIL_SESSION, SideRule::Client)),
+    (StartAnd(" closed idle connection"), "client ", entry(MessageKind::CLIENT_CLOSED_KEEPALIVE, SideRule::Client)),
     (Start, "connection timed out", entry(MessageKind::STREAM_TIMED_OUT, SideRule::Client)),
     (Start, "preread buffer full", entry(MessageKind::PREREAD_FULL, SideRule::Client)),
     // The upstream.
@@ -138,6 +147,10 @@ const SENTENCES: &[Row] = &[
     (Start, "upstream prematurely closed", entry(MessageKind::UPSTREAM_RECORD_ENDED_EARLY, SideRule::Upstream)),
     (Start, "upstream closed prematurely", entry(MessageKind::UPSTREAM_RECORD_ENDED_EARLY, SideRule::Upstream)),
     (Start, "upstream closed connection", entry(MessageKind::UPSTREAM_CLOSED_EARLY, SideRule::Upstream)),
+    (Start, "upstream connect failed", entry(MessageKind::CONNECT_FAILED, SideRule::Upstream)),
+    (Start, "upstream connect timed out", entry(MessageKind::UPSTREAM_TIMED_OUT, SideRule::Upstream)),
+    (Start, "upstream read timed out", entry(MessageKind::UPSTREAM_TIMED_OUT, SideRule::Upstream)),
+    (Start, "upstream prematurely sent response", entry(MessageKind::UPSTREAM_SENT_INVALID, SideRule::Upstream)),
     (Start, "upstream sent too big header", entry(MessageKind::UPSTREAM_HEADER_TOO_BIG, SideRule::Upstream)),
     (Start, "upstream sent more data than specified", entry(MessageKind::UPSTREAM_SENT_MORE, SideRule::Upstream)),
     (Start, "upstream sent goaway", entry(MessageKind::UPSTREAM_STREAM_REJECTED, SideRule::Upstream)),
@@ -167,6 +180,7 @@ const SENTENCES: &[Row] = &[
     // TLS.
     (Start, "peer closed connection in SSL handshake", entry(MessageKind::TLS_PEER_CLOSED, SideRule::Level)),
     (Start, "ignoring stale global SSL error", entry(MessageKind::TLS_STALE_ERROR, SideRule::None)),
+    (Start, "handshake rejected", entry(MessageKind::TLS_HANDSHAKE_FAILED, SideRule::Level)),
     (Start, "OCSP ", entry(MessageKind::OCSP, SideRule::None)),
     (Start, "\"ssl_stapling\"", entry(MessageKind::OCSP, SideRule::None)),
     (Start, "certificate status", entry(MessageKind::OCSP, SideRule::None)),
@@ -178,6 +192,7 @@ const SENTENCES: &[Row] = &[
     (Start, "attempt to send data on a closed socket", entry(MessageKind::SCRIPT_SOCKET, SideRule::Upstream)),
     (Start, "attempt to receive data on a closed socket", entry(MessageKind::SCRIPT_SOCKET, SideRule::Upstream)),
     (Start, "[lua] ", entry(MessageKind::SCRIPT, SideRule::None)),
+    (Start, "[kong] ", entry(MessageKind::SCRIPT, SideRule::None)),
     (Start, "lua ", entry(MessageKind::SCRIPT, SideRule::None)),
     (Start, "failed to run ", entry(MessageKind::SCRIPT, SideRule::None)),
     (Start, "failed to load ", entry(MessageKind::SCRIPT, SideRule::None)),
@@ -209,9 +224,17 @@ const SENTENCES: &[Row] = &[
     (Start, "no resolver defined to resolve", entry(MessageKind::NAME_NOT_CONFIGURED, SideRule::None)),
     (Start, "host not found in", entry(MessageKind::NAME_NOT_CONFIGURED, SideRule::None)),
     (Start, "unexpected response for", entry(MessageKind::RESOLVE_FAILED, SideRule::None)),
+    (Start, "DNS error (", entry(MessageKind::RESOLVE_FAILED, SideRule::None)),
+    (StartAnd(" DNS response "), "invalid ", entry(MessageKind::RESOLVE_FAILED, SideRule::None)),
+    (StartAnd(" in DNS response"), "wrong ident ", entry(MessageKind::RESOLVE_FAILED, SideRule::None)),
+    (StartAnd(" in DNS response"), "no ", entry(MessageKind::RESOLVE_FAILED, SideRule::None)),
     (Start, "unexpected DNS response", entry(MessageKind::RESOLVE_FAILED, SideRule::None)),
     (Start, "unexpected A record", entry(MessageKind::RESOLVE_FAILED, SideRule::None)),
     (Start, "invalid URL prefix", entry(MessageKind::CONFIGURATION, SideRule::None)),
+    (Start, "invalid host in upstream", entry(MessageKind::CONFIGURATION, SideRule::None)),
+    (Start, "no host in upstream", entry(MessageKind::CONFIGURATION, SideRule::None)),
+    (Start, "the rewritten URI has a zero length", entry(MessageKind::CONFIGURATION, SideRule::None)),
+    (Start, "could not find named location", entry(MessageKind::CONFIGURATION, SideRule::None)),
     (Start, "invalid port in upstream", entry(MessageKind::CONFIGURATION, SideRule::None)),
     (Start, "no port in upstream", entry(MessageKind::CONFIGURATION, SideRule::None)),
     (Start, "zero size buf", entry(MessageKind::CONFIGURATION, SideRule::None)),
@@ -231,6 +254,13 @@ const SENTENCES: &[Row] = &[
     (Start, "reopening logs", entry(MessageKind::LIFECYCLE, SideRule::None)),
     (Start, "changing binary", entry(MessageKind::LIFECYCLE, SideRule::None)),
     (Start, "start ", entry(MessageKind::LIFECYCLE, SideRule::None)),
+    (Start, "shutting down", entry(MessageKind::LIFECYCLE, SideRule::None)),
+    (Start, "create thread ", entry(MessageKind::LIFECYCLE, SideRule::None)),
+    (Start, "disconnected on shutdown", entry(MessageKind::SHUTDOWN_TIMEOUT, SideRule::None)),
+    (Start, "tengine/", entry(MessageKind::LIFECYCLE, SideRule::None)),
+    (Start, "Tengine/", entry(MessageKind::LIFECYCLE, SideRule::None)),
+    (Start, "Angie/", entry(MessageKind::LIFECYCLE, SideRule::None)),
+    (Start, "freenginx/", entry(MessageKind::LIFECYCLE, SideRule::None)),
     (Start, "nginx/", entry(MessageKind::LIFECYCLE, SideRule::None)),
     (Start, "openresty/", entry(MessageKind::LIFECYCLE, SideRule::None)),
     (Start, "built by ", entry(MessageKind::LIFECYCLE, SideRule::None)),
@@ -240,6 +270,10 @@ const SENTENCES: &[Row] = &[
     (Start, "using inherited sockets", entry(MessageKind::LIFECYCLE, SideRule::None)),
     (Start, "conflicting ", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
     (Start, "duplicate ", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
+    (StartAnd("\" directive "), "\"", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
+    (Start, "directive \"", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
+    (Start, "unknown log format", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
+    (Start, "invalid PID number", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
     (Start, "unknown directive", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
     (Start, "unexpected ", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
     (Start, "invalid number of arguments", entry(MessageKind::CONFIGURATION_NOTE, SideRule::None)),
@@ -263,8 +297,15 @@ fn sentence(text: &[u8]) -> Option<Entry> {
     if is_process_end(text) {
         return Some(entry(MessageKind::PROCESS_EXITED, SideRule::None));
     }
-    SENTENCES.iter().find(|row| fits(row, text)).map(|row| row.2)
+    let first = usize::from(*text.first()?);
+    BY_FIRST_BYTE[first].iter().find(|row| fits(row, text)).map(|row| row.2)
 }
+
+/// The rows that a text with this first byte can fit, in their order.
+static BY_FIRST_BYTE: LazyLock<Vec<Vec<&'static Row>>> = LazyLock::new(|| {
+    let may_fit = |row: &&Row, byte: u8| matches!(row.0, Inside) || row.1.as_bytes().first() == Some(&byte);
+    (0..=u8::MAX).map(|byte| SENTENCES.iter().filter(|row| may_fit(row, byte)).collect()).collect()
+});
 
 fn fits(row: &Row, text: &[u8]) -> bool {
     match row.0 {
@@ -283,9 +324,14 @@ fn is_process_end(text: &[u8]) -> bool {
     contains(text, " process ") && (contains(text, " exited on signal ") || contains(text, " exited with "))
 }
 
-/// Cuts `epoll_wait() reported that ` and `kevent() reported that `, which name the messenger, not the call.
+/// What modules put in front of the messages of the core.
+const MODULES: [&[u8]; 3] = [b"proxy_connect: ", b"proxy_connet: ", b"stream "];
+
+/// Cuts `epoll_wait() reported that ` and `kevent() reported that `, which name the messenger, not the call, and the
+/// names of modules.
 fn without_reporter(message: &[u8]) -> &[u8] {
     const REPORTED: &[u8] = b"() reported that ";
+    let message = MODULES.iter().find_map(|name| message.strip_prefix(*name)).unwrap_or(message);
     let head = message.get(..40).unwrap_or(message);
     memmem::find(head, REPORTED).map_or(message, |at| &message[at + REPORTED.len()..])
 }

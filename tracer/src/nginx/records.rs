@@ -25,8 +25,8 @@ pub struct Record<'a> {
     pub side: LogSide,
     /// The failing call.
     pub call: Option<&'a str>,
-    /// Linux number.
-    pub errno: Option<i32>,
+    /// As printed; on BSD and Windows not Linux's number.
+    pub errno: Option<i64>,
     /// Text after `while`.
     pub action: Option<&'a str>,
     /// `client:`.
@@ -62,7 +62,7 @@ impl<'a> Record<'a> {
             kind: record.kind.0,
             side: record.side,
             call: record.call.as_deref(),
-            errno: record.errno,
+            errno: record.errno_printed.map(i64::from).or(record.errno.map(i64::from)),
             action: record.action.as_deref(),
             client: record.client.as_deref(),
             server: record.server.as_deref(),

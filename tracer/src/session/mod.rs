@@ -7,6 +7,7 @@ pub mod closing;
 pub mod feed;
 pub mod host;
 pub mod kernel;
+pub mod lines;
 pub mod pulse;
 pub mod record;
 pub mod run;
@@ -24,7 +25,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::nginx::tail;
+use crate::nginx::syslog::ListenError;
+use crate::nginx::tail::{self, positions::PositionsError};
 use crate::probe::ProbeError;
 
 /// Why a session could not begin or go on.
@@ -64,6 +66,12 @@ pub enum SessionError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The positions in the logs cannot be kept.
+    #[error(transparent)]
+    Positions(#[from] PositionsError),
+    /// Syslog messages cannot be received.
+    #[error(transparent)]
+    Syslog(#[from] ListenError),
     /// Log files cannot be followed at all.
     #[error(transparent)]
     Tail(#[from] tail::StartError),

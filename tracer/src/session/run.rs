@@ -1,7 +1,6 @@
 //! The event loop of a session. Everything that can wake it stands in `Wake`.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,18 +11,17 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
 use super::kernel::KernelSide;
+use super::lines::Lines;
 use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::{Clock, Event, Input, Losses, Mono};
-use crate::nginx::tail::{Follower, TailedLine};
+use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
 use crate::recording::{Recorded, Recorder};
 
-/// Lines that may wait between the follower and the loop.
-const LINES_WAITING: usize = 4096;
 /// Events handled before the loop looks at anything else.
 const BATCH: usize = 256;
 /// How often Nginx is looked for again, and losses and clocks are read.
@@ -132,7 +130,7 @@ struct Session {
     environment: Environment,
     kernel: KernelSide,
     events: Receiver<Event>,
-    follower: Follower,
+    sources: Lines,
     lines: Receiver<TailedLine>,
     engine: Recorder,
     /// The end of the recording was told.
@@ -156,14 +154,14 @@ impl Session {
         let environment = Environment::look();
         let netns = settings.netns_inode()?;
         let (kernel, events) = KernelSide::start(settings, netns, &environment, || say(Say::Attached))?;
-        let (follower, lines) = Follower::start(LINES_WAITING)?;
+        let (sources, lines) = Lines::start(settings)?;
         let clock = clock::measure();
         let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
         Ok(Self {
             environment,
             kernel,
             events,
-            follower,
+            sources,
             lines,
             engine: Recorder::new(Engine::new(Limits::default()), writer),
             told: false,
@@ -221,11 +219,13 @@ impl Session {
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
         }
-        self.watch.follow(&self.follower, settings);
+        self.watch.follow(&self.sources, settings);
         let now = clock::now();
         self.engine.handle(now, Input::Clock(self.clock));
-        self.engine
-            .handle(now, Input::Host(Box::new(host::facts(&self.kernel, &self.environment, &self.watch))));
+        self.engine.handle(
+            now,
+            Input::Host(Box::new(host::facts(&self.kernel, &self.environment, &self.watch, settings))),
+        );
         Ok(())
     }
 
@@ -318,6 +318,7 @@ impl Session {
         let now = clock::now();
         for line in self.line_batch.drain(..) {
             let record = self.watch.record(&line);
+            self.sources.note(&line);
             if !watch::line_wanted(settings, &record) {
                 continue;
             }
@@ -341,6 +342,7 @@ impl Session {
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
         self.note_overflows(now)?;
+        self.sources.save()?;
         if self.look_for_nginx(settings).await? {
             self.watching(settings)?;
         }
@@ -366,8 +368,7 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let abandoned = self.follower.counters().abandoned.load(Ordering::Relaxed);
-        let losses = feed::losses(&self.kernel, &view.losses(), abandoned)?;
+        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));
@@ -394,22 +395,22 @@ impl Session {
             self.event_batch.push(event);
         }
         self.take_events();
-        self.follower.stop();
+        self.sources.stop();
         while let Ok(line) = self.lines.try_recv() {
             self.line_batch.push(line);
         }
         self.take_lines(settings);
         self.take_premature(Mono(u64::MAX));
+        self.sources.save()?;
         let now = clock::now();
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
-        let host = host::facts(&self.kernel, &self.environment, &self.watch);
+        let host = host::facts(&self.kernel, &self.environment, &self.watch, settings);
         self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = verdicts.iter().try_for_each(|verdict| view.verdict(verdict));
-        let abandoned = 0;
-        let losses = feed::losses(&self.kernel, &view.losses(), abandoned)?;
+        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);

@@ -21,17 +21,39 @@ pub struct Series {
     first: i64,
     last: i64,
     refused: u64,
+    /// Time and bin of the event before: most events of a log share the second of their neighbour.
+    recent: Option<(i64, usize)>,
 }
 
 impl Default for Series {
     fn default() -> Self {
-        Self { base: 0, width: MIN_WIDTH, bins: Vec::new(), count: 0, first: 0, last: 0, refused: 0 }
+        Self {
+            base: 0,
+            width: MIN_WIDTH,
+            bins: Vec::new(),
+            count: 0,
+            first: 0,
+            last: 0,
+            refused: 0,
+            recent: None,
+        }
     }
 }
 
 impl Series {
     /// Counts an event at `time`, seconds.
     pub fn add(&mut self, time: i64) {
+        if let Some((recent, at)) = self.recent
+            && recent == time
+        {
+            self.bins[at] = self.bins[at].saturating_add(1);
+            self.count += 1;
+            return;
+        }
+        self.add_elsewhere(time);
+    }
+
+    fn add_elsewhere(&mut self, time: i64) {
         if self.count == 0 {
             (self.base, self.first, self.last) = (time, time, time);
         } else if time < self.first.saturating_sub(MAX_JUMP) || time > self.last.saturating_add(MAX_JUMP) {
@@ -47,6 +69,7 @@ impl Series {
         self.count += 1;
         self.first = self.first.min(time);
         self.last = self.last.max(time);
+        self.recent = Some((time, at));
     }
 
     /// Events counted.

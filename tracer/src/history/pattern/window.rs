@@ -160,6 +160,11 @@ impl Window {
         &self.all
     }
 
+    /// Puts counts in the place of those made by [`Window::add`], for a caller that counts a dimension by itself.
+    pub fn set_table(&mut self, group: Group, dimension: Dimension, table: Table) {
+        self.tables[group as usize * Dimension::ALL.len() + dimension as usize] = table;
+    }
+
     /// Counts by a dimension within a group.
     pub fn table(&self, group: Group, dimension: Dimension) -> &Table {
         &self.tables[group as usize * Dimension::ALL.len() + dimension as usize]

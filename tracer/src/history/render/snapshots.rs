@@ -40,7 +40,7 @@ fn report(lines: &[String], access: Option<&str>) -> Report {
         text.lines().for_each(|line| counts.line(line.as_bytes()));
         counts.report()
     });
-    Report::new(&counts, source, access)
+    Report::new(&mut counts, source, access)
 }
 
 fn shown(report: &Report) -> String {

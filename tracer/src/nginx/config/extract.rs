@@ -26,6 +26,7 @@ pub(super) fn read(root: &Path, location: &Location) -> Configuration {
     reader.walk(&location.file, &mut |step| extractor.step(&step));
     let mut found = extractor.finish();
     found.facts.problems.extend(reader.problems);
+    found.files = reader.read;
     found
 }
 
@@ -168,6 +169,10 @@ impl Extractor<'_> {
     fn error_log(&mut self, target: &str, level: Option<&String>) {
         if target == "stderr" || target.starts_with("syslog:") || target.starts_with("memory:") {
             self.found.other_error_logs.push(target.to_owned());
+            if target.starts_with("syslog:") {
+                let level = level.and_then(|level| level_of(level)).unwrap_or(Level::Error);
+                self.found.syslog_error_logs.push((target.to_owned(), level));
+            }
             return;
         }
         let level = level.and_then(|level| level_of(level)).unwrap_or(Level::Error);

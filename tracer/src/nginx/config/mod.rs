@@ -49,10 +49,14 @@ pub struct Configuration {
     pub error_logs: Vec<ErrorLog>,
     /// `error_log` targets that are not files: `stderr`, `syslog:…`, `memory:…`.
     pub other_error_logs: Vec<String>,
+    /// Those of them that are syslog servers (`syslog:server=…`), with their level.
+    pub syslog_error_logs: Vec<(String, Level)>,
     /// `access_log` directives that name a file without variables.
     pub access_logs: Vec<AccessLog>,
     /// `log_format` directives.
     pub log_formats: Vec<LogFormat>,
+    /// The files that were read, inside the root of the process.
+    pub files: Vec<PathBuf>,
 }
 
 /// Where a configuration is.

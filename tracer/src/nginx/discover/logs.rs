@@ -65,7 +65,9 @@ pub(super) fn find(proc: &Proc, master: u32, root: &Path, configuration: &Config
     for log in &configuration.access_logs {
         logs.add(LogKind::Access, &log.path, root, None, false);
     }
-    for other in &configuration.other_error_logs {
+    // Those may be received: the session says how.
+    let unreadable = configuration.other_error_logs.iter().filter(|other| !other.starts_with("syslog:"));
+    for other in unreadable {
         logs.problems.push(format!("error_log {other}: cannot be followed, it is not a file"));
     }
     logs

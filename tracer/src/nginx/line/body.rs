@@ -14,6 +14,8 @@ pub(super) struct Body<'a> {
     pub subject: &'a [u8],
     pub tls: Option<&'a [u8]>,
     pub errno: Option<i32>,
+    /// The number as printed, where it is that of another system.
+    pub errno_printed: Option<u32>,
     pub action: Option<&'a [u8]>,
     pub problem: Option<Problem>,
 }
@@ -46,17 +48,16 @@ pub(super) fn read(body: &[u8]) -> Body<'_> {
     let (rest, action) = split_action(body);
     let (message, errno) = split_errno(rest);
     let (subject, tls) = split_tls(message);
-    let (errno, foreign) = errno.map_or((None, false), |(number, text)| {
-        let linux = errno::linux(number, text);
-        (i32::try_from(linux).ok(), linux != number)
-    });
+    let linux = errno.map(|(number, text)| errno::linux(number, text));
+    let errno_printed = errno.map(|(number, _)| number).filter(|number| linux != Some(*number));
     let was_cut = errno.is_some() && message.ends_with(b"...");
-    let problem = match (was_cut, foreign) {
-        (true, _) => Some(Problem::MessageCut),
-        (_, true) => Some(Problem::ForeignErrno),
-        _ => None,
+    let problem = match errno_printed {
+        _ if was_cut => Some(Problem::MessageCut),
+        Some(_) => Some(Problem::ForeignErrno),
+        None => None,
     };
-    Body { message, subject, tls, errno, action, problem }
+    let errno = linux.and_then(|number| i32::try_from(number).ok());
+    Body { message, subject, tls, errno, errno_printed, action, problem }
 }
 
 fn split_action(body: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -83,7 +84,8 @@ type Errno<'a> = (u32, &'a [u8]);
 
 /// Splits ` (NUM: TEXT)` off the end. DNS and OCSP codes look alike and stay in the message.
 fn split_errno(text: &[u8]) -> (&[u8], Option<Errno<'_>>) {
-    let Some(inside_end) = text.strip_suffix(b")") else { return (text, None) };
+    let text = without_place(text);
+    let Some(inside_end) = text.strip_suffix(b")") else { return split_open_errno(text) };
     let mut end = inside_end.len();
     while let Some(at) = memmem::rfind(&inside_end[..end], b" (") {
         if let Some(found) = numbered(&inside_end[at + 2..]) {
@@ -93,6 +95,26 @@ fn split_errno(text: &[u8]) -> (&[u8], Option<Errno<'_>>) {
         end = at;
     }
     (text, None)
+}
+
+/// Errors of the configuration end in ` in FILE:LINE`, behind the errno.
+fn without_place(text: &[u8]) -> &[u8] {
+    const IN: &[u8] = b") in ";
+    if !text.last().is_some_and(u8::is_ascii_digit) {
+        return text;
+    }
+    memmem::rfind(text, IN).map_or(text, |at| &text[..=at])
+}
+
+/// ` (NUM: TE` at the end of a line that somebody shortened.
+fn split_open_errno(text: &[u8]) -> (&[u8], Option<Errno<'_>>) {
+    const FAILED: &[u8] = b" failed (";
+    let Some(at) = memmem::rfind(text, FAILED) else { return (text, None) };
+    let inside = &text[at + FAILED.len()..];
+    match numbered(inside) {
+        Some(found) if !inside.contains(&b')') => (&text[..at + FAILED.len() - 2], Some(found)),
+        _ => (text, None),
+    }
 }
 
 /// `NUM: TEXT`; the number may be hexadecimal on Windows.
@@ -160,6 +182,25 @@ mod tests {
         assert_eq!(body.errno, Some(2));
         let body = read(b"aaaa... (36: File name too long)");
         assert_eq!((body.errno, body.problem), (Some(36), Some(Problem::MessageCut)));
+    }
+
+    #[test]
+    fn an_errno_stands_before_the_place_in_the_configuration_and_may_be_open() {
+        let body =
+            read(b"open() \"/etc/nginx/x\" failed (2: No such file or directory) in /etc/nginx/nginx.conf:7");
+        assert_eq!((body.errno, body.message), (Some(2), &b"open() \"/etc/nginx/x\" failed"[..]));
+        let body = read(b"connect() failed (111: Connection ref$");
+        assert_eq!((body.errno, body.message), (Some(111), &b"connect() failed"[..]));
+        assert_eq!(read(b"x failed (111: y) z").errno, None);
+    }
+
+    #[test]
+    fn the_number_of_another_system_is_kept() {
+        let body = read(
+            b"kevent() reported that connect() failed (61: Connection refused) while connecting to upstream",
+        );
+        assert_eq!((body.errno, body.errno_printed), (Some(111), Some(61)));
+        assert_eq!(read(b"connect() failed (111: Connection refused)").errno_printed, None);
     }
 
     #[test]

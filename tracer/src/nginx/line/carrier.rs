@@ -11,7 +11,7 @@ use super::head::digits;
 use crate::model::Utc;
 
 /// A line without its carrier.
-pub(super) struct Carried<'a> {
+pub struct Carried<'a> {
     /// The line as Nginx wrote it, without a line feed.
     pub payload: Cow<'a, [u8]>,
     /// The moment the carrier saw the line.
@@ -24,7 +24,7 @@ const LINE_KEYS: [&str; 7] = ["log", "MESSAGE", "message", "msg", "line", "_raw"
 const TIME_KEYS: [&str; 3] = ["time", "@timestamp", "timestamp"];
 
 /// Removes a JSON carrier and the end of the line.
-pub(super) fn unwrap(line: &[u8]) -> Carried<'_> {
+pub fn unwrap(line: &[u8]) -> Carried<'_> {
     let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     let line = without_end(line);
     if line.first() == Some(&b'{')
@@ -32,7 +32,57 @@ pub(super) fn unwrap(line: &[u8]) -> Carried<'_> {
     {
         return carried;
     }
-    Carried { payload: Cow::Borrowed(line), time: cri_time(line) }
+    Carried { payload: with_plain_quotes(line), time: cri_time(line) }
+}
+
+/// Field openings without their quote.
+const QUOTED_FIELDS: [&[u8]; 3] = [b", request: ", b", upstream: ", b", host: "];
+/// Spellings of a quote and of what else changes with it: string literals, HTML, typography.
+const SPELLINGS: [&[(&str, &str)]; 3] = [
+    &[("\\\"", "\""), ("\\\\", "\\")],
+    &[("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&#39;", "'"), ("&amp;", "&")],
+    &[("\u{201c}", "\""), ("\u{201d}", "\""), ("\u{201e}", "\""), ("\u{2033}", "\"")],
+];
+
+/// A line that was pasted out of a string, a page or a text processor, with its quotes as Nginx printed them.
+/// Nginx always prints plain quotes around the request, so nothing that a client sends can bring this about.
+fn with_plain_quotes(line: &[u8]) -> Cow<'_, [u8]> {
+    let after = |opening: &[u8]| memchr::memmem::find(line, opening).map(|at| &line[at + opening.len()..]);
+    let values: Vec<&[u8]> = QUOTED_FIELDS.iter().filter_map(|opening| after(opening)).collect();
+    if values.is_empty() || values.iter().any(|value| value.starts_with(b"\"")) {
+        return Cow::Borrowed(line);
+    }
+    let is_spelled = |spelling: &&&[(&str, &str)]| {
+        values.iter().any(|value| {
+            spelling.iter().any(|(quote, plain)| *plain == "\"" && value.starts_with(quote.as_bytes()))
+        })
+    };
+    match SPELLINGS.iter().find(is_spelled) {
+        Some(spelling) => Cow::Owned(respelled(without_literal_end(line), spelling)),
+        None => Cow::Borrowed(line),
+    }
+}
+
+/// Removes the end of a string literal, `\n",` or a part of it, if the quote is not part of the text.
+fn without_literal_end(line: &[u8]) -> &[u8] {
+    let inside = line.strip_suffix(b",").unwrap_or(line);
+    match inside.strip_suffix(b"\"") {
+        Some(inside) if !inside.ends_with(b"\\") => inside.strip_suffix(b"\\n").unwrap_or(inside),
+        _ => line,
+    }
+}
+
+fn respelled(line: &[u8], spelling: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(first) = rest.first() {
+        let spelled = spelling.iter().find(|(from, _)| rest.starts_with(from.as_bytes()));
+        let (from, to) =
+            spelled.map_or((1, std::slice::from_ref(first)), |(from, to)| (from.len(), to.as_bytes()));
+        out.extend_from_slice(to);
+        rest = &rest[from..];
+    }
+    out
 }
 
 fn without_end(line: &[u8]) -> &[u8] {
@@ -181,6 +231,18 @@ mod tests {
     fn broken_json_is_kept_as_it_is() {
         assert_eq!(&*unwrap(b"{\"log\":\"2022/05").payload, b"{\"log\":\"2022/05");
         assert_eq!(&*unwrap(b"{\"log\":5}\r\n").payload, b"{\"log\":5}");
+    }
+
+    #[test]
+    fn quotes_are_as_nginx_prints_them() {
+        let plain = r#"recv() failed, client: 1.1.1.1, server: s, request: "GET /a\b HTTP/1.1", host: "h""#;
+        let typographic = plain.replace(": \"", ": \u{201c}").replace('"', "\u{201d}");
+        let literal = plain.replace('\\', "\\\\").replace('"', "\\\"");
+        for line in [&typographic, &literal, &plain.replace('"', "&quot;")] {
+            assert_eq!(&*unwrap(line.as_bytes()).payload, plain.as_bytes(), "{line}");
+        }
+        let forged = r#"x, client: 1.1.1.1, server: s, request: "GET /, host: \"evil\"", host: "h""#;
+        assert_eq!(&*unwrap(forged.as_bytes()).payload, forged.as_bytes());
     }
 
     #[test]

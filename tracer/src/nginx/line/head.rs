@@ -41,7 +41,7 @@ pub(super) fn read(line: &[u8]) -> Head<'_> {
 }
 
 /// The first `[level] ` near the start: where it begins, which it is, what follows.
-fn find_level(line: &[u8]) -> Option<(usize, Level, &[u8])> {
+pub(super) fn find_level(line: &[u8]) -> Option<(usize, Level, &[u8])> {
     let mut from = 0;
     while let Some(found) = memchr(b'[', line.get(from..line.len().min(SEARCH_LIMIT))?) {
         let at = from + found;

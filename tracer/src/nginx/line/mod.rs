@@ -6,7 +6,7 @@
 //! appends, `body` takes what is between apart, and `side` says whose socket it was.
 
 mod body;
-mod carrier;
+pub mod carrier;
 mod errno;
 mod head;
 mod named;
@@ -24,6 +24,8 @@ mod messages;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wild;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -58,12 +60,16 @@ pub struct Line<'a> {
     pub call: Option<&'a [u8]>,
     /// Linux number.
     pub errno: Option<i32>,
+    /// The number as printed, where it is that of another system.
+    pub errno_printed: Option<u32>,
     /// Content of `(SSL: …)`.
     pub tls: Option<&'a [u8]>,
     /// Message without errno and tail, `(SSL: …)` included.
     pub message: &'a [u8],
     /// Text after ` while `.
     pub action: Option<&'a [u8]>,
+    /// A timer of a script wrote it, so the connection is neither the client's nor that of a request.
+    pub is_timer: bool,
     /// The fields after `, client: `.
     pub tail: tail::Tail<'a>,
     /// What was wrong, in the order it was found.
@@ -87,9 +93,11 @@ impl<'a> Line<'a> {
             side: LogSide::None,
             call: found.and_then(|found| found.call),
             errno: body.errno,
+            errno_printed: body.errno_printed,
             tls: body.tls,
             message: body.message,
             action: body.action,
+            is_timer: split.is_timer,
             tail: split.tail,
             problems: head.problems,
         };
@@ -102,6 +110,11 @@ impl<'a> Line<'a> {
         named::fill(line.kind, line.message, &mut line.tail);
         line.note_unreadable();
         line
+    }
+
+    /// The upstream without scheme and URI.
+    pub fn upstream(&self) -> Option<&'a [u8]> {
+        self.tail.upstream.and_then(peer::of_url)
     }
 
     /// A line that has neither a head nor a known message nor fields is no line of Nginx's.
@@ -124,6 +137,12 @@ pub fn upstream_address(printed: &str) -> Option<&str> {
 pub fn moment(stamp: &[u8], zone: &TimeZone) -> Option<Utc> {
     let (local, _) = time::read(stamp)?;
     time::to_utc(local?, zone).0
+}
+
+/// The moment that a local time means in `zone`, and whether it occurs twice or not at all there.
+pub fn utc_of(local: DateTime, zone: &TimeZone) -> (Option<Utc>, bool) {
+    let (utc, problem) = time::to_utc(local, zone);
+    (utc, problem.is_some())
 }
 
 /// Reads one line of error.log, with or without a carrier around it. `zone` is that of the Nginx process.

@@ -1,7 +1,7 @@
 //! The fast way through ordinary lines: slices of the line, no allocation, no decoding.
 //!
-//! It accepts only lines of which there is a single reading: a stock head at the first byte, a tail whose quoted
-//! values hold no quotes, a request that ends in its version. Everything else is left to [`super::Line`], which
+//! It accepts only lines of which there is a single reading: a stock head, a tail whose quoted values hold no quotes
+//! and a request that ends in its version, or no field at all. Everything else is left to [`super::Line`], which
 //! reads the same values out of the lines accepted here (a property test says so).
 
 use std::sync::LazyLock;
@@ -40,9 +40,24 @@ impl<'a> RawLine<'a> {
         let (level, rest) = level(&line[STAMP..])?;
         let (pid, rest) = process(rest)?;
         let rest = without_connection(rest)?;
-        let start = CLIENT.find(rest)?;
+        let Some(start) = CLIENT.find(rest) else {
+            let tail = without_fields(rest)?;
+            return Some(Self { stamp: &line[..STAMP], level, pid, body: rest, tail });
+        };
         let tail = fields(&rest[start + OPENING.len()..])?;
         Some(Self { stamp: &line[..STAMP], level, pid, body: &rest[..start], tail })
+    }
+
+    /// Reads a line that has something in front of its head, as syslog, CRI or compose put it there. Also gives the
+    /// line from its head on.
+    pub fn behind_prefix(line: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        // Of a cut line the full reader must know the whole length.
+        if line.len() >= NGINX_LINE_LIMIT || line.first() == Some(&b'{') {
+            return None;
+        }
+        let (bracket, ..) = super::head::find_level(line)?;
+        let line = &line[bracket.checked_sub(STAMP + 1)?..];
+        Some((Self::read(line)?, line))
     }
 
     /// The upstream without scheme and URI.
@@ -105,6 +120,26 @@ fn without_connection(bytes: &[u8]) -> Option<&[u8]> {
     let (number, rest) = digits(number)?;
     (number.len() <= 18).then(|| strip(rest, b" "))?
 }
+
+/// The fields of a line that has none, save the address in `client ADDR closed keepalive connection`.
+/// Wherever a field might begin, or the message names an address, the full reader is asked.
+fn without_fields(rest: &[u8]) -> Option<Tail<'_>> {
+    const NAMING: [&[u8]; 4] = [b"proxy ", b"udp ", b"stream ", b"proxy_conne"];
+    if has_field_opening(rest) || !is_clean_end(rest) || rest.is_empty() || REPORTED.find(rest).is_some() {
+        return None;
+    }
+    let Some(client) = rest.strip_prefix(b"client ") else {
+        let names = NAMING.iter().any(|word| rest.starts_with(word));
+        return (!names).then(Tail::default);
+    };
+    let end = memchr(b' ', client)?;
+    let is_idle = end > 0 && client[end..].starts_with(IDLE_END);
+    is_idle.then(|| Tail { client: Some(&client[..end]), ..Tail::default() })
+}
+
+const IDLE_END: &[u8] = b" closed keepalive connection";
+static REPORTED: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b" reported that "));
 
 /// The fields behind `, client: `.
 fn fields(bytes: &[u8]) -> Option<Tail<'_>> {
@@ -190,6 +225,9 @@ mod tests {
     fn agrees(line: &[u8]) -> Result<bool, TestCaseError> {
         let Some(raw) = RawLine::read(line) else { return Ok(false) };
         let full = Line::read(line);
+        if let Some((behind, rest)) = RawLine::behind_prefix(&[b"nginx | ", line].concat()) {
+            prop_assert_eq!((behind.tail, rest), (raw.tail, line));
+        }
         prop_assert_eq!((Some(raw.level), Some(raw.pid)), (full.level, full.pid));
         prop_assert_eq!(raw.tail, full.tail);
         prop_assert!(raw.body.starts_with(full.message));
@@ -212,11 +250,42 @@ mod tests {
             ORDINARY.replace("host: \"h\"", "host: \"h\", referrer: \"http://r/\"x\", client: 9.9.9.9\""),
             ORDINARY.replace("10.0.0.9", "somebody"),
             ORDINARY.replace(", host", ", request"),
-            format!("nginx | {ORDINARY}"),
             format!("{ORDINARY}{}", "a".repeat(2048)),
         ] {
             assert_eq!(RawLine::read(line.as_bytes()), None, "{line}");
         }
+    }
+
+    #[test]
+    fn lines_without_fields_are_ordinary_too() {
+        for (message, client) in [
+            (
+                "client 10.0.0.9 closed keepalive connection (104: Connection reset by peer)",
+                Some(&b"10.0.0.9"[..]),
+            ),
+            ("signal process started", None),
+            ("worker process 19 exited on signal 9", None),
+        ] {
+            let line = format!("2026/11/20 06:43:33 [info] 31#31: *7 {message}");
+            let raw = RawLine::read(line.as_bytes()).expect("an ordinary line");
+            assert_eq!((raw.tail.client, raw.body), (client, message.as_bytes()));
+            assert!(agrees(line.as_bytes()).is_ok_and(|fast| fast));
+        }
+        for message in
+            ["client 10.0.0.9:5 connected to 0.0.0.0:80", "x while resolving, resolver: 10.0.0.3:53", "x "]
+        {
+            let line = format!("2026/11/20 06:43:33 [info] 31#31: *7 {message}");
+            assert_eq!(RawLine::read(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_passed_over_only_where_the_head_is_clear() {
+        let line = format!("<187>Nov 20 06:43:33 web nginx[31]: {ORDINARY}");
+        let (raw, rest) = RawLine::behind_prefix(line.as_bytes()).expect("an ordinary line");
+        assert_eq!((raw.pid, rest), (31, ORDINARY.as_bytes()));
+        let forged = format!("x [error] {ORDINARY}");
+        assert_eq!(RawLine::behind_prefix(forged.as_bytes()), None);
     }
 
     /// Pieces that make lines, forged ones among them.
@@ -247,6 +316,11 @@ mod tests {
             "[error] ",
             "é",
             "\u{1b}",
+            "client ",
+            " closed keepalive connection",
+            "kevent() reported that ",
+            " connected to ",
+            ", resolver: 1.1.1.1:53",
         ])
     }
 

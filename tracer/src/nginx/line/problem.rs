@@ -1,7 +1,7 @@
 //! What can be wrong with a line. A problem never stops the reading.
 
 /// Something about a line that the reader could not take at its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Problem {
     /// No `YYYY/MM/DD HH:MM:SS` was found.
     #[error("no time stamp")]
@@ -42,7 +42,7 @@ pub enum Problem {
     /// Bytes that are not UTF-8 were replaced.
     #[error("bytes that are not UTF-8 were replaced")]
     NotUtf8,
-    /// The number of the errno is not Linux's; it was translated.
-    #[error("the errno is that of another system and was translated")]
+    /// The number of the errno is not Linux's; it is kept as printed beside its translation.
+    #[error("the errno is that of another system")]
     ForeignErrno,
 }

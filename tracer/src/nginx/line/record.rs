@@ -23,6 +23,7 @@ pub(super) fn from_line(line: &Line<'_>, carrier_time: Option<Utc>, zone: &TimeZ
         side: line.side,
         call: text.option(line.call),
         errno: line.errno,
+        errno_printed: line.errno_printed,
         message: text.decode(line.message),
         action: text.option(line.action),
         client: text.option(tail.client),

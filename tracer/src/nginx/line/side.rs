@@ -28,6 +28,9 @@ const CLIENT_ONLY: [&[u8]; 15] = [
     b"handling quic",
 ];
 
+/// Actions during which whatever is written goes to the client.
+const ANSWERING: [&[u8]; 3] = [b"sending to client", b"sending response to client", b"reading upstream"];
+
 /// Decides the side of a line whose message is in the catalogue.
 pub(super) fn decide(entry: Entry, line: &Line<'_>) -> LogSide {
     if line.action.is_some_and(|action| OTHER_SOCKET.contains(&action)) {
@@ -51,6 +54,9 @@ pub(super) fn of_unknown(line: &Line<'_>) -> LogSide {
 }
 
 fn by_level(line: &Line<'_>) -> LogSide {
+    if line.is_timer {
+        return LogSide::Upstream;
+    }
     match line.level {
         Some(Level::Info) => LogSide::Client,
         // Patched builds log client errors at `error`; without an upstream there is only one socket.
@@ -70,11 +76,11 @@ fn speaks_of_upstream(action: &[u8]) -> bool {
 }
 
 fn by_action(line: &Line<'_>) -> LogSide {
+    if is_client_only(line) || is_answer(line) {
+        return LogSide::Client;
+    }
     if line.action.is_some_and(speaks_of_upstream) {
         return LogSide::Upstream;
-    }
-    if is_client_only(line) {
-        return LogSide::Client;
     }
     match line.tail.upstream {
         Some(url) if is_tls_failure(line.kind) && !peer::is_tls(url) => LogSide::Client,
@@ -82,6 +88,11 @@ fn by_action(line: &Line<'_>) -> LogSide {
         None if line.tail.client.is_some() => LogSide::Client,
         None => LogSide::None,
     }
+}
+
+/// What is written while an answer is on its way is written to the client.
+fn is_answer(line: &Line<'_>) -> bool {
+    line.kind.is_write() && line.action.is_some_and(|action| ANSWERING.contains(&action))
 }
 
 /// A failure of TLS cannot be the upstream's when the upstream is spoken to in plain text.

@@ -29,6 +29,8 @@ pub struct Tail<'a> {
 pub(super) struct Split<'a> {
     pub body: &'a [u8],
     pub tail: Tail<'a>,
+    /// The fields follow `, context: ngx.timer`.
+    pub is_timer: bool,
     pub problems: Vec<Problem>,
 }
 
@@ -91,7 +93,8 @@ pub(super) fn split(rest: &[u8], line_length: usize) -> Split<'_> {
     if reading.repeated {
         problems.push(Problem::RepeatedField);
     }
-    Split { body: without_context(&rest[..start]), tail: reading.tail, problems }
+    let (body, is_timer) = without_context(&rest[..start]);
+    Split { body, tail: reading.tail, is_timer, problems }
 }
 
 /// The first beginning whose fields can be read to the end of the line, else the first beginning.
@@ -163,15 +166,17 @@ fn opening_at(bytes: &[u8]) -> Option<(Key, usize)> {
 /// Lines of the resolver and of OCSP end in fields of their own, which nobody asks for.
 fn without_fields(rest: &[u8]) -> Split<'_> {
     let end = [&b", resolver: "[..], b", responder: "].iter().find_map(|text| memmem::find(rest, text));
-    Split { body: &rest[..end.unwrap_or(rest.len())], tail: Tail::default(), problems: Vec::new() }
+    let (body, is_timer) = without_context(&rest[..end.unwrap_or(rest.len())]);
+    Split { body, tail: Tail::default(), is_timer, problems: Vec::new() }
 }
 
-/// Timers of scripts put `, context: ngx.timer` in front of the fields.
-fn without_context(body: &[u8]) -> &[u8] {
+/// Timers of scripts put `, context: ngx.timer` in front of the fields, other phases their own name.
+fn without_context(body: &[u8]) -> (&[u8], bool) {
     const CONTEXT: &[u8] = b", context: ";
-    let Some(at) = memmem::rfind(body, CONTEXT) else { return body };
-    let is_word = !body[at + CONTEXT.len()..].iter().any(|byte| b" ,\"".contains(byte));
-    if is_word { &body[..at] } else { body }
+    let Some(at) = memmem::rfind(body, CONTEXT) else { return (body, false) };
+    let context = &body[at + CONTEXT.len()..];
+    let is_word = !context.iter().any(|byte| b" ,\"".contains(byte));
+    if is_word { (&body[..at], context == b"ngx.timer") } else { (body, false) }
 }
 
 struct Reader {
