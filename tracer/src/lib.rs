@@ -23,3 +23,4 @@ pub mod recording;
 pub mod session;
 pub mod store;
 pub mod timeline;
+pub mod top;

@@ -2,7 +2,9 @@
 //!
 //! This file only names the sub-commands; each lives in a module of its own.
 
+mod attend;
 mod demo;
+mod dist;
 mod lab;
 mod out;
 mod peer;
@@ -34,6 +36,11 @@ enum Task {
     Test(suite::Options),
     /// The lab on other kernels, in virtual machines.
     Vm(vm::Options),
+    /// The Debian package.
+    Dist(dist::Options),
+    /// The daemon's check, inside its namespaces.
+    #[command(hide = true)]
+    Attend(attend::Options),
     /// The first program inside such a machine.
     #[command(hide = true)]
     VmGuest(vm::GuestOptions),
@@ -49,6 +56,8 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Dist(options) => dist::run(&options),
+        Task::Attend(options) => attend::play(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),
     };

@@ -3,11 +3,13 @@
 pub mod daemon;
 pub mod exit;
 pub mod explain;
+pub mod generate;
 pub mod log;
 pub mod query;
 pub mod replay;
 pub mod shown;
 pub mod tail;
+pub mod top;
 pub mod trace;
 pub mod value;
 
@@ -41,8 +43,13 @@ pub enum Command {
     Daemon(daemon::DaemonArgs),
     /// Show the daemon's verdicts as they come
     Tail(tail::TailArgs),
+    /// Watch rates, upstreams and the latest incidents, and look into one of them
+    Top(top::TopArgs),
     /// Check or print the daemon's configuration
     Config(daemon::ConfigArgs),
+    /// Write manual pages and completions, for packages
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 /// Runs what the command line asks for.
@@ -56,7 +63,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Show(args) => query::show(args),
         Command::Daemon(args) => daemon::run(args),
         Command::Tail(args) => Ok(tail::run(args)),
+        Command::Top(args) => Ok(top::run(args)),
         Command::Config(args) => daemon::config(args),
+        Command::Generate(args) => generate::run(args),
     }
 }
 

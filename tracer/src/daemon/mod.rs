@@ -10,6 +10,7 @@ mod http;
 mod journal;
 mod live;
 mod outputs;
+mod patterns;
 mod reload;
 mod serve;
 mod status;
@@ -33,6 +34,7 @@ use crate::store::{Store, StoreError, Writer};
 pub use journal::{Journal, Level};
 
 use outputs::HandOver;
+use patterns::Patterns;
 use status::Status;
 
 /// Verdicts that a reader of the socket may be behind.
@@ -81,13 +83,15 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
         .map_err(system("start the thread that stores"))?;
     let shared = Arc::new(Shared::new(writer.account(), config.metrics.upstreams));
     journal.count_losses_in(&shared);
+    let patterns = Patterns::start(journal.clone(), Arc::clone(&shared));
+    let patterns = patterns.map_err(system("start the thread that looks for patterns"))?;
     serve::start(config, live, &shared, &journal)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("start the event loop"))?;
     let mut view = Fanout::default();
     let writer = Arc::new(writer);
-    view.push(HandOver::new(Arc::clone(&writer), Arc::clone(&shared)));
+    view.push(HandOver::new(Arc::clone(&writer), Arc::clone(&shared), patterns.clone()));
     let view = View::new(Selection { include_harmless: true, ..Selection::default() }, view);
     let (sender, changes) = mpsc::channel(1);
     let reload = reload::Reload {
@@ -99,7 +103,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
         journal: journal.clone(),
     };
     reload.apply_limits(config);
-    let mut status = Status::new(Arc::clone(&shared), journal.clone());
+    let mut status = Status::new(Arc::clone(&shared), journal.clone(), patterns);
     let say = |said: Say<'_>| match said {
         Say::Attached => confine(&journal),
         Say::Waiting => journal.line(Level::Notice, "no Nginx is running; waiting for one"),

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::patterns::Patterns;
 use crate::metrics::Shared;
 use crate::model::Verdict;
 use crate::output::{Closing, Fate, Output};
@@ -12,17 +13,19 @@ use crate::store::Writer;
 pub(super) struct HandOver {
     writer: Arc<Writer>,
     shared: Arc<Shared>,
+    patterns: Patterns,
 }
 
 impl HandOver {
-    pub(super) fn new(writer: Arc<Writer>, shared: Arc<Shared>) -> Self {
-        Self { writer, shared }
+    pub(super) fn new(writer: Arc<Writer>, shared: Arc<Shared>, patterns: Patterns) -> Self {
+        Self { writer, shared, patterns }
     }
 }
 
 impl Output for HandOver {
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         self.shared.count(verdict);
+        self.patterns.verdict(verdict);
         self.writer.hand_over(Arc::new(verdict.clone()));
         Ok(())
     }

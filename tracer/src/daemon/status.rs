@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use sd_notify::NotifyState;
 
+use super::patterns::Patterns;
 use super::{Journal, Level};
 use crate::metrics::Shared;
 use crate::output::SessionHeader;
@@ -18,11 +19,22 @@ pub(super) struct Status {
     ready: bool,
     said: String,
     problems: Vec<String>,
+    patterns: Patterns,
+    /// Nginx's processes at the last pulse.
+    processes: Vec<u32>,
 }
 
 impl Status {
-    pub(super) fn new(shared: Arc<Shared>, journal: Journal) -> Self {
-        Self { shared, journal, ready: false, said: String::new(), problems: Vec::new() }
+    pub(super) fn new(shared: Arc<Shared>, journal: Journal, patterns: Patterns) -> Self {
+        Self {
+            shared,
+            journal,
+            ready: false,
+            said: String::new(),
+            problems: Vec::new(),
+            patterns,
+            processes: Vec::new(),
+        }
     }
 
     /// Watching begins.
@@ -48,6 +60,10 @@ impl Status {
     /// One more second has passed in order.
     pub(super) fn pulse(&mut self, pulse: Pulse) {
         let text = self.text(&pulse);
+        if self.processes != pulse.processes {
+            self.patterns.mark();
+            self.processes.clone_from(&pulse.processes);
+        }
         self.shared.beat(pulse);
         self.tell_problems();
         let mut states = vec![NotifyState::Watchdog];

@@ -22,6 +22,11 @@ impl prometheus_client::collector::Collector for Collector {
         let mut page = Page { encoder };
         let shared = &*self.0;
         incidents(&mut page, &shared.incidents())?;
+        let patterns = shared.patterns();
+        let noticed = patterns
+            .iter()
+            .map(|((pattern, group), count)| ([("pattern", *pattern), ("group", *group)], *count));
+        page.counters("rstscope_pattern_notices", "Notices of patterns in the incidents.", noticed)?;
         if let (Some(pulse), fresh) = shared.pulse() {
             session(&mut page, &pulse, fresh)?;
             listeners(&mut page, &pulse)?;
@@ -207,6 +212,7 @@ fn losses(page: &mut Page<'_>, shared: &Shared, pulse: &Pulse) -> Result<(), Err
     let ours = [
         ("store", shared.store.lost()),
         ("live readers", shared.live.missed.load(Ordering::Relaxed)),
+        ("patterns", shared.patterns_lost.load(Ordering::Relaxed)),
         ("journal", shared.journal_lost.load(Ordering::Relaxed)),
     ];
     let all = kernel.chain(ours).map(|(name, lost)| ([("handover", name)], lost));

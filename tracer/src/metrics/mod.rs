@@ -9,6 +9,7 @@ mod incidents;
 mod plain;
 mod process;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +36,9 @@ pub struct Shared {
     pub store: Arc<store::Account>,
     /// The readers of the socket.
     pub live: LiveCounts,
+    /// Verdicts that the search for patterns did not take.
+    pub patterns_lost: AtomicU64,
+    patterns: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Lines that the journal did not take.
     pub journal_lost: AtomicU64,
     /// Scrapes answered.
@@ -62,6 +66,8 @@ impl Shared {
             incidents: Mutex::new(Incidents::new(upstreams)),
             store,
             live: LiveCounts::default(),
+            patterns_lost: AtomicU64::new(0),
+            patterns: Mutex::default(),
             journal_lost: AtomicU64::new(0),
             scrapes: AtomicU64::new(0),
         }
@@ -75,6 +81,16 @@ impl Shared {
     /// Counts a verdict.
     pub fn count(&self, verdict: &Verdict) {
         self.incidents.lock().unwrap_or_else(PoisonError::into_inner).add(verdict);
+    }
+
+    /// Counts a notice of a pattern, by its slug and that of its group of incidents.
+    pub fn note_pattern(&self, pattern: &'static str, group: &'static str) {
+        *self.patterns.lock().unwrap_or_else(PoisonError::into_inner).entry((pattern, group)).or_default() +=
+            1;
+    }
+
+    fn patterns(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.patterns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The latest pulse, and whether it is fresh.

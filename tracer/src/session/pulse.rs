@@ -7,6 +7,7 @@ use super::kernel::KernelSide;
 use super::watch::Watch;
 use crate::engine::Counters;
 use crate::model::{HookState, Losses};
+use crate::nginx::discover::Instance;
 use crate::probe::ProbeError;
 pub use crate::probe::load::ProgramCost;
 use rstscope_ebpf::abi::Counter;
@@ -20,6 +21,8 @@ pub struct Pulse {
     pub masters: usize,
     /// Their workers.
     pub workers: usize,
+    /// Process ids of both.
+    pub processes: Vec<u32>,
     /// Listen sockets watched.
     pub listeners: usize,
     /// Log files followed.
@@ -72,6 +75,7 @@ impl Pulse {
             hooks: kernel.hooks.clone(),
             masters: instances.len(),
             workers: instances.iter().map(|instance| instance.workers.len()).sum(),
+            processes: instances.iter().flat_map(Instance::processes).collect(),
             listeners: instances.iter().map(|instance| instance.listeners.len()).sum(),
             logs: instances.iter().map(|instance| instance.error_logs.len()).sum(),
             losses: losses.clone(),

@@ -26,8 +26,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_mins(10);
 /// Batches after which they are looked at, too.
 const TIDY_BATCHES: u32 = 16;
-/// Of the permitted size, how far the file may grow before it takes no more: retention needs room to work in.
-const HARD: (u64, u64) = (5, 4);
+/// How far beyond the permitted size the file may grow before it takes no more: a quarter of it, and at least what
+/// some batches take, because retention only deletes what is beyond the permitted size.
+const MARGIN: (u64, u64) = (4, 16 << 20);
 
 /// What became of the verdicts handed over. The numbers only grow, except where stated.
 #[derive(Debug, Default)]
@@ -276,7 +277,8 @@ impl Work {
     fn tidy(&mut self) -> u64 {
         let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         if mem::replace(&mut self.limited, retention.bytes) != retention.bytes {
-            let most = retention.bytes.map_or(u64::MAX, |bytes| bytes / HARD.1 * HARD.0);
+            let margin = |bytes: u64| (bytes / MARGIN.0).max(MARGIN.1);
+            let most = retention.bytes.map_or(u64::MAX, |bytes| bytes.saturating_add(margin(bytes)));
             // Without it the bound is kept a little later, by retention alone.
             let _unlimited = self.store.limit(most);
         }

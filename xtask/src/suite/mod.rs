@@ -5,9 +5,9 @@
 mod libtest;
 mod tidy;
 
-use crate::{lab, project, setup, shell};
+use crate::{attend, lab, project, setup, shell};
 use anyhow::Result;
-use libtest::Count;
+pub use libtest::Count;
 use std::process::{Command, ExitCode};
 
 /// Options of `test`.
@@ -34,6 +34,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     count.add_one("the published schema is there and valid", lab::schema::Schema::check());
     count.add(lab_results(options.no_lab));
+    count.add(if options.no_lab { left_out() } else { attend::test() });
     crate::say!("{count}");
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -42,7 +43,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn unit_tests() -> Command {
     let mut tests = shell::cargo();
     tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-    if ["promtool", "prometheus"].into_iter().all(|tool| shell::find(tool).is_some()) {
+    if ["promtool", "prometheus", "systemd-analyze"].into_iter().all(|tool| shell::find(tool).is_some()) {
         tests.args(["--", "--include-ignored"]);
     }
     tests
@@ -66,6 +67,11 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("lints", command(&[&host[..], &lints].concat())),
         ("lints of the kernel programs", kernel),
     ]
+}
+
+fn left_out() -> Count {
+    crate::say!("the daemon's check is skipped: left out by --no-lab");
+    Count { skipped: 1, ..Count::default() }
 }
 
 /// The lab, or how much of it was skipped and why.
