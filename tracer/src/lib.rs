@@ -9,6 +9,7 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod guard;
 pub mod history;

@@ -117,10 +117,10 @@ fn privileges(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
     Ok(())
 }
 
-fn verdicts(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
+fn verdicts(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
     daemon.tail()?;
-    nginx.fail("/plain")?;
-    nginx.fail("/hostile?=HYPERLINK(1)\u{202e}\"'--")?;
+    Nginx::fail("/plain")?;
+    Nginx::fail("/hostile?=HYPERLINK(1)\u{202e}\"'--")?;
     until("two verdicts were told", || Ok(daemon.told()?.len() >= 2))?;
     let csv = daemon.query(&["--format", "csv"])?;
     let text = daemon.query(&[])?;
@@ -143,7 +143,7 @@ fn nginx_changes(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
         // A request may come before the daemon has looked again: it is seen all the same, or the next is.
         let before = daemon.told()?.len();
         until(&format!("a verdict after the {what}"), || {
-            nginx.fail(&format!("/{what}"))?;
+            Nginx::fail(&format!("/{what}"))?;
             Ok(daemon.told()?.len() > before)
         })?;
     }
@@ -157,12 +157,12 @@ fn reload(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
     until("it was read", || Ok(daemon.log().contains("the configuration was read again")))
 }
 
-fn full_disk(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
+fn full_disk(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
     let filler = daemon.fill_disk()?;
     let failing = |wanted: &str| Ok(ask("/metrics")?.contains(&format!("rstscope_store_failing {wanted}.0")));
     let before = daemon.told()?.len();
     until("the disk takes nothing", || {
-        nginx.fail("/full")?;
+        Nginx::fail("/full")?;
         failing("1")
     })?;
     ensure!(ask("/readyz")?.starts_with("HTTP/1.1 503"), "ready with a full disk");
@@ -174,11 +174,11 @@ fn full_disk(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
     Ok(())
 }
 
-fn killed(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
+fn killed(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
     for round in 0..3 {
         let before = daemon.told()?.len();
         until("verdicts are told", || {
-            nginx.fail(&format!("/killed{round}"))?;
+            Nginx::fail(&format!("/killed{round}"))?;
             Ok(daemon.told()?.len() > before + 3)
         })?;
         daemon.kill_and_start_again()?;

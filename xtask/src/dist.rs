@@ -16,11 +16,14 @@ pub struct Options {
     /// Install the package in a fresh root, use it there, and remove it (root; debootstrap is installed if missing).
     #[arg(long)]
     check: bool,
+    /// Pack this program instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
 }
 
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let package = build()?;
+    let package = pack(&options.binary.clone().map_or_else(build, Ok)?)?;
     crate::say!("{}", package.display());
     if options.check {
         check::in_fresh_root(&package)?;
@@ -28,18 +31,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the program and packs it.
 fn build() -> Result<PathBuf> {
     shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "rstscope"]))?;
-    let binary = project::target().join("release/rstscope");
+    Ok(project::target().join("release/rstscope"))
+}
+
+fn pack(binary: &Path) -> Result<PathBuf> {
     let folder = project::target().join("dist");
     let stage = folder.join("deb");
     if stage.exists() {
         fs::remove_dir_all(&stage)?;
     }
     let generated = folder.join("generated");
-    shell::run(Command::new(&binary).arg("generate").arg(&generated))?;
-    install(&binary, &generated, &stage)?;
+    shell::run(Command::new(binary).arg("generate").arg(&generated))?;
+    install(binary, &generated, &stage)?;
     debian::pack(&stage, &folder)
 }
 

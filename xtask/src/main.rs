@@ -5,6 +5,7 @@
 mod attend;
 mod demo;
 mod dist;
+mod host;
 mod lab;
 mod out;
 mod peer;
@@ -30,6 +31,8 @@ enum Task {
     Setup(setup::Options),
     /// Produce faults of known origin and compare the tracer's verdicts with them (root).
     Lab(lab::Options),
+    /// `rstscope doctor`, its self-test, and the ways to the log, with a real Nginx (root).
+    Host(host::Options),
     /// Set up, build, and show one fault after the other with the tracer's verdicts (root).
     Demo(demo::Options),
     /// Format, lints, unit tests, tidiness, schema and lab; the last line is the count.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let done = match Options::parse().task {
         Task::Setup(options) => setup::run(&options),
         Task::Lab(options) => lab::run(&options),
+        Task::Host(options) => host::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
         Task::Vm(options) => vm::run(&options),

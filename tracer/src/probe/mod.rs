@@ -10,6 +10,7 @@ pub mod filter;
 pub mod hooks;
 pub mod load;
 pub mod names;
+pub mod stats;
 
 pub use capability::maps_need_no_capability;
 pub use environment::Environment;

@@ -142,9 +142,10 @@ fn unreceived(instances: &[Instance], settings: &Settings) -> Vec<String> {
     let elsewhere =
         sent.filter(|(target, _)| !settings.syslog.iter().any(|address| address.receives(target)));
     let note = |(target, _): &(String, Level)| {
+        // What may be long comes last: long notes are cut.
         format!(
-            "error_log {target}: these lines go to a syslog server and are not seen here; to receive them too, add \
-             `error_log syslog:server=127.0.0.1:5514 info;` beside it and start with --syslog udp:127.0.0.1:5514"
+            "an error_log goes to a syslog server and is not seen here; add `error_log \
+             syslog:server=127.0.0.1:5514 info;` and start with --syslog udp:127.0.0.1:5514 ({target})"
         )
     };
     elsewhere.map(note).collect()

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use super::{SessionError, Settings};
 use crate::model::Losses;
 use crate::nginx::syslog::{Address, Listener};
-use crate::nginx::tail::positions::{Positions, PositionsError};
+use crate::nginx::tail::positions::Positions;
 use crate::nginx::tail::{Follower, Start, TailedLine, Target};
 
 /// Lines that may wait between their sources and the loop.
@@ -20,6 +20,9 @@ pub struct Lines {
     follower: Follower,
     listeners: Vec<Listener>,
     positions: Option<Positions>,
+    /// Why the positions could not be written, and whether that was told.
+    problem: Option<String>,
+    told: bool,
 }
 
 impl Lines {
@@ -28,8 +31,13 @@ impl Lines {
         let (sender, lines) = mpsc::channel(LINES_WAITING);
         let listen = |address: &Address| Listener::start(address, sender.clone());
         let listeners = settings.syslog.iter().map(listen).collect::<Result<_, _>>()?;
-        let positions = settings.positions.as_deref().map(Positions::load).transpose()?;
-        Ok((Self { follower: Follower::start_on(sender)?, listeners, positions }, lines))
+        let mut positions = settings.positions.as_deref().map(Positions::load).transpose()?;
+        // A place that cannot be written is said before anything else.
+        positions.as_mut().map(Positions::save).transpose()?;
+        Ok((
+            Self { follower: Follower::start_on(sender)?, listeners, positions, problem: None, told: false },
+            lines,
+        ))
     }
 
     /// Follows a file: from its position, if positions are kept, and otherwise from its end.
@@ -51,11 +59,25 @@ impl Lines {
         }
     }
 
-    /// Writes the positions, if they are kept.
-    pub fn save(&mut self) -> Result<(), PositionsError> {
-        let Some(positions) = &mut self.positions else { return Ok(()) };
+    /// Writes the positions, if they are kept. A full disk must not end the session.
+    pub fn save(&mut self) {
+        let Some(positions) = &mut self.positions else { return };
         positions.opened(self.follower.opened());
-        positions.save()
+        if let Err(error) = positions.save() {
+            self.problem = Some(error.to_string());
+        }
+    }
+
+    /// What there is to tell about the positions; given once.
+    pub fn problem_to_tell(&mut self) -> Option<String> {
+        if self.told {
+            return None;
+        }
+        let problem = self.problem.take()?;
+        self.told = true;
+        Some(format!(
+            "{problem}; the trace goes on, and the next one reads what came since the last save again"
+        ))
     }
 
     /// Takes what is there and ends the sources.

@@ -258,6 +258,9 @@ impl Session {
                 return Ok(()); // Nobody reads any more.
             }
             self.tell_recording(say);
+            if let Some(problem) = self.sources.problem_to_tell() {
+                say(Say::Notice(&problem));
+            }
         }
     }
 
@@ -342,7 +345,7 @@ impl Session {
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
         self.note_overflows(now)?;
-        self.sources.save()?;
+        self.sources.save();
         if self.look_for_nginx(settings).await? {
             self.watching(settings)?;
         }
@@ -401,7 +404,7 @@ impl Session {
         }
         self.take_lines(settings);
         self.take_premature(Mono(u64::MAX));
-        self.sources.save()?;
+        self.sources.save();
         let now = clock::now();
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.

@@ -121,6 +121,8 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), Signal::KILL)?;
         self.child.wait()?;
         self.stop_reader()?;
+        // What the killed one had still said is not of the new one.
+        let _drained = self.notified("");
         self.notices.clear();
         self.child = spawn(&self.binary, &self.folder)?;
         until("it watches again", || Ok(self.notified("STATUS=watching 1 Nginx master")))

@@ -24,10 +24,9 @@ impl Nginx {
     /// Writes its configuration; starts nothing.
     pub fn new(folder: &Path) -> Result<Self> {
         let here = folder.display();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {here}/nginx-{kind}; "))
-            .collect();
+            .concat();
         let text = format!(
             "worker_processes 2; pid {here}/nginx.pid; error_log {here}/error.log info;\n\
              events {{ worker_connections 256; }}\n\
@@ -71,7 +70,7 @@ impl Nginx {
     }
 
     /// Asks for something that the upstream refuses.
-    pub fn fail(&self, target: &str) -> Result<()> {
+    pub fn fail(target: &str) -> Result<()> {
         let mut stream = TcpStream::connect(ADDRESS).context("Nginx does not answer")?;
         stream
             .write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())?;

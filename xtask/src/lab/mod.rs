@@ -4,7 +4,7 @@
 //! scenarios. Nothing leaves the namespaces, and nothing is left behind.
 
 mod bench;
-mod cleanup;
+pub mod cleanup;
 mod fixture;
 mod judge;
 mod kernel;
@@ -92,6 +92,12 @@ pub fn test() -> Result<(usize, usize)> {
     report::print(&rows);
     let failed = rows.iter().filter(|row| !row.passed()).count();
     Ok((rows.len() - failed, failed))
+}
+
+/// Prepares the removal of everything that is put on the machine, and removes what earlier runs left.
+pub fn prepare() {
+    cleanup::prepare();
+    cleanup::leftovers();
 }
 
 /// How many results `test` would give.

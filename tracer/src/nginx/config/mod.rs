@@ -5,7 +5,8 @@
 mod extract;
 mod files;
 mod token;
-mod value;
+pub mod tree;
+pub mod value;
 
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,7 @@
 //! Reads `/proc` and files; changes, executes and resolves nothing.
 
 mod build;
+mod container;
 mod location;
 mod logs;
 mod scout;

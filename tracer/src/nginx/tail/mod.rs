@@ -30,7 +30,7 @@ use crate::model::{LogRecord, Mono};
 use crate::nginx::line;
 use positions::Position;
 
-pub use open::{Identity, OpenError, open_in_root};
+pub use open::{Identity, OpenError, PathStatus, open_in_root, path_status};
 pub(in crate::nginx) use open::{Stamp, identify, open_directory, stamp};
 
 /// Longest line delivered whole, bytes. Nginx writes at most 2048; carriers in JSON make them longer.
