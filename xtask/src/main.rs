@@ -3,6 +3,7 @@
 //! This file only names the sub-commands; each lives in a module of its own.
 
 mod attend;
+mod bench;
 mod demo;
 mod dist;
 mod host;
@@ -44,6 +45,8 @@ enum Task {
     /// The daemon's check, inside its namespaces.
     #[command(hide = true)]
     Attend(attend::Options),
+    /// Measure what watching costs (root); not part of the tests.
+    Bench(bench::Options),
     /// The first program inside such a machine.
     #[command(hide = true)]
     VmGuest(vm::GuestOptions),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Vm(options) => vm::run(&options),
         Task::Dist(options) => dist::run(&options),
         Task::Attend(options) => attend::play(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),
     };

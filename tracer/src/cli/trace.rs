@@ -167,13 +167,15 @@ fn settings(args: &TraceArgs) -> Settings {
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
         pulse: false,
+        sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
         positions: args.positions.clone(),
         syslog: args.syslog.clone(),
         record: args.record.clone().map(|path| Record { path, limit: args.record_limit }),
     }
 }
 
-/// `RSTSCOPE_DISABLE=hook,…` switches hooks off, to see what is left without them.
+/// `RSTSCOPE_DISABLE=hook,…` switches hooks off, to see what is left without them; `probe_read_kernel` stands for
+/// every form of a hook that needs it.
 fn disabled_hooks() -> Vec<String> {
     let list = std::env::var("RSTSCOPE_DISABLE").unwrap_or_default();
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()

@@ -3,6 +3,7 @@
 //! `line`, `catalogue`, `explain` and `records` are pure; `archive`, `tail`, `syslog`, `process`, `sockets`, `config` and
 //! `discover` read files and `/proc` and change nothing.
 
+pub mod access;
 pub mod archive;
 pub mod catalogue;
 pub mod config;

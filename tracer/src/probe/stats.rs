@@ -2,21 +2,18 @@
 
 use std::os::fd::OwnedFd;
 
+use aya::programs::Program;
 use aya::sys::{Stats, enable_stats};
 
 use super::Probe;
-use super::hooks::HOOKS;
 
 /// Lets the kernel count runs as long as the descriptor is open; `None` where it does not.
 pub fn count_runs() -> Option<OwnedFd> {
     enable_stats(Stats::RunTime).ok()
 }
 
-/// Runs of every loaded hook since counting began.
+/// Runs of every running hook since counting began.
 pub fn runs(probe: &Probe) -> Vec<(&'static str, u64)> {
-    let of = |name: &'static str| {
-        let program = probe.ebpf.program(name)?;
-        Some((name, program.info().ok()?.run_count()))
-    };
-    HOOKS.iter().filter_map(|spec| of(spec.name)).collect()
+    let of = |(name, program): (&'static str, &Program)| Some((name, program.info().ok()?.run_count()));
+    probe.running().filter_map(of).collect()
 }

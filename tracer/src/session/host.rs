@@ -96,7 +96,7 @@ pub fn header(
             .lockdown
             .clone()
             .unwrap_or_else(|| "unknown (securityfs is not mounted)".to_owned()),
-        tier: HookTier::RawTracepoint,
+        tier: if kernel.reads_memory() { HookTier::RawTracepoint } else { HookTier::TypedTracepoint },
         hooks: kernel.hooks.clone(),
         nginx: instances.iter().map(nginx).collect(),
         listeners: listen.iter().map(ToString::to_string).collect(),

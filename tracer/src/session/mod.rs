@@ -2,6 +2,7 @@
 //!
 //! This is the only module that knows all the others. It moves data; what the data means is decided in `engine`.
 
+pub mod access;
 pub mod addresses;
 pub mod closing;
 pub mod feed;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::access::AccessLogs;
 use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
 use super::kernel::KernelSide;
@@ -16,7 +17,7 @@ use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
-use crate::model::{Clock, Event, Input, Losses, Mono};
+use crate::model::{AccessRecord, Clock, Event, Input, Losses, Mono};
 use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
@@ -47,6 +48,7 @@ pub enum Ended {
 enum Wake {
     Events,
     Lines,
+    Accesses,
     Look,
     Settings(Box<Settings>),
     Deadline,
@@ -132,6 +134,7 @@ struct Session {
     events: Receiver<Event>,
     sources: Lines,
     lines: Receiver<TailedLine>,
+    accesses: AccessLogs,
     engine: Recorder,
     /// The end of the recording was told.
     told: bool,
@@ -163,6 +166,7 @@ impl Session {
             events,
             sources,
             lines,
+            accesses: AccessLogs::start()?,
             engine: Recorder::new(Engine::new(Limits::default()), writer),
             told: false,
             processes: Processes::default(),
@@ -220,6 +224,7 @@ impl Session {
             self.watch.apply(probe, settings)?;
         }
         self.watch.follow(&self.sources, settings);
+        self.accesses.follow(&self.watch);
         let now = clock::now();
         self.engine.handle(now, Input::Clock(self.clock));
         self.engine.handle(
@@ -243,6 +248,7 @@ impl Session {
                 Wake::Stop => return Ok(()),
                 Wake::Events => self.take_events(),
                 Wake::Lines => self.take_lines(settings),
+                Wake::Accesses => self.take_accesses(),
                 Wake::Look => {
                     self.look(settings, view).await?;
                     self.tell_pulse(settings, say)?;
@@ -301,6 +307,7 @@ impl Session {
             new = changes.next() => Wake::Settings(Box::new(new)),
             _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
             _ = self.events.recv_many(events, BATCH) => Wake::Events,
+            () = self.accesses.ready() => Wake::Accesses,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }
     }
@@ -313,8 +320,13 @@ impl Session {
         let now = clock::now();
         for mut event in self.event_batch.drain(..) {
             self.overflows.event(&mut event);
+            hand_over(&mut self.engine, now, self.accesses.expect_event(&event));
             self.processes.event(&mut self.engine, now, event);
         }
+    }
+
+    fn take_accesses(&mut self) {
+        hand_over(&mut self.engine, clock::now(), self.accesses.take());
     }
 
     fn take_lines(&mut self, settings: &Settings) {
@@ -326,6 +338,7 @@ impl Session {
                 continue;
             }
             self.premature.note(&record);
+            hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
             self.engine.handle(now, Input::Log(Box::new(record)));
         }
     }
@@ -403,6 +416,8 @@ impl Session {
             self.line_batch.push(line);
         }
         self.take_lines(settings);
+        self.accesses.stop();
+        self.take_accesses();
         self.take_premature(Mono(u64::MAX));
         self.sources.save();
         let now = clock::now();
@@ -418,6 +433,13 @@ impl Session {
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
         Ok(Ended::Done { closing: Box::new(closing), recorded: self.engine.recorded() })
+    }
+}
+
+/// Lines of access.log that may explain an incident.
+fn hand_over(engine: &mut Recorder, now: Mono, records: Vec<AccessRecord>) {
+    for record in records {
+        engine.handle(now, Input::Access(Box::new(record)));
     }
 }
 

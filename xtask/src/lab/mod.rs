@@ -8,17 +8,17 @@ pub mod cleanup;
 mod fixture;
 mod judge;
 mod kernel;
-mod net;
+pub mod net;
 pub mod nginx;
 mod program;
-mod puppet;
+pub mod puppet;
 mod report;
 mod scenario;
 mod scenarios;
 pub mod schema;
 mod stage;
 pub mod tour;
-mod tracer;
+pub mod tracer;
 pub mod wait;
 
 use crate::{project, setup, shell};
@@ -128,7 +128,7 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
         None => build()?,
     };
     let record = options.record.is_some();
-    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record })
+    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record, sizes: "" })
 }
 
 /// Builds the tracer; gives its place.

@@ -7,10 +7,7 @@ use super::Notes;
 use crate::doctor::facts::KernelFacts;
 use crate::probe::environment::{KERNEL_BTF, below_floor, missing_capabilities};
 use crate::probe::load::Settings;
-use crate::probe::{Environment, Probe};
-
-/// Bytes of the ring buffer of the trial.
-const RING_BYTES: u32 = 1 << 20;
+use crate::probe::{Environment, Probe, Sizes};
 
 pub(super) fn facts(notes: &mut Notes) -> KernelFacts {
     let environment = Environment::look();
@@ -42,7 +39,7 @@ fn try_hooks(facts: &mut KernelFacts, environment: &Environment) {
     let settings = Settings {
         netns: 0,
         upstream_filter: false,
-        ring_bytes: RING_BYTES,
+        sizes: Sizes::of(1, 0),
         btf: None,
         disabled: Vec::new(),
     };

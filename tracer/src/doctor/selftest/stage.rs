@@ -14,7 +14,7 @@ use super::{Fired, Outcome, SelfTestError, link};
 use crate::collect::{Decoder, Drain};
 use crate::model::Event;
 use crate::probe::load::Settings;
-use crate::probe::{Environment, Probe, stats};
+use crate::probe::{Environment, Probe, Sizes, stats};
 
 /// Addresses of the two ends (RFC 5737, TEST-NET-1).
 pub(super) const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -26,8 +26,6 @@ pub(super) const FULL_PORT: u16 = 8002;
 /// Where the far end listens.
 pub(super) const UPSTREAM_PORT: u16 = 9000;
 
-/// Bytes of the ring buffer.
-const RING_BYTES: u32 = 1 << 20;
 /// Events that may wait.
 const EVENTS_WAITING: usize = 4096;
 /// The longest wait for an event.
@@ -63,7 +61,7 @@ impl Stage {
         let settings = Settings {
             netns: near.inode,
             upstream_filter: false,
-            ring_bytes: RING_BYTES,
+            sizes: Sizes::of(1, 0),
             btf: None,
             disabled: Vec::new(),
         };
