@@ -10,6 +10,7 @@ pub mod host;
 pub mod inbox;
 pub mod kernel;
 pub mod lines;
+pub mod pulse;
 pub mod record;
 pub mod run;
 pub mod settings;
@@ -18,7 +19,8 @@ pub mod vacated;
 pub mod view;
 pub mod watch;
 
-pub use run::{Ended, run};
+pub use pulse::Pulse;
+pub use run::{Ended, Say, run};
 pub use settings::Settings;
 pub use view::View;
 

@@ -61,6 +61,12 @@ const PACKAGED: &[(&str, &str, Probe, &[&str])] = &[
     ("nginx", "the server under observation in the lab", Probe::Program("nginx"), &["nginx"]),
     ("nft", "routers of the lab reject and drop with it", Probe::Program("nft"), &["nftables"]),
     ("ip", "network namespaces of the lab", Probe::Program("ip"), &["iproute2"]),
+    (
+        "promtool",
+        "checks the names of metrics, alert rules and the dashboard",
+        Probe::Program("promtool"),
+        &["prometheus"],
+    ),
     ("python3", "an upstream of the lab", Probe::Program("python3"), &["python3"]),
 ];
 
