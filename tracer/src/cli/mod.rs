@@ -1,14 +1,18 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod compare;
 pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod log;
 pub mod query;
 pub mod replay;
+pub mod report;
+pub mod reporting;
 pub mod shown;
 pub mod trace;
 pub mod value;
+pub mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +38,12 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Judge a recording again, on any machine and without root, or explain one of its verdicts
     Replay(Box<replay::ReplayArgs>),
+    /// Make proof material of a recording or of verdicts: HTML, Markdown, JSON, text, packets
+    Report(Box<report::ReportArgs>),
+    /// Check a bundle of report: its checksums, and its verdicts by replaying its recording
+    Verify(verify::VerifyArgs),
+    /// Compare the rates of incidents before and after a change
+    Compare(Box<compare::CompareArgs>),
     /// Ask the daemon's store for verdicts: by time, party, cause, upstream, client, certainty, text
     Query(Box<query::QueryArgs>),
     /// Show one stored verdict in full
@@ -48,6 +58,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Query(args) => query::run(args),
         Command::Show(args) => query::show(args),
     }
