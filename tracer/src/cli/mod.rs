@@ -3,6 +3,7 @@
 pub mod exit;
 pub mod explain;
 pub mod log;
+pub mod pcap;
 pub mod query;
 pub mod replay;
 pub mod shown;
@@ -31,6 +32,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Judge a recording again, on any machine and without root, or explain one of its verdicts
     Replay(Box<replay::ReplayArgs>),
+    /// Judge captures (pcap, pcapng) taken at the Nginx host, at a client or at an upstream
+    Pcap(Box<pcap::PcapArgs>),
     /// Ask the daemon's store for verdicts: by time, party, cause, upstream, client, certainty, text
     Query(Box<query::QueryArgs>),
     /// Show one stored verdict in full
@@ -44,6 +47,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Log(args) => log::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Pcap(args) => pcap::run(args),
         Command::Query(args) => query::run(args),
         Command::Show(args) => query::show(args),
     }

@@ -200,6 +200,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         baseline: baseline(sock, syn_ack.as_ref()),
         syn_ack,
         peer_history: history(sock),
+        unseen: 0,
     }
 }
 
@@ -243,6 +244,7 @@ pub(super) fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         baseline: None,
         syn_ack: None,
         peer_history: None,
+        unseen: 0,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mono, Packet, Side, Socket, TcpState};
+use super::{Baseline, Mono, Packet, Side, Socket, TcpState};
 
 /// How a process ended, from `task_struct.exit_code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +84,16 @@ pub enum EventKind {
         local: SocketAddr,
         /// See `local`.
         remote: SocketAddr,
+    },
+    /// A capture shows a RST in the name of Nginx's end; `packet` is that RST. The kernel that may have sent it
+    /// was not asked.
+    ResetSeen {
+        /// What TTL the packets of Nginx's end carry where the capture was taken.
+        baseline: Option<Baseline>,
+        /// Latest `TSval` of Nginx's end.
+        ts_recent: Option<u32>,
+        /// The segment it answers, if it quotes one.
+        answers: Option<Box<Packet>>,
     },
     /// A RST for a living connection arrived and was refused (out of window, challenge ACK). `packet` is the RST.
     ResetRefused {

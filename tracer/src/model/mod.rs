@@ -16,7 +16,7 @@ pub mod verdict;
 
 pub use event::{Event, EventKind, ExitStatus, Overflow, QueueKind, Task};
 pub use facts::{
-    ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
+    CaptureFacts, ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
 };
 pub use input::Input;
 pub use log::{Level, LogRecord, LogSide, MessageKind};

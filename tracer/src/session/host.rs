@@ -24,6 +24,7 @@ pub fn facts(kernel: &KernelSide, environment: &Environment, watch: &Watch) -> H
         follows_error_log: follows_error_log(watch.instances()),
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
+        capture: None,
         system: system::facts(watch.instances(), environment.lockdown.as_deref()),
     }
 }

@@ -1,5 +1,6 @@
 //! Detectors: facts in, findings out. One file per class of evidence; none of them decides anything.
 
+mod captured;
 mod header;
 mod hop;
 mod life;
@@ -22,6 +23,7 @@ pub type Detector = fn(&Case, &mut Vec<Finding>);
 pub const DETECTORS: &[(&str, Detector)] = &[
     ("other_end", other_end::detect),
     ("local", local::detect),
+    ("captured", captured::detect),
     ("life", life::detect),
     ("timing", timing::detect),
     ("hop", hop::detect),
