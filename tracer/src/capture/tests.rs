@@ -179,6 +179,9 @@ fn a_capture_that_was_cut_off_is_read_up_to_there() {
     assert_eq!(account.skipped.packets, 5);
 }
 
+/// Puts a packet into another layer.
+type Wrapping = Box<dyn Fn(&Wire) -> Vec<u8>>;
+
 /// The same conversation behind every link layer and tunnel that is opened.
 #[test]
 fn every_wrapping_gives_the_same_verdict() {
@@ -187,7 +190,7 @@ fn every_wrapping_gives_the_same_verdict() {
     assert_eq!(expected.len(), 1);
     let ip = |packet: &Wire| packet.bytes()[14..].to_vec();
     let ethernet = |packet: &Wire| packet.bytes();
-    let wrapped: Vec<(u32, Box<dyn Fn(&Wire) -> Vec<u8>>)> = vec![
+    let wrapped: Vec<(u32, Wrapping)> = vec![
         (101, Box::new(ip)),
         (228, Box::new(ip)),
         (0, Box::new(move |p| [vec![2, 0, 0, 0], ip(p)].concat())),
