@@ -67,6 +67,55 @@ fn ported(line: &str) -> String {
         .join(" ")
 }
 
+/// Verdicts of two captures; every time of the second is moved on by so many seconds.
+fn correlated(name: &str, ahead: u32) -> (String, String) {
+    let mut far = fs::read(folder().join(format!("{name}.upstream.pcap"))).expect("the fixture");
+    let number =
+        |file: &[u8], at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four bytes"));
+    let mut at = 24;
+    while at < far.len() {
+        let (seconds, length) = (number(&far, at) + ahead, number(&far, at + 8));
+        far[at..at + 4].copy_from_slice(&seconds.to_le_bytes());
+        at += 16 + usize::try_from(length).expect("a length");
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), far).expect("written");
+    let mut command = Command::cargo_bin("rstscope").expect("the binary");
+    let log = format!("{name}.log");
+    let near = format!("{name}.pcap");
+    command.current_dir(folder()).args(["correlate", &near]).arg(file.path());
+    command.args(["--error-log", &log, "--zone", "UTC", "--format", "json"]);
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text.lines().map(|line| outline(&serde_json::from_str(line).expect("a record")));
+    (lines.collect(), String::from_utf8(output.stderr).expect("text"))
+}
+
+#[test]
+fn the_other_end_raises_what_one_capture_cannot_prove() {
+    let weak = judged("drop-syn", &[]);
+    assert!(!weak.contains("proven"), "{weak}");
+    assert!(
+        correlated("drop-syn", 0).0.contains("middlebox middlebox_drop proven"),
+        "{:?}",
+        correlated("drop-syn", 0)
+    );
+    let weak = judged("upstream-forgot-kept", &[]);
+    assert_eq!(weak.matches("upstream_restarted weak").count(), 2, "{weak}");
+    let (strong, _) = correlated("upstream-forgot-kept", 0);
+    assert_eq!(strong.matches("upstream_restarted strong").count(), 2, "{strong}");
+}
+
+#[test]
+fn the_clocks_of_two_captures_need_not_agree() {
+    let (same, told) = correlated("forged-near-speaks", 0);
+    assert!(told.contains("the clock of the second capture is +0.0"), "{told}");
+    let (shifted, told) = correlated("forged-near-speaks", 1_000);
+    assert!(told.contains("the clock of the second capture is +1000000.0"), "{told}");
+    assert_eq!(same, shifted);
+    assert_eq!(same.matches("middlebox_forged_reset proven").count(), 2, "{same}");
+}
+
 #[test]
 fn roles_that_are_named_are_not_guessed() {
     let named = [

@@ -241,7 +241,9 @@ impl Connection {
 
     fn sighting(&self, time: u64, what: What) -> Sighting {
         let (opener, listener) = (self.initiator, 1 - self.initiator);
-        Sighting { time, what, ends: Box::new([self.socket(opener, time), self.socket(listener, time)]) }
+        let ends = Box::new([self.socket(opener, time), self.socket(listener, time)]);
+        let isns = [self.ends[opener].isn, self.ends[listener].isn];
+        Sighting { time, what, ends, isns }
     }
 
     /// TCP state of an end by the packets so far.
@@ -341,7 +343,7 @@ impl Resetting {
     }
 
     fn told(self) -> Vec<Sighting> {
-        let Sighting { time, what, ends } = self.sighting;
+        let Sighting { time, what, ends, isns } = self.sighting;
         let what = match what {
             What::Reset { from, packet, .. } if self.survived => What::Refused { from, packet },
             what => what,
@@ -358,8 +360,8 @@ impl Resetting {
             .filter(|_| !self.survived)
             .map(|packet| (stamp(&packet), What::Afterwards { packet, reset: time }));
         let rest: Vec<(u64, What)> = more.chain(after).collect();
-        let mut told = vec![Sighting { time, what, ends: ends.clone() }];
-        told.extend(rest.into_iter().map(|(time, what)| Sighting { time, what, ends: ends.clone() }));
+        let mut told = vec![Sighting { time, what, ends: ends.clone(), isns }];
+        told.extend(rest.into_iter().map(|(time, what)| Sighting { time, what, ends: ends.clone(), isns }));
         told
     }
 }

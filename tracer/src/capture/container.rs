@@ -81,6 +81,8 @@ pub struct Container {
     pub ending: Option<Ending>,
     /// Packets that the capturing system itself says it lost.
     pub dropped: u64,
+    /// It says how many packets that system lost (interface statistics of pcapng).
+    pub counts_losses: bool,
     /// Packets without a time of their own (simple packet blocks).
     pub timeless: u64,
     reader: Box<dyn PcapReaderIterator>,
@@ -127,6 +129,7 @@ impl Container {
             path: path.to_owned(),
             ending: None,
             dropped: 0,
+            counts_losses: false,
             timeless: 0,
             reader,
             interfaces: Vec::new(),
@@ -156,6 +159,7 @@ impl Container {
                     fraction: &mut self.fraction,
                     latest: &mut self.latest,
                     dropped: &mut self.dropped,
+                    counts_losses: &mut self.counts_losses,
                     timeless: &mut self.timeless,
                 };
                 (length, reading.block(&block, frame))
@@ -196,6 +200,7 @@ struct Reading<'a> {
     fraction: &'a mut u64,
     latest: &'a mut u64,
     dropped: &'a mut u64,
+    counts_losses: &'a mut bool,
     timeless: &'a mut u64,
 }
 
@@ -238,6 +243,7 @@ impl Reading<'_> {
             }
             Block::InterfaceStatistics(statistics) => {
                 let counters = [statistics.isb_ifdrop(), statistics.isb_osdrop()];
+                *self.counts_losses |= counters.iter().any(Option::is_some);
                 *self.dropped += counters.into_iter().flatten().flatten().sum::<u64>();
             }
             _ => {}

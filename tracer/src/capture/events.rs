@@ -15,7 +15,7 @@ const LONGEST_TIMER: Duration = Duration::from_mins(10);
 /// The event of a sighting, or nothing where it does not concern Nginx.
 pub fn event(sighting: Sighting, roles: &Roles) -> Option<Event> {
     let (nginx, side) = roles.of(sighting.opener(), sighting.listener())?;
-    let Sighting { time, what, ends } = sighting;
+    let Sighting { time, what, ends, .. } = sighting;
     let [opener, listener] = *ends;
     let (own, peer) = if nginx == 0 { (opener, listener) } else { (listener, opener) };
     let own = Socket { side, ..own };

@@ -9,8 +9,10 @@ mod connection;
 pub mod container;
 mod end;
 mod events;
+mod ledger;
 mod lines;
 mod link;
+mod other;
 mod roles;
 mod segment;
 pub mod session;
@@ -22,4 +24,5 @@ mod testing;
 mod tests;
 mod tracker;
 
+pub use ledger::Offset;
 pub use roles::{Named, Roles};

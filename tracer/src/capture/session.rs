@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::engine::{Engine, Limits};
@@ -16,7 +16,9 @@ pub use super::lines::Lines;
 
 use super::container::{Container, Frame};
 use super::events;
+use super::ledger::{self, Ledger, Offset};
 use super::link::{self, Carried};
+use super::other::Other;
 use super::roles::{Named, Roles};
 use super::segment::{self, Content};
 use super::sighting::Sighting;
@@ -87,6 +89,7 @@ pub struct Packets {
     skipped: Skipped,
     span: Option<(u64, u64)>,
     pending: Vec<Sighting>,
+    other: Option<Other>,
 }
 
 impl Packets {
@@ -106,9 +109,35 @@ impl Packets {
             skipped: Skipped::default(),
             span: None,
             pending: Vec::new(),
+            other: None,
         };
         (0..packets.files.len()).for_each(|file| packets.read(file));
         packets
+    }
+
+    /// Reads the capture of the other end, which what is seen here is compared with.
+    pub fn beside(mut self, path: &Path) -> Result<Self, CaptureError> {
+        let mut container = Container::open(path)?;
+        let (mut frame, mut ledger) = (Frame::default(), Ledger::default());
+        while container.next(&mut frame) {
+            if let Carried::Ip(ip, bytes) = link::carried(frame.link, &frame.bytes)
+                && let Content::Tcp(segment, _) =
+                    segment::content(frame.time, &ip, bytes, frame.original, frame.bytes.len())
+            {
+                ledger.takes(&segment);
+            }
+        }
+        let is_lossy = container.dropped > 0 || ledger.beyond > 0 || container.ending != Some(Ending::Whole);
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.other = Some(Other {
+            file,
+            ledger,
+            own: Ledger::default(),
+            is_lossy,
+            counts_losses: container.counts_losses,
+            offset: None,
+        });
+        Ok(self)
     }
 
     fn read(&mut self, file: usize) {
@@ -123,7 +152,8 @@ impl Packets {
     fn fill(&mut self) -> bool {
         while let Some(Reverse((_, file))) = self.next.pop() {
             if let Some(frame) = self.frames.get(file) {
-                take(frame, &mut self.tracker, &mut self.skipped, &mut self.span);
+                let own = self.other.as_mut().map(|other| &mut other.own);
+                take(frame, &mut self.tracker, own, &mut self.skipped, &mut self.span);
             }
             self.read(file);
             if self.tracker.waiting() + self.pending.len() >= WAITING {
@@ -142,7 +172,13 @@ impl Packets {
     }
 }
 
-fn take(frame: &Frame, tracker: &mut Tracker, skipped: &mut Skipped, span: &mut Option<(u64, u64)>) {
+fn take(
+    frame: &Frame,
+    tracker: &mut Tracker,
+    own: Option<&mut Ledger>,
+    skipped: &mut Skipped,
+    span: &mut Option<(u64, u64)>,
+) {
     skipped.packets += 1;
     let (first, last) = span.unwrap_or((frame.time, frame.time));
     skipped.backwards += u64::from(frame.time < last);
@@ -158,6 +194,9 @@ fn take(frame: &Frame, tracker: &mut Tracker, skipped: &mut Skipped, span: &mut 
                         tracker.census.leaves(segment.source.ip());
                     }
                     tracker.segment(&segment, &bytes);
+                    if let Some(own) = own {
+                        own.takes(&segment);
+                    }
                 }
                 Content::Unreachable(message) => tracker.unreachable(&message),
                 Content::Other => skipped.others += 1,
@@ -252,7 +291,15 @@ impl Session {
         }
     }
 
+    /// The clock of the other capture against this one's.
+    pub fn offset(&self) -> Option<Offset> {
+        self.packets.other.as_ref().and_then(|other| other.offset)
+    }
+
     fn begin(&mut self, roles: Roles) {
+        if let Some(other) = self.packets.other.as_mut() {
+            other.offset = ledger::offset(&other.own, &other.ledger);
+        }
         let names = self.packets.files.iter().map(|file| file.path.display().to_string()).collect();
         let dropped = self.packets.files.iter().map(|file| file.dropped).sum();
         let host = HostFacts {
@@ -275,17 +322,22 @@ impl Session {
         let Some(roles) = self.roles.clone() else { return };
         let mut events = Vec::new();
         for sighting in pending {
+            let beside = self.packets.other.as_ref().and_then(|other| other.event(&sighting, &roles));
             match events::event(sighting, &roles) {
-                Some(event) => events.push(event),
+                Some(event) => events.push((event, beside)),
                 None => self.unrelated += 1,
             }
         }
         self.give_up(&mut events);
-        events.sort_by_key(|event| event.time);
+        events.sort_by_key(|(event, _)| event.time);
         self.prepare_lines();
-        for event in events {
-            self.lines_until(event.time);
-            self.hand_in(event.time, Input::Event(Box::new(event)));
+        for (event, beside) in events {
+            let time = event.time;
+            self.lines_until(time);
+            self.hand_in(time, Input::Event(Box::new(event)));
+            if let Some(beside) = beside {
+                self.hand_in(time, Input::Event(Box::new(Event { time, ..beside })));
+            }
         }
         if !more {
             self.lines_until(Mono(u64::MAX));
@@ -293,9 +345,9 @@ impl Session {
     }
 
     /// Silence ends when Nginx says so.
-    fn give_up(&mut self, events: &mut [Event]) {
+    fn give_up(&mut self, events: &mut [(Event, Option<Event>)]) {
         let Some(lines) = self.settings.lines.as_mut() else { return };
-        for event in events {
+        for (event, _) in events {
             if let Some((upstream, from, until)) = events::silent_upstream(event) {
                 let Some(time) = lines.gave_up(upstream, from, until) else { continue };
                 let opening = event.socket.as_ref().is_some_and(|socket| socket.state == TcpState::SynSent);

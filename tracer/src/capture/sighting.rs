@@ -15,6 +15,8 @@ pub struct Sighting {
     /// Both ends as far as the packets show them: the one that opened the connection first.
     /// `side` means nothing yet.
     pub ends: Box<[Socket; 2]>,
+    /// Initial sequence numbers of the ends, where their SYNs are in the capture.
+    pub isns: [Option<u32>; 2],
 }
 
 /// What was seen. Ends are counted as in [`Sighting::ends`].

@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod correlate;
 pub mod exit;
 pub mod explain;
 pub mod log;
@@ -34,6 +35,8 @@ pub enum Command {
     Replay(Box<replay::ReplayArgs>),
     /// Judge captures (pcap, pcapng) taken at the Nginx host, at a client or at an upstream
     Pcap(Box<pcap::PcapArgs>),
+    /// Judge two captures of the same time: one taken at the Nginx host, one at the other end
+    Correlate(Box<correlate::CorrelateArgs>),
     /// Ask the daemon's store for verdicts: by time, party, cause, upstream, client, certainty, text
     Query(Box<query::QueryArgs>),
     /// Show one stored verdict in full
@@ -48,6 +51,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Pcap(args) => pcap::run(args),
+        Command::Correlate(args) => correlate::run(args),
         Command::Query(args) => query::run(args),
         Command::Show(args) => query::show(args),
     }

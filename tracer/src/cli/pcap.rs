@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::shown::ShownArgs;
 use super::{trace, value};
 use crate::capture::session::{Account, Ending, Lines, Packets, Session, Settings};
-use crate::capture::{Named, Roles};
+use crate::capture::{Named, Offset, Roles};
 use crate::model::{Losses, Utc};
 use crate::output::Closing;
 use crate::session::View;
@@ -49,6 +49,18 @@ pub struct PcapArgs {
 
 /// Runs `rstscope pcap`.
 pub fn run(args: &PcapArgs) -> anyhow::Result<Exit> {
+    match Packets::open(&args.files, args.connections) {
+        Ok(packets) => run_with(args, packets, &|_| String::new()),
+        Err(error) => Ok(trace::refuse(&error, Exit::Input)),
+    }
+}
+
+/// Judges packets that are open already; `clocks` says what is known of the clock of a second capture.
+pub(super) fn run_with(
+    args: &PcapArgs,
+    packets: Packets,
+    clocks: &dyn Fn(Option<Offset>) -> String,
+) -> anyhow::Result<Exit> {
     let zone = args.zone.clone().unwrap_or_else(TimeZone::system);
     let lines = match args.error_log.as_slice() {
         [] => None,
@@ -56,10 +68,6 @@ pub fn run(args: &PcapArgs) -> anyhow::Result<Exit> {
             Ok(lines) => Some(lines),
             Err(error) => return Ok(trace::refuse(&error, Exit::Input)),
         },
-    };
-    let packets = match Packets::open(&args.files, args.connections) {
-        Ok(packets) => packets,
-        Err(error) => return Ok(trace::refuse(&error, Exit::Input)),
     };
     let outputs = match args.shown.outputs() {
         Ok(outputs) => outputs,
@@ -69,14 +77,23 @@ pub fn run(args: &PcapArgs) -> anyhow::Result<Exit> {
     let named = Named { nginx: args.nginx.clone(), upstreams: args.upstream.clone() };
     let settings = Settings { named, lines };
     let view = View::new(args.shown.selection(), outputs);
-    judge(args, Session::new(packets, settings), view)
+    judge(args, Session::new(packets, settings), view, clocks)
 }
 
-fn judge(args: &PcapArgs, mut session: Session, mut view: View) -> anyhow::Result<Exit> {
+fn judge(
+    args: &PcapArgs,
+    mut session: Session,
+    mut view: View,
+    clocks: &dyn Fn(Option<Offset>) -> String,
+) -> anyhow::Result<Exit> {
     let mut told =
         |verdicts: Vec<crate::model::Verdict>| verdicts.iter().all(|verdict| view.verdict(verdict).is_ok());
     while session.step(&mut |roles, _| who(roles), &mut told) {}
     let account = session.account();
+    let said = clocks(session.offset());
+    if !said.is_empty() {
+        trace::notice(&said);
+    }
     let closing = closing(&view, &account);
     let lost = view.losses();
     // A reader that went away does not want the summary either.

@@ -158,7 +158,8 @@ fn not_an_overflow(look: &Look) -> String {
 }
 
 fn not_the_peer(look: &Look) -> String {
-    const PROOF: [&str; 6] = [
+    const PROOF: [&str; 7] = [
+        "not_sent",
         "both_ends_reset",
         "peer_alive",
         "answered_too_soon",

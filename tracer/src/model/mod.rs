@@ -14,7 +14,7 @@ pub mod socket;
 pub mod time;
 pub mod verdict;
 
-pub use event::{Event, EventKind, ExitStatus, Overflow, QueueKind, Task};
+pub use event::{Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind, Task};
 pub use facts::{
     CaptureFacts, ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
 };

@@ -6,6 +6,7 @@ mod hop;
 mod life;
 mod local;
 mod log;
+mod other_capture;
 mod other_end;
 mod sequence;
 mod state;
@@ -22,6 +23,7 @@ pub type Detector = fn(&Case, &mut Vec<Finding>);
 /// Every detector with its name, in the order in which their findings are told. Those that can decide come first.
 pub const DETECTORS: &[(&str, Detector)] = &[
     ("other_end", other_end::detect),
+    ("other_capture", other_capture::detect),
     ("local", local::detect),
     ("captured", captured::detect),
     ("life", life::detect),
