@@ -24,6 +24,7 @@ fn bad_values_are_refused_by_name() {
     refused(&["--upstream", "backend:80"], &["backend:80", "--upstream", "not resolved"]);
     refused(&["--only", "server"], &["server", "--only", "client, nginx, upstream, middlebox, unknown"]);
     refused(&["--duration", "0"], &["--duration", "30s, 5m, 1h"]);
+    refused(&["--syslog", "tcp:1.1.1.1:1"], &["tcp:1.1.1.1:1", "--syslog", "udp:ADDR:PORT"]);
     refused(&["--pid", "0"], &["--pid", "positive number"]);
     refused(&["--format", "xml"], &["xml", "text", "json"]);
     refused(&["--frobnicate"], &["--frobnicate"]);
@@ -45,6 +46,8 @@ fn help_names_every_flag_that_is_promised() {
         "--only",
         "--include-harmless",
         "--no-wait",
+        "--positions",
+        "--syslog",
     ];
     for flag in flags {
         assert!(help.contains(flag), "{flag} is not in the help");
@@ -56,6 +59,20 @@ fn an_output_that_cannot_be_written_is_named_before_anything_starts() {
     let (code, message) = trace(&["--output", "/nonexistent/verdicts", "--no-wait"]);
     assert_eq!(code, Some(6), "{message}");
     assert!(message.contains("/nonexistent/verdicts"), "{message}");
+}
+
+/// As root the positions are looked at first; without, the capabilities are named before.
+#[test]
+fn positions_that_cannot_be_kept_are_named_before_anything_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let damaged = directory.path().join("damaged");
+    std::fs::write(&damaged, "no positions").unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    for (file, code) in [("/nonexistent/positions", 6), (damaged.to_str().unwrap(), 7)] {
+        let (found, message) = trace(&["--positions", file, "--no-wait"]);
+        assert_eq!(found, Some(if is_root { code } else { 4 }), "{message}");
+        assert!(!is_root || message.contains(file), "{message}");
+    }
 }
 
 /// As root there is no such Nginx; without, the capabilities are named first.

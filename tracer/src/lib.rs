@@ -8,6 +8,7 @@ pub mod account;
 pub mod capture;
 pub mod cli;
 pub mod collect;
+pub mod doctor;
 pub mod engine;
 pub mod history;
 pub mod join;

@@ -2,7 +2,9 @@
 //!
 //! This file only names the sub-commands; each lives in a module of its own.
 
+mod bench;
 mod demo;
+mod host;
 mod lab;
 mod out;
 mod peer;
@@ -28,12 +30,16 @@ enum Task {
     Setup(setup::Options),
     /// Produce faults of known origin and compare the tracer's verdicts with them (root).
     Lab(lab::Options),
+    /// `rstscope doctor`, its self-test, and the ways to the log, with a real Nginx (root).
+    Host(host::Options),
     /// Set up, build, and show one fault after the other with the tracer's verdicts (root).
     Demo(demo::Options),
     /// Format, lints, unit tests, tidiness, schema and lab; the last line is the count.
     Test(suite::Options),
     /// The lab on other kernels, in virtual machines.
     Vm(vm::Options),
+    /// Measure what watching costs (root); not part of the tests.
+    Bench(bench::Options),
     /// The first program inside such a machine.
     #[command(hide = true)]
     VmGuest(vm::GuestOptions),
@@ -46,9 +52,11 @@ fn main() -> ExitCode {
     let done = match Options::parse().task {
         Task::Setup(options) => setup::run(&options),
         Task::Lab(options) => lab::run(&options),
+        Task::Host(options) => host::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),
     };

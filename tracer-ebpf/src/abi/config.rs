@@ -18,6 +18,10 @@ pub struct Config {
     pub drop_reason_tells_overflow: u32,
     /// 1: `bpf_get_socket_cookie` can be called from tracepoint programs (5.12 and later).
     pub tracing_makes_cookies: u32,
+    /// 1: `ipv6_pinfo.mcast_hops` is a whole byte (6.8 and later).
+    pub hops_are_a_byte: u32,
+    /// Records that one CPU may put into the ring in `WINDOW_NS`; what is beyond is counted.
+    pub records_per_window: u32,
 }
 
 /// Values of `enum skb_drop_reason` on the running kernel; `MISSING` where it has no such name.

@@ -16,8 +16,8 @@ pub struct Conn {
     pub preexisting: u8,
     /// 1: a received RST was reported.
     pub reset_seen: u8,
-    /// Padding.
-    pub pad: u8,
+    /// Records that tell of it again and again, see `abi::REPEATS`.
+    pub repeats: u8,
     /// `comm` of the owner.
     pub comm: [u8; 16],
     /// The SYN-ACK that answered the connect; length zero if none was seen.
@@ -32,7 +32,7 @@ impl Conn {
         side: 0,
         preexisting: 0,
         reset_seen: 0,
-        pad: 0,
+        repeats: 0,
         comm: [0; 16],
         syn_ack: Header::EMPTY,
     };
@@ -151,7 +151,7 @@ pub struct DepartedKey {
 /// The latest connection of a worker to an upstream that the upstream closed in order. Healthy or not cannot be
 /// told from the socket; a line of the log that calls it premature can.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Departed {
     /// When the worker closed it.
     pub time_ns: u64,
@@ -185,6 +185,28 @@ pub struct Departed {
     pub preexisting: u16,
     /// Padding.
     pub pad: u32,
+}
+
+impl Departed {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        time_ns: 0,
+        jiffies: 0,
+        cookie: 0,
+        opened_ns: 0,
+        bytes_sent: 0,
+        bytes_received: 0,
+        local: [0; 16],
+        netns: 0,
+        srtt_us_8: 0,
+        lsndtime: 0,
+        lrcvtime: 0,
+        data_segs_out: 0,
+        data_segs_in: 0,
+        local_port: 0,
+        preexisting: 0,
+        pad: 0,
+    };
 }
 
 /// A listener and which of its queues.

@@ -47,10 +47,28 @@ pub enum Counter {
     Overflows = 1,
     /// Connections of Nginx followed.
     Connections = 2,
+    /// Connections of Nginx that found the table full, and are not followed.
+    ConnectionsRefused = 3,
+}
+
+/// Length of the stretch of time that the limit of records is for: 2^30 ns, about a second.
+pub const WINDOW_NS: u64 = 1 << 30;
+
+/// Records that tell of one connection again and again (refused RSTs, socket errors) before the rest is only counted.
+pub const REPEATS: u8 = 8;
+
+/// Records of this CPU in the current stretch of time.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    /// Number of the stretch: time divided by `WINDOW_NS`.
+    pub window: u64,
+    /// Records made in it.
+    pub spent: u64,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 3;
+pub const COUNTERS: u32 = 4;
 
 /// What is counted of every TCP socket in the namespaces that Nginx lives in, to be held against the
 /// kernel's own counters of the same namespace.
@@ -65,6 +83,10 @@ pub struct NetnsCounts {
     pub established_resets: u64,
     /// Segments retransmitted (`TcpRetransSegs`).
     pub retransmits: u64,
+    /// Connections closed with unread data (`TCPAbortOnClose`).
+    pub closed_unread: u64,
+    /// RSTs inside the window that were not exactly what was expected (answered by `TCPChallengeACK`).
+    pub resets_refused: u64,
 }
 
 #[cfg(feature = "user")]

@@ -1,11 +1,13 @@
-//! Putting a record into the ring buffer. A full ring is counted per hook, and nothing else depends on it.
+//! Putting a record into the ring buffer. What finds the ring full, or exceeds a limit, is counted per hook, and
+//! nothing else depends on it: programs update their state first.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
-use rstscope_ebpf::abi::{Counter, Hook, Kind, MISSING, Record};
+use rstscope_ebpf::abi::{Conn, Counter, Hook, Kind, MISSING, REPEATS, Record, WINDOW_NS};
 
-use super::maps::{EVENTS, count, count_loss};
+use super::globals::config;
+use super::maps::{BUDGET, EVENTS, count, count_limited, count_loss};
 use super::read::clear;
 
 /// Reserves a record, lets `fill` complete it, and submits it.
@@ -19,21 +21,52 @@ pub fn record(kind: Kind, hook: Hook, fill: impl FnOnce(&mut Record)) {
 /// A reserved record that is zero but for what every record has. It must be given to `end`.
 #[inline(always)]
 pub fn begin(kind: Kind, hook: Hook) -> Option<RingBufEntry<Record>> {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if !is_within_budget(now) {
+        count_limited(hook);
+        return None;
+    }
     let Some(mut entry) = EVENTS.reserve::<Record>(0) else {
         count_loss(hook);
         return None;
     };
     clear(entry.as_mut_ptr());
     let record = contents(&mut entry);
-    // SAFETY: helpers without arguments.
-    unsafe {
-        record.time_ns = bpf_ktime_get_ns();
-        record.jiffies = bpf_jiffies64();
-    }
+    record.time_ns = now;
+    // SAFETY: a helper without arguments.
+    record.jiffies = unsafe { bpf_jiffies64() };
     record.kind = kind as u8;
     record.hook = hook as u8;
     record.reason = MISSING;
     Some(entry)
+}
+
+/// Whether this CPU may make another record: a storm, or somebody who sends to Nginx's ports what nobody waits for,
+/// must not keep the host busy with telling.
+#[inline(always)]
+fn is_within_budget(now: u64) -> bool {
+    let Some(budget) = BUDGET.get_ptr_mut(0) else { return false };
+    // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+    let budget = unsafe { &mut *budget };
+    let window = now / WINDOW_NS;
+    if budget.window != window {
+        budget.window = window;
+        budget.spent = 0;
+    }
+    budget.spent += 1;
+    budget.spent <= u64::from(config!(records_per_window))
+}
+
+/// Whether something that can come again and again may be told of this connection once more.
+#[inline(always)]
+pub fn may_repeat(hook: Hook, conn: &mut Conn) -> bool {
+    if conn.repeats >= REPEATS {
+        count_limited(hook);
+        return false;
+    }
+    conn.repeats += 1;
+    true
 }
 
 /// What was reserved.

@@ -18,6 +18,8 @@ pub static CONFIG: Config = Config {
     kfree_skb_has_socket: 0,
     drop_reason_tells_overflow: 0,
     tracing_makes_cookies: 0,
+    hops_are_a_byte: 0,
+    records_per_window: u32::MAX,
 };
 
 /// A member's offset. Volatile, or the compiler would fold in the default.

@@ -7,7 +7,7 @@ use rstscope_ebpf::abi::{Counter, Hook, Kind, ListenPort, OverflowKey, OverflowS
 use super::emit;
 use super::globals::offset;
 use super::maps::{OVERFLOWS, count};
-use super::read::{Kernel, read};
+use super::read::Memory;
 use super::sock::{Identity, snapshot};
 use super::{side, skb};
 
@@ -19,13 +19,13 @@ pub const ACCEPT_QUEUE: u32 = 0;
 
 /// Whether the accept queue has no room (`sk_acceptq_is_full`).
 #[inline(always)]
-pub fn is_full(listener: Kernel) -> bool {
-    read::<u32>(listener, offset!(ack_backlog)) > read::<u32>(listener, offset!(max_ack_backlog))
+pub fn is_full<M: Memory>(listener: M) -> bool {
+    listener.get::<u32>(offset!(ack_backlog)) > listener.get::<u32>(offset!(max_ack_backlog))
 }
 
-/// Reports a packet that the full `listener` dropped. `packet` may be null.
+/// Reports a packet that the full `listener` dropped.
 #[inline(always)]
-pub fn overflow(hook: Hook, listener: Kernel, id: &Identity, packet: Kernel) {
+pub fn overflow<M: Memory>(hook: Hook, listener: M, id: &Identity, packet: Option<M>) {
     let side = side::of(id, None);
     if side == rstscope_ebpf::abi::side::NONE {
         return;
@@ -38,7 +38,7 @@ pub fn overflow(hook: Hook, listener: Kernel, id: &Identity, packet: Kernel) {
     snapshot(listener, id, side, None, &mut record.sock);
     record.queue = ACCEPT_QUEUE;
     record.dropped = dropped;
-    if !packet.is_null() {
+    if let Some(packet) = packet.and_then(Memory::packet) {
         skb::copy(packet, &mut record.packet);
     }
     emit::end(entry);

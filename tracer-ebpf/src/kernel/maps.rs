@@ -1,19 +1,27 @@
-//! The maps. Everything unbounded is an LRU: full means that the oldest entry goes, not that a new one is refused.
+//! The maps. What nobody takes out again is an LRU: full means that the oldest entry goes, not that a new one is refused.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook, ListenAddress,
-    ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
+    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook,
+    ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Connections of Nginx by socket cookie.
+/// Connections of Nginx by socket cookie. Not an LRU: entries go with their sockets, and one that was freed is used
+/// again at once, while it is in the cache. Sized by user space before loading; what finds it full is counted.
 #[map]
-pub static CONNS: LruHashMap<u64, Conn> = LruHashMap::with_max_entries(32_768, 0);
+pub static CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
+
+/// Slots of `SETTLED`.
+pub const SETTLED_SLOTS: u32 = 4_096;
+
+/// Cookies whose owner is known, or that are not Nginx's; each in the slot of its last bits.
+#[map]
+pub static SETTLED: Array<u64> = Array::with_max_entries(SETTLED_SLOTS, 0);
 
 /// Latest RST per socket cookie, put there by the cgroup hook for the tracepoint that follows.
 #[map]
@@ -72,6 +80,14 @@ pub static SCRATCH: PerCpuArray<Header> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
 
+/// Records that were not made because of the limit per connection or in total, per hook.
+#[map]
+pub static LIMITED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
+
+/// Records made of late.
+#[map]
+pub static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+
 /// Counters, see `abi::Counter`.
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
@@ -100,6 +116,15 @@ pub fn count(counter: Counter, by: u64) {
 #[inline(always)]
 pub fn count_loss(hook: Hook) {
     if let Some(value) = LOSSES.get_ptr_mut(hook as u32) {
+        // SAFETY: as above.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Counts a record that a limit held back.
+#[inline(always)]
+pub fn count_limited(hook: Hook) {
+    if let Some(value) = LIMITED.get_ptr_mut(hook as u32) {
         // SAFETY: as above.
         unsafe { *value += 1 };
     }

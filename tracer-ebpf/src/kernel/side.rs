@@ -12,21 +12,20 @@ pub fn conn(cookie: u64) -> Option<&'static mut Conn> {
     if cookie == 0 {
         return None;
     }
-    // SAFETY: the map outlives every program; an entry that the LRU recycles meanwhile only mixes facts of
-    // two connections that are both older than 32,768 others, and the record carries the tuple itself.
+    // SAFETY: the map outlives every program; an entry goes when its socket does, which its own programs outlive.
     CONNS.get_ptr_mut(cookie).map(|entry| unsafe { &mut *entry })
 }
 
-/// Whether Nginx listens on this local address and port.
+/// Whether Nginx listens on this local address and port. The address is asked for only where it matters.
 #[inline(always)]
-pub fn is_listener(netns: u32, port: u16, addr: &[u8; 16]) -> bool {
+pub fn is_listener(netns: u32, port: u16, addr: impl FnOnce() -> [u8; 16]) -> bool {
     let key = ListenPort { netns, port, pad: 0 };
     // SAFETY: the value is a byte.
     match unsafe { LISTEN_PORTS.get(key) } {
         None => false,
         Some(1) => true,
         // SAFETY: the value is a byte.
-        Some(_) => unsafe { LISTEN_ADDRESSES.get(ListenAddress { port: key, addr: *addr }) }.is_some(),
+        Some(_) => unsafe { LISTEN_ADDRESSES.get(ListenAddress { port: key, addr: addr() }) }.is_some(),
     }
 }
 
@@ -69,13 +68,13 @@ pub fn of(id: &Identity, conn: Option<&Conn>) -> u8 {
     if !netns_wanted(id.netns) {
         return side::NONE;
     }
-    if is_listener(id.netns, id.local_port, &id.local) {
+    if is_listener(id.netns, id.local_port, || id.local) {
         return side::CLIENT;
     }
     if is_endpoint(&id.local, id.local_port) {
         return side::UPSTREAM_PEER;
     }
-    if same_host(id) && is_listener(id.netns, id.remote_port, &id.remote) {
+    if same_host(id) && is_listener(id.netns, id.remote_port, || id.remote) {
         return side::CLIENT_PEER;
     }
     side::NONE

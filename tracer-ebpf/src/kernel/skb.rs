@@ -5,7 +5,7 @@ use rstscope_ebpf::abi::Header;
 use rstscope_ebpf::abi::record::HEADER_BYTES;
 
 use super::globals::offset;
-use super::read::{Kernel, read, read_pointer};
+use super::read::{Checked, Memory};
 use super::sock::{Identity, TCP, mapped};
 
 /// RST of the TCP flags byte.
@@ -18,33 +18,34 @@ pub const ACK: u8 = 0x10;
 /// Where the headers are.
 #[derive(Clone, Copy)]
 pub struct Headers {
-    network: Kernel,
-    transport: Kernel,
+    network: Checked,
+    transport: Checked,
 }
 
 /// Headers of a received skb. `network_header` and `transport_header` are used, not `data`:
 /// the receive path may have pulled.
 #[inline(always)]
-pub fn headers(skb: Kernel) -> Headers {
-    let head = read_pointer(skb, offset!(skb_head));
-    let network = read::<u16>(skb, offset!(skb_network_header));
-    let transport = read::<u16>(skb, offset!(skb_transport_header));
-    Headers { network: head.wrapping_add(network as usize), transport: head.wrapping_add(transport as usize) }
+pub fn headers(skb: Checked) -> Headers {
+    let head = skb.follow(offset!(skb_head)).address();
+    let network = skb.get::<u16>(offset!(skb_network_header));
+    let transport = skb.get::<u16>(offset!(skb_transport_header));
+    let at = |offset: u16| Checked::at(head.wrapping_add(usize::from(offset)));
+    Headers { network: at(network), transport: at(transport) }
 }
 
 impl Headers {
     /// The TCP flags byte.
     #[inline(always)]
     pub fn flags(&self) -> u8 {
-        read(self.transport, 13)
+        self.transport.get(13)
     }
 
     /// Whether it is TCP; with IPv6 extension headers it is not looked at further.
     #[inline(always)]
     pub fn is_tcp(&self) -> bool {
-        match read::<u8>(self.network, 0) >> 4 {
-            4 => read::<u8>(self.network, 9) == TCP as u8,
-            6 => read::<u8>(self.network, 6) == TCP as u8,
+        match self.network.get::<u8>(0) >> 4 {
+            4 => self.network.get::<u8>(9) == TCP as u8,
+            6 => self.network.get::<u8>(6) == TCP as u8,
             _ => false,
         }
     }
@@ -52,9 +53,9 @@ impl Headers {
     /// The tuple with the receiver as the local end; no socket, no namespace.
     #[inline(always)]
     pub fn receiver(&self) -> Option<Identity> {
-        let (source, destination) = match read::<u8>(self.network, 0) >> 4 {
-            4 => (mapped(read(self.network, 12)), mapped(read(self.network, 16))),
-            6 => (read(self.network, 8), read(self.network, 24)),
+        let (source, destination) = match self.network.get::<u8>(0) >> 4 {
+            4 => (mapped(self.network.get(12)), mapped(self.network.get(16))),
+            6 => (self.network.get(8), self.network.get(24)),
             _ => return None,
         };
         Some(Identity {
@@ -62,8 +63,8 @@ impl Headers {
             local: destination,
             remote: source,
             netns: 0,
-            local_port: u16::from_be(read(self.transport, 2)),
-            remote_port: u16::from_be(read(self.transport, 0)),
+            local_port: u16::from_be(self.transport.get(2)),
+            remote_port: u16::from_be(self.transport.get(0)),
             state: 0,
         })
     }
@@ -71,13 +72,13 @@ impl Headers {
 
 /// Copies the headers of a received skb.
 #[inline(always)]
-pub fn copy(skb: Kernel, out: &mut Header) {
+pub fn copy(skb: Checked, out: &mut Header) {
     let headers = headers(skb);
     // SAFETY: a helper without arguments.
     out.time_ns = unsafe { bpf_ktime_get_ns() };
-    out.ifindex = read(skb, offset!(skb_iif));
+    out.ifindex = skb.get(offset!(skb_iif));
     // SAFETY: the helper checks the address. What lies behind the headers inside the skb's linear
     // buffer is copied too and ignored by the reader, which goes by the header lengths.
-    let copied = unsafe { bpf_probe_read_kernel_buf(headers.network, &mut out.bytes) };
+    let copied = unsafe { bpf_probe_read_kernel_buf(headers.network.address(), &mut out.bytes) };
     out.len = if copied.is_ok() { HEADER_BYTES as u16 } else { 0 };
 }

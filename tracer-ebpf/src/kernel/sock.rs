@@ -5,7 +5,7 @@ use rstscope_ebpf::abi::{Conn, PeerKey};
 
 use super::globals::{config, offset};
 use super::maps::PEERS;
-use super::read::{Kernel, copy, read, read_bit, read_byte_at_bit, read_into, read_pointer};
+use super::read::{Memory, bit, byte_at_bit, copy};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -43,13 +43,15 @@ pub struct Identity {
 /// `::ffff:a.b.c.d` of an address in network byte order as it lies in memory.
 #[inline(always)]
 pub fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+    let words = [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(v4)];
+    // SAFETY: four words are sixteen bytes. Ten zeros in a row would become a call of `memset`, see `read::copy`.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
 }
 
 /// The namespace of a socket.
 #[inline(always)]
-pub fn netns(sk: Kernel) -> u32 {
-    read::<u32>(read_pointer(sk, offset!(net)), offset!(ns_inum))
+pub fn netns<M: Memory>(sk: M) -> u32 {
+    sk.follow(offset!(net)).get(offset!(ns_inum))
 }
 
 /// Whether the namespace is one to look at.
@@ -60,8 +62,8 @@ pub fn netns_wanted(netns: u32) -> bool {
 
 /// The cookie, zero if the kernel has not made one.
 #[inline(always)]
-pub fn cookie(sk: Kernel) -> u64 {
-    read::<u64>(sk, offset!(cookie))
+pub fn cookie<M: Memory>(sk: M) -> u64 {
+    sk.get(offset!(cookie))
 }
 
 /// Whether everything of `struct tcp_sock` is there: `TIME_WAIT` and request sockets share only `sock_common`.
@@ -72,34 +74,48 @@ pub fn is_full(state: u8) -> bool {
 
 /// Identity of any TCP socket, full or not; `None` for other families.
 #[inline(always)]
-pub fn identity(sk: Kernel) -> Option<Identity> {
-    let family = read::<u16>(sk, offset!(family));
-    let (local, remote) = match family {
-        AF_INET => (mapped(read(sk, offset!(saddr))), mapped(read(sk, offset!(daddr)))),
-        AF_INET6 => (read(sk, offset!(saddr6)), read(sk, offset!(daddr6))),
+pub fn identity<M: Memory>(sk: M) -> Option<Identity> {
+    let (local, remote) = match sk.get::<u16>(offset!(family)) {
+        AF_INET => (mapped(sk.get(offset!(saddr))), mapped(sk.get(offset!(daddr)))),
+        AF_INET6 => (sk.get(offset!(saddr6)), sk.get(offset!(daddr6))),
         _ => return None,
     };
-    let state = read::<u8>(sk, offset!(state));
+    let state = sk.get::<u8>(offset!(state));
     Some(Identity {
         cookie: cookie(sk),
         local,
         remote,
         netns: netns(sk),
         local_port: local_port(sk, state),
-        remote_port: u16::from_be(read(sk, offset!(dport))),
+        remote_port: u16::from_be(sk.get(offset!(dport))),
         state,
     })
 }
 
+/// The local address alone, word by word: an array that is zero on one way would become a call of `memset`.
+#[inline(always)]
+pub fn local_address<M: Memory>(sk: M) -> [u8; 16] {
+    if sk.get::<u16>(offset!(family)) == AF_INET {
+        return mapped(sk.get(offset!(saddr)));
+    }
+    let word = |at: u32| sk.get::<u32>(offset!(saddr6).saturating_add(at));
+    // SAFETY: four words are sixteen bytes.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>([word(0), word(4), word(8), word(12)]) }
+}
+
 /// `skc_num` is zeroed before →CLOSE is traced, `inet_sport` is not; a `TIME_WAIT` socket has only `skc_num`.
 #[inline(always)]
-pub fn local_port(sk: Kernel, state: u8) -> u16 {
-    if is_full(state) { u16::from_be(read(sk, offset!(sport))) } else { read(sk, offset!(num)) }
+fn local_port<M: Memory>(sk: M, state: u8) -> u16 {
+    let number = sk.get(offset!(num));
+    if number != 0 || !is_full(state) {
+        return number;
+    }
+    sk.tcp().map_or(0, |tcp| u16::from_be(tcp.get(offset!(sport))))
 }
 
 /// Fills the snapshot. `conn` is what the connection table knows.
 #[inline(always)]
-pub fn snapshot(sk: Kernel, id: &Identity, side: u8, conn: Option<&Conn>, out: &mut Sock) {
+pub fn snapshot<M: Memory>(sk: M, id: &Identity, side: u8, conn: Option<&Conn>, out: &mut Sock) {
     addresses(id, side, out);
     peer(id, out);
     if let Some(conn) = conn {
@@ -113,16 +129,19 @@ pub fn snapshot(sk: Kernel, id: &Identity, side: u8, conn: Option<&Conn>, out: &
     }
     out.full = 1;
     generic(sk, out);
-    sequence(sk, out);
-    accounting(sk, out);
+    let Some(tcp) = sk.tcp() else { return };
+    tcp.get_into(&mut out.retransmits, offset!(retransmits));
+    out.handshake_ttl = handshake_ttl(tcp, out.max_ack_backlog);
+    sequence(tcp, out);
+    accounting(tcp, out);
 }
 
 /// Addresses only, for what has no socket.
 #[inline(always)]
 pub fn addresses(id: &Identity, side: u8, out: &mut Sock) {
     out.cookie = id.cookie;
-    copy(&raw mut out.local, &raw const id.local);
-    copy(&raw mut out.remote, &raw const id.remote);
+    out.local = id.local;
+    out.remote = id.remote;
     out.local_port = id.local_port;
     out.remote_port = id.remote_port;
     out.netns = id.netns;
@@ -143,68 +162,78 @@ fn peer(id: &Identity, out: &mut Sock) {
 }
 
 #[inline(always)]
-fn generic(sk: Kernel, out: &mut Sock) {
-    read_into(&mut out.error, sk, offset!(err));
-    read_into(&mut out.shutdown, sk, offset!(shutdown));
-    read_into(&mut out.sk_flags, sk, offset!(flags));
+fn generic<M: Memory>(sk: M, out: &mut Sock) {
+    sk.get_into(&mut out.error, offset!(err));
+    sk.get_into(&mut out.shutdown, offset!(shutdown));
+    sk.get_into(&mut out.sk_flags, offset!(flags));
     out.owned = u8::from(owned(sk));
     let linger = out.sk_flags & SOCK_LINGER != 0;
-    out.linger_zero = u8::from(linger && read::<u64>(sk, offset!(lingertime)) == 0);
-    read_into(&mut out.ack_backlog, sk, offset!(ack_backlog));
-    read_into(&mut out.max_ack_backlog, sk, offset!(max_ack_backlog));
-    read_into(&mut out.retransmits, sk, offset!(retransmits));
-    out.handshake_ttl = handshake_ttl(sk, out.max_ack_backlog);
+    out.linger_zero = u8::from(linger && sk.get::<u64>(offset!(lingertime)) == 0);
+    sk.get_into(&mut out.ack_backlog, offset!(ack_backlog));
+    sk.get_into(&mut out.max_ack_backlog, offset!(max_ack_backlog));
 }
 
 /// Whether a process holds the socket: `lock_sock` by a process, not the softirq spinlock.
 #[inline(always)]
-pub fn owned(sk: Kernel) -> bool {
-    read::<u32>(sk, offset!(owned)) != 0
+pub fn owned<M: Memory>(sk: M) -> bool {
+    sk.get::<u32>(offset!(owned)) != 0
 }
 
 /// TTL of the packet that completed the handshake. Only accepted sockets have it: there
 /// `tcp_v4_syn_recv_sock` stores it in `mc_ttl` (IPv6: `mcast_hops`); a listener's backlog tells them apart.
 #[inline(always)]
-fn handshake_ttl(sk: Kernel, max_ack_backlog: u32) -> u8 {
+fn handshake_ttl<M: Memory>(tcp: M, max_ack_backlog: u32) -> u8 {
     if max_ack_backlog == 0 {
         return 0;
     }
-    let v6 = read_pointer(sk, offset!(pinet6));
-    if read::<u16>(sk, offset!(family)) == AF_INET6 && !v6.is_null() {
-        let hops = read_byte_at_bit(v6, offset!(mcast_hops_bit));
+    let v6 = tcp.follow(offset!(pinet6));
+    if tcp.get::<u16>(offset!(family)) == AF_INET6 && !v6.is_null() {
+        let hops = hop_limit(v6);
         if hops != 0 {
             return hops;
         }
     }
-    read(sk, offset!(mc_ttl))
+    tcp.get(offset!(mc_ttl))
+}
+
+/// `mcast_hops`: nine bits somewhere in two bytes before 6.8, a byte since.
+#[inline(always)]
+fn hop_limit<M: Memory>(v6: M) -> u8 {
+    let bit = offset!(mcast_hops_bit);
+    if config!(hops_are_a_byte) == 1 { v6.get(bit / 8) } else { byte_at_bit(v6, bit) }
 }
 
 #[inline(always)]
-fn sequence(sk: Kernel, out: &mut Sock) {
-    read_into(&mut out.rcv_nxt, sk, offset!(rcv_nxt));
-    read_into(&mut out.copied_seq, sk, offset!(copied_seq));
-    read_into(&mut out.snd_nxt, sk, offset!(snd_nxt));
-    read_into(&mut out.snd_una, sk, offset!(snd_una));
-    read_into(&mut out.write_seq, sk, offset!(write_seq));
-    read_into(&mut out.snd_wnd, sk, offset!(snd_wnd));
-    read_into(&mut out.ts_recent, sk, offset!(ts_recent));
-    out.tstamp_ok = u8::from(read_bit(sk, offset!(tstamp_ok_bit)));
-    read_into(&mut out.lsndtime, sk, offset!(lsndtime));
-    read_into(&mut out.lrcvtime, sk, offset!(lrcvtime));
-    read_into(&mut out.rcv_tstamp, sk, offset!(rcv_tstamp));
+fn sequence<M: Memory>(tcp: M, out: &mut Sock) {
+    tcp.get_into(&mut out.rcv_nxt, offset!(rcv_nxt));
+    tcp.get_into(&mut out.copied_seq, offset!(copied_seq));
+    tcp.get_into(&mut out.snd_nxt, offset!(snd_nxt));
+    tcp.get_into(&mut out.snd_una, offset!(snd_una));
+    tcp.get_into(&mut out.write_seq, offset!(write_seq));
+    tcp.get_into(&mut out.snd_wnd, offset!(snd_wnd));
+    tcp.get_into(&mut out.ts_recent, offset!(ts_recent));
+    out.tstamp_ok = u8::from(bit(tcp, offset!(tstamp_ok_bit)));
+    tcp.get_into(&mut out.lsndtime, offset!(lsndtime));
+    tcp.get_into(&mut out.lrcvtime, offset!(lrcvtime));
+    tcp.get_into(&mut out.rcv_tstamp, offset!(rcv_tstamp));
 }
 
 #[inline(always)]
-fn accounting(sk: Kernel, out: &mut Sock) {
-    read_into(&mut out.bytes_sent, sk, offset!(bytes_sent));
-    read_into(&mut out.bytes_retrans, sk, offset!(bytes_retrans));
-    read_into(&mut out.bytes_acked, sk, offset!(bytes_acked));
-    read_into(&mut out.bytes_received, sk, offset!(bytes_received));
-    read_into(&mut out.data_segs_in, sk, offset!(data_segs_in));
-    read_into(&mut out.data_segs_out, sk, offset!(data_segs_out));
-    read_into(&mut out.srtt_us_8, sk, offset!(srtt_us));
-    // `struct minmax { struct { u32 t, v; } s[3]; }`: the value is the second word.
-    read_into(&mut out.min_rtt_us, sk.wrapping_add(4), offset!(rtt_min));
-    read_into(&mut out.total_retrans, sk, offset!(total_retrans));
-    read_into(&mut out.mss, sk, offset!(mss_cache));
+fn accounting<M: Memory>(tcp: M, out: &mut Sock) {
+    tcp.get_into(&mut out.bytes_sent, offset!(bytes_sent));
+    tcp.get_into(&mut out.bytes_retrans, offset!(bytes_retrans));
+    tcp.get_into(&mut out.bytes_acked, offset!(bytes_acked));
+    tcp.get_into(&mut out.bytes_received, offset!(bytes_received));
+    tcp.get_into(&mut out.data_segs_in, offset!(data_segs_in));
+    tcp.get_into(&mut out.data_segs_out, offset!(data_segs_out));
+    tcp.get_into(&mut out.srtt_us_8, offset!(srtt_us));
+    tcp.get_into(&mut out.min_rtt_us, rtt_min_value());
+    tcp.get_into(&mut out.total_retrans, offset!(total_retrans));
+    tcp.get_into(&mut out.mss, offset!(mss_cache));
+}
+
+/// `struct minmax { struct { u32 t, v; } s[3]; }`: the value is the second word.
+#[inline(always)]
+fn rtt_min_value() -> u32 {
+    offset!(rtt_min).saturating_add(4)
 }

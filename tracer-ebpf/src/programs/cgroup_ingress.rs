@@ -13,9 +13,9 @@ use rstscope_ebpf::abi::{Header, Hook, MISSING, Peer, PeerKey};
 
 use crate::kernel::globals::offset;
 use crate::kernel::maps::{PEERS, RESETS, SCRATCH};
-use crate::kernel::read::{Kernel, read};
+use crate::kernel::read::{Memory, Typed, Word};
 use crate::kernel::skb::{ACK, RST, SYN};
-use crate::kernel::sock::{identity, mapped};
+use crate::kernel::sock::{self, identity, mapped};
 use crate::kernel::{listener, side};
 
 const PASS: i32 = 1;
@@ -99,16 +99,18 @@ fn keep_reset(ctx: &SkBuffContext) {
     // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
     let header = unsafe { &mut *header };
     copy(ctx, header);
-    let _lru_makes_room = RESETS.insert(cookie, *header, 0);
+    let header: &Header = header;
+    let _lru_makes_room = RESETS.insert(cookie, header, 0);
 }
 
 #[inline(always)]
 fn keep_syn_ack(ctx: &SkBuffContext) {
-    let Some(conn) = side::conn(cookie(ctx)) else { return };
+    // A connection that is followed has a cookie; others need none.
+    let Some(sk) = socket(ctx) else { return };
+    let Some(conn) = side::conn(sock::cookie(sk)) else { return };
     copy(ctx, &mut conn.syn_ack);
     let Some((addr, ttl)) = source(&conn.syn_ack) else { return };
-    let Some(netns) = netns(ctx) else { return };
-    let key = PeerKey { netns, addr };
+    let key = PeerKey { netns: sock::netns(sk), addr };
     if let Some(peer) = PEERS.get_ptr_mut(key) {
         // SAFETY: a map value; a race between CPUs mixes two SYN-ACKs of one peer.
         let peer: &mut Peer = unsafe { &mut *peer };
@@ -132,7 +134,8 @@ fn source(header: &Header) -> Option<([u8; 16], u8)> {
     let bytes = &header.bytes;
     match bytes[0] >> 4 {
         4 => Some((mapped([bytes[12], bytes[13], bytes[14], bytes[15]]), bytes[8])),
-        6 => Some((read(bytes.as_ptr(), 8), bytes[7])),
+        // SAFETY: sixteen bytes of the header's own, at a multiple of four.
+        6 => Some((unsafe { <[u8; 16]>::load(bytes.as_ptr().add(8)) }, bytes[7])),
         _ => None,
     }
 }
@@ -152,41 +155,28 @@ fn copy(ctx: &SkBuffContext, out: &mut Header) {
     out.len = if result == 0 { len as u16 } else { 0 };
 }
 
-/// The socket of the packet as a scalar: what follows reads it through the checked helper only.
+/// The socket of the packet.
 #[inline(always)]
-fn socket(ctx: &SkBuffContext) -> Kernel {
+fn socket(ctx: &SkBuffContext) -> Option<Typed> {
     // SAFETY: the field is a socket or null; the helper returns null for anything but a TCP socket.
-    unsafe {
+    let tcp = unsafe {
         let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
         if sk.is_null() {
-            return core::ptr::null();
+            return None;
         }
-        bpf_skc_to_tcp_sock(sk.cast()) as Kernel
-    }
-}
-
-#[inline(always)]
-fn netns(ctx: &SkBuffContext) -> Option<u32> {
-    let sk = socket(ctx);
-    if sk.is_null() {
-        return None;
-    }
-    Some(crate::kernel::sock::netns(sk))
+        bpf_skc_to_tcp_sock(sk.cast())
+    };
+    if tcp.is_null() { None } else { Some(Typed::at(tcp.cast())) }
 }
 
 /// A SYN for a full accept queue will be dropped without a trace (`tcp_conn_request`), so it is counted here.
 #[inline(always)]
 fn check_listener(ctx: &SkBuffContext) {
-    let sk = socket(ctx);
-    if sk.is_null() || offset!(ack_backlog) == MISSING {
-        return;
-    }
-    let queue: u32 = read(sk, offset!(ack_backlog));
-    let limit: u32 = read(sk, offset!(max_ack_backlog));
-    if queue <= limit {
+    let Some(sk) = socket(ctx) else { return };
+    if offset!(ack_backlog) == MISSING || !listener::is_full(sk) {
         return;
     }
     if let Some(id) = identity(sk) {
-        listener::overflow(Hook::CgroupIngress, sk, &id, core::ptr::null());
+        listener::overflow(Hook::CgroupIngress, sk, &id, None);
     }
 }

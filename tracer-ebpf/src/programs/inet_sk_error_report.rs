@@ -3,24 +3,30 @@
 //!
 //! match-proto: `inet_sk_error_report(const struct sock *sk)`, from 5.14. Not raised for orphans.
 
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use rstscope_ebpf::abi::{Hook, Kind};
 
 use crate::kernel::globals::offset;
-use crate::kernel::read::{Kernel, copy, read};
+use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{TCP, cookie, identity, snapshot, state};
 use crate::kernel::{emit, side, task};
 
+#[btf_tracepoint(function = "inet_sk_error_report")]
+fn inet_sk_error_report_typed(ctx: BtfTracePointContext) -> i32 {
+    reported(Typed::at(ctx.arg(0)));
+    0
+}
+
 #[raw_tracepoint(tracepoint = "inet_sk_error_report")]
 fn inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
-    reported(ctx.arg(0));
+    reported(Checked::at(ctx.arg(0)));
     0
 }
 
 #[inline(always)]
-fn reported(sk: Kernel) {
-    if read::<u16>(sk, offset!(protocol)) != TCP || read::<u32>(sk, offset!(err)) == 0 {
+fn reported<M: Memory>(sk: M) {
+    if sk.get::<u16>(offset!(protocol)) != TCP || sk.get::<u32>(offset!(err)) == 0 {
         return;
     }
     let Some(conn) = side::conn(cookie(sk)) else { return };
@@ -28,11 +34,14 @@ fn reported(sk: Kernel) {
     if conn.reset_seen == 1 || id.state == state::CLOSE || id.state == state::SYN_SENT {
         return; // The end of the connection is reported elsewhere.
     }
+    if !emit::may_repeat(Hook::InetSkErrorReport, conn) {
+        return;
+    }
     emit::record(Kind::Closed, Hook::InetSkErrorReport, |record| {
         snapshot(sk, &id, conn.side, Some(conn), &mut record.sock);
         record.old_state = id.state;
         record.new_state = id.state;
-        task::describe(task::current(), false, &mut record.task);
+        task::describe(M::current_task(), false, &mut record.task);
         copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
     });
 }

@@ -1,8 +1,11 @@
 //! Life of connections: which ones are Nginx's, who owns them, and ends that healthy traffic does not have.
 //!
 //! match-proto: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, 4.16 to 7.2.
-//! `sk` is never null. `tp_btf`, because only there the kernel makes a cookie on request (5.12; `sock_ops` helps
-//! out before); the cookie is what joins a socket to its packets.
+//! `sk` is never null. `tp_btf` in both forms, because only there the kernel makes a cookie on request (5.12;
+//! `sock_ops` helps out before); the cookie is what joins a socket to its packets.
+//!
+//! Every connection of the host passes here several times: what is not Nginx's, and what is healthy, must be told
+//! with as few loads and look-ups as possible.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
@@ -14,8 +17,10 @@ use rstscope_ebpf::abi::{
 
 use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, NEW_CONNS, PEERS, count, netns_counts};
-use crate::kernel::read::{Kernel, clear, copy, read};
-use crate::kernel::sock::{Identity, TCP, cookie, identity, netns, netns_wanted, owned, snapshot, state};
+use crate::kernel::read::{Checked, Memory, Typed, clear, copy};
+use crate::kernel::sock::{
+    TCP, cookie, identity, local_address, netns, netns_wanted, owned, snapshot, state,
+};
 use crate::kernel::{emit, side as sides, task};
 
 const ECONNRESET: u32 = 104;
@@ -29,21 +34,29 @@ const UNANSWERED_TICKS: u32 = 2;
 /// A client connection closed by the same thread within this time belongs to the upstream connection it has just closed.
 const FOLLOW_NS: u64 = 1_000_000;
 
+static NOT_DEPARTED: Departed = Departed::EMPTY;
+
 /// Slots of `NEW_CONNS`.
 const OPENED: u32 = 0;
 const ACCEPTED: u32 = 1;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state_typed(ctx: BtfTracePointContext) -> i32 {
+    changed(Typed::at(ctx.arg(0)), ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    0
+}
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let sk: Kernel = ctx.arg(0);
-    if read::<u16>(sk, offset!(protocol)) == TCP {
-        changed(sk, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
-    }
+    changed(Checked::at(ctx.arg(0)), ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     0
 }
 
 #[inline(always)]
-fn changed(sk: Kernel, old: u8, new: u8) {
+fn changed<M: Memory>(sk: M, old: u8, new: u8) {
+    if sk.get::<u16>(offset!(protocol)) != TCP {
+        return;
+    }
     match (old, new) {
         (state::CLOSE, state::SYN_SENT) => connect(sk),
         (state::SYN_RECV, state::ESTABLISHED) => accepted(sk),
@@ -55,16 +68,16 @@ fn changed(sk: Kernel, old: u8, new: u8) {
 
 /// The cookie, made if there is none. Where the kernel cannot make it here, `sock_ops` has done so.
 #[inline(always)]
-fn make_cookie(sk: Kernel) -> u64 {
+fn make_cookie<M: Memory>(sk: M) -> u64 {
     if config!(tracing_makes_cookies) == 0 {
         return cookie(sk);
     }
     // SAFETY: `sk` is the tracepoint's own argument, a valid socket.
-    unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) }
+    unsafe { bpf_get_socket_cookie(sk.address().cast_mut().cast()) }
 }
 
 #[inline(always)]
-fn connect(sk: Kernel) {
+fn connect<M: Memory>(sk: M) {
     let pid = task::current_pid();
     if config!(tracing_makes_cookies) == 1 && task::is_nginx(pid) {
         connecting(sk, make_cookie(sk), pid);
@@ -73,7 +86,7 @@ fn connect(sk: Kernel) {
 
 /// One of Nginx's processes connects.
 #[inline(always)]
-pub fn connecting(sk: Kernel, cookie: u64, pid: u32) {
+pub fn connecting<M: Memory>(sk: M, cookie: u64, pid: u32) {
     let Some(id) = identity(sk) else { return };
     if !netns_wanted(id.netns) || !sides::upstream_wanted(&id.remote, id.remote_port) {
         return;
@@ -81,18 +94,14 @@ pub fn connecting(sk: Kernel, cookie: u64, pid: u32) {
     sides::learn_endpoint(&id.remote, id.remote_port);
     let Some(conn) = open(OPENED, side::UPSTREAM) else { return };
     conn.owner_pid = pid;
-    task::leader_comm(task::current(), &mut conn.comm);
+    task::leader_comm(M::current_task(), &mut conn.comm);
     follow(cookie, conn);
 }
 
 #[inline(always)]
-fn accepted(sk: Kernel) {
+fn accepted<M: Memory>(sk: M) {
     let netns = netns(sk);
-    if !netns_wanted(netns) {
-        return;
-    }
-    let Some(id) = identity(sk) else { return };
-    if sides::is_listener(netns, id.local_port, &id.local) {
+    if netns_wanted(netns) && sides::is_listener(netns, sk.get(offset!(num)), || local_address(sk)) {
         let Some(conn) = open(ACCEPTED, side::CLIENT) else { return };
         follow(make_cookie(sk), conn);
     }
@@ -116,12 +125,15 @@ fn follow(cookie: u64, conn: &Conn) {
     if cookie == 0 {
         return;
     }
-    let _lru_makes_room = CONNS.insert(cookie, conn, 0);
-    count(Counter::Connections, 1);
+    if CONNS.insert(cookie, conn, 0).is_ok() {
+        count(Counter::Connections, 1);
+    } else {
+        count(Counter::ConnectionsRefused, 1);
+    }
 }
 
 #[inline(always)]
-fn connected(sk: Kernel) {
+fn connected<M: Memory>(sk: M) {
     let Some(conn) = sides::conn(cookie(sk)) else { return };
     let Some(id) = identity(sk) else { return };
     // SAFETY: a helper without arguments.
@@ -139,11 +151,8 @@ fn connected(sk: Kernel) {
 
 /// `tcp_set_state` counts the same way.
 #[inline(always)]
-fn count_established_reset(sk: Kernel, old: u8, new: u8) {
-    if new == state::CLOSE
-        && is_open(old)
-        && let Some(counts) = netns_counts(netns(sk))
-    {
+fn count_established_reset<M: Memory>(sk: M) {
+    if let Some(counts) = netns_counts(netns(sk)) {
         counts.established_resets += 1;
     }
 }
@@ -154,40 +163,56 @@ fn is_open(state: u8) -> bool {
     state == state::ESTABLISHED || state == state::CLOSE_WAIT
 }
 
-#[inline(always)]
-fn closing(sk: Kernel, old: u8, new: u8) {
-    count_established_reset(sk, old, new);
-    let conn = sides::conn(cookie(sk));
-    let exiting = task::current_is_exiting();
-    if conn.is_none() && !exiting {
-        return;
-    }
-    let Some(id) = identity(sk) else { return };
-    let side = sides::of(&id, conn.as_deref());
-    if side == side::NONE || id.state == state::LISTEN {
-        return;
-    }
-    let error = read::<u32>(sk, offset!(err));
-    // A process closes while it holds the socket, and leaves no error behind.
-    let actor = owned(sk) && error == 0;
-    if !suspicious(sk, side, old, new, error, actor && exiting, conn.as_deref()) {
-        if let Some(conn) = conn.as_deref() {
-            departed(sk, &id, new, conn);
-        }
-        return;
-    }
-    report(sk, &id, side, (old, new), actor, conn.as_deref());
+/// How a connection ends, as far as its socket tells.
+#[derive(Clone, Copy)]
+struct End {
+    old: u8,
+    new: u8,
+    error: u32,
+    /// A process that is itself ending closes it.
+    killed: bool,
 }
 
 #[inline(always)]
-fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool, conn: Option<&Conn>) {
+fn closing<M: Memory>(sk: M, old: u8, new: u8) {
+    let error = sk.get::<u32>(offset!(err));
+    let open = is_open(old);
+    if new == state::CLOSE && !open && old != state::SYN_SENT && error == 0 {
+        return; // The ordinary end of a connection that was closed before.
+    }
+    if new == state::CLOSE && open {
+        count_established_reset(sk);
+    }
+    // A process closes while it holds the socket, and leaves no error behind.
+    let actor = error == 0 && owned(sk);
+    let killed = open && actor && task::is_exiting(M::current_task());
+    let conn = sides::conn(cookie(sk));
+    let end = End { old, new, error, killed };
+    let tell = conn.as_deref().map_or(killed, |conn| suspicious(sk, end, conn));
+    if tell {
+        report(sk, end, actor, conn.as_deref());
+    } else if let Some(conn) = conn
+        && conn.side == side::UPSTREAM
+        && new == state::LAST_ACK
+    {
+        departed(sk, conn);
+    }
+}
+
+#[inline(always)]
+fn report<M: Memory>(sk: M, end: End, actor: bool, conn: Option<&Conn>) {
+    let Some(id) = identity(sk) else { return };
+    let side = sides::of(&id, conn);
+    if side == side::NONE || id.state == state::LISTEN {
+        return;
+    }
     emit::record(Kind::Closed, Hook::InetSockSetState, |record| {
-        snapshot(sk, id, side, conn, &mut record.sock);
+        snapshot(sk, &id, side, conn, &mut record.sock);
         // The tracepoint fires before the new state is stored.
-        record.sock.state = old;
-        record.old_state = old;
-        record.new_state = new;
-        task::describe(task::current(), actor, &mut record.task);
+        record.sock.state = end.old;
+        record.old_state = end.old;
+        record.new_state = end.new;
+        task::describe(M::current_task(), actor, &mut record.task);
         if let Some(conn) = conn {
             copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
         }
@@ -195,57 +220,62 @@ fn report(sk: Kernel, id: &Identity, side: u8, (old, new): (u8, u8), actor: bool
 }
 
 /// Keeps the latest connection that an upstream closed first, for a line of the log that calls it premature.
+/// The entry of a worker and upstream is written over in place: a new one costs ten times as much.
 #[inline(always)]
-fn departed(sk: Kernel, id: &Identity, new: u8, conn: &Conn) {
-    if conn.side != side::UPSTREAM || new != state::LAST_ACK {
-        return;
-    }
+fn departed<M: Memory>(sk: M, conn: &Conn) {
+    let (Some(id), Some(tcp)) = (identity(sk), sk.tcp()) else { return };
     let upstream = Endpoint { addr: id.remote, port: id.remote_port, pad: 0 };
+    let Some(latest) = latest_departed(DepartedKey { pid: conn.owner_pid, upstream }) else { return };
     // SAFETY: helpers without arguments.
-    let (time_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
-    let latest = Departed {
-        time_ns,
-        jiffies,
-        cookie: id.cookie,
-        opened_ns: conn.opened_ns,
-        bytes_sent: read(sk, offset!(bytes_sent)),
-        bytes_received: read(sk, offset!(bytes_received)),
-        local: id.local,
-        netns: id.netns,
-        srtt_us_8: read(sk, offset!(srtt_us)),
-        lsndtime: read(sk, offset!(lsndtime)),
-        lrcvtime: read(sk, offset!(lrcvtime)),
-        data_segs_out: read(sk, offset!(data_segs_out)),
-        data_segs_in: read(sk, offset!(data_segs_in)),
-        local_port: id.local_port,
-        preexisting: u16::from(conn.preexisting),
-        pad: 0,
-    };
-    let _lru_makes_room = DEPARTED.insert(DepartedKey { pid: conn.owner_pid, upstream }, latest, 0);
+    (latest.time_ns, latest.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    latest.cookie = id.cookie;
+    latest.opened_ns = conn.opened_ns;
+    latest.local = id.local;
+    latest.netns = id.netns;
+    latest.local_port = id.local_port;
+    latest.preexisting = u16::from(conn.preexisting);
+    tcp.get_into(&mut latest.bytes_sent, offset!(bytes_sent));
+    tcp.get_into(&mut latest.bytes_received, offset!(bytes_received));
+    tcp.get_into(&mut latest.srtt_us_8, offset!(srtt_us));
+    tcp.get_into(&mut latest.lsndtime, offset!(lsndtime));
+    tcp.get_into(&mut latest.lrcvtime, offset!(lrcvtime));
+    tcp.get_into(&mut latest.data_segs_out, offset!(data_segs_out));
+    tcp.get_into(&mut latest.data_segs_in, offset!(data_segs_in));
+}
+
+/// The entry of a worker and upstream, an empty one if there was none.
+#[inline(always)]
+fn latest_departed(key: DepartedKey) -> Option<&'static mut Departed> {
+    if let Some(entry) = DEPARTED.get_ptr_mut(key) {
+        // SAFETY: a map value that only this worker writes; user space reads until it reads the same twice.
+        return Some(unsafe { &mut *entry });
+    }
+    let none: &Departed = &NOT_DEPARTED;
+    let _lru_makes_room = DEPARTED.insert(key, none, 0);
+    // SAFETY: as above.
+    DEPARTED.get_ptr_mut(key).map(|entry| unsafe { &mut *entry })
 }
 
 /// Whether healthy traffic never ends like this.
 #[inline(always)]
-fn suspicious(sk: Kernel, side: u8, old: u8, new: u8, error: u32, killed: bool, conn: Option<&Conn>) -> bool {
-    if killed && is_open(old) {
+fn suspicious<M: Memory>(sk: M, end: End, conn: &Conn) -> bool {
+    let End { old, new, error, killed } = end;
+    if killed {
         return true;
     }
-    let Some(conn) = conn else { return false };
     if new == state::CLOSE && is_reset_error(error) && conn.reset_seen == 1 {
         return false; // Reported when the RST arrived.
     }
     if new == state::CLOSE && (error != 0 || old == state::SYN_SENT) {
         return true;
     }
-    if new == state::CLOSE && !is_open(old) {
-        return false; // The ordinary end of a connection that was closed before.
-    }
-    if read::<u8>(sk, offset!(retransmits)) > 0 {
+    let Some(tcp) = sk.tcp() else { return false };
+    if tcp.get::<u8>(offset!(retransmits)) > 0 {
         return true;
     }
-    match side {
-        side::UPSTREAM => unanswered(sk) && remember_thread(),
-        side::CLIENT => new == state::LAST_ACK && follows_upstream(sk),
+    match conn.side {
+        side::UPSTREAM => unanswered(tcp) && remember_thread(),
+        side::CLIENT => new == state::LAST_ACK && follows_upstream(tcp),
         _ => false,
     }
 }
@@ -257,15 +287,15 @@ fn is_reset_error(error: u32) -> bool {
 
 /// Our last data is newer than the peer's, and not from this very moment.
 #[inline(always)]
-fn unanswered(sk: Kernel) -> bool {
-    if read::<u32>(sk, offset!(data_segs_out)) == 0 {
+fn unanswered<M: Memory>(tcp: M) -> bool {
+    if tcp.get::<u32>(offset!(data_segs_out)) == 0 {
         return false;
     }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_jiffies64() } as u32;
-    let sent = read::<u32>(sk, offset!(lsndtime));
-    let received = read::<u32>(sk, offset!(lrcvtime));
-    let newer = read::<u32>(sk, offset!(data_segs_in)) == 0 || (sent.wrapping_sub(received) as i32) > 0;
+    let sent = tcp.get::<u32>(offset!(lsndtime));
+    let received = tcp.get::<u32>(offset!(lrcvtime));
+    let newer = tcp.get::<u32>(offset!(data_segs_in)) == 0 || (sent.wrapping_sub(received) as i32) > 0;
     newer && now.wrapping_sub(sent) >= UNANSWERED_TICKS
 }
 
@@ -281,11 +311,11 @@ fn remember_thread() -> bool {
 /// This thread has just given up an upstream connection, and closes a client connection to which it has
 /// sent nothing since (a 504 would be such a thing): the client had gone away.
 #[inline(always)]
-fn follows_upstream(sk: Kernel) -> bool {
+fn follows_upstream<M: Memory>(tcp: M) -> bool {
     // SAFETY: the value is copied at once; the helper takes no arguments.
     let (given_up, now) = unsafe { (FOLLOW.get(task::current_tid()).copied(), bpf_ktime_get_ns()) };
     let Some(given_up) = given_up else { return false };
-    let sent = read::<u32>(sk, offset!(lsndtime));
+    let sent = tcp.get::<u32>(offset!(lsndtime));
     let silent = (sent.wrapping_sub(given_up.jiffies as u32) as i32) < 0;
     silent && now.wrapping_sub(given_up.time_ns) <= FOLLOW_NS
 }

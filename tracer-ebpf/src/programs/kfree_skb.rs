@@ -10,7 +10,8 @@ use rstscope_ebpf::abi::{Hook, Kind, side};
 
 use super::tcp_send_reset;
 use crate::kernel::globals::{config, drop_reason};
-use crate::kernel::read::Kernel;
+use crate::kernel::maps::netns_counts;
+use crate::kernel::read::{Checked, Memory};
 use crate::kernel::sock::{identity, snapshot, state};
 use crate::kernel::{emit, listener, side as sides, skb, task};
 
@@ -18,7 +19,7 @@ use crate::kernel::{emit, listener, side as sides, skb, task};
 fn kfree_skb(ctx: RawTracePointContext) -> i32 {
     let reason = ctx.arg::<u32>(2);
     if config!(send_reset_has_reason) == 0 && reason == drop_reason!(no_socket) {
-        answered(ctx.arg(0), reason);
+        answered(Checked::at(ctx.arg(0)), reason);
         return 0;
     }
     if config!(kfree_skb_has_socket) == 0 {
@@ -29,9 +30,9 @@ fn kfree_skb(ctx: RawTracePointContext) -> i32 {
     if !(overflow || no_socket || refuses_reset(reason)) {
         return 0;
     }
-    let sk: Kernel = ctx.arg(3);
+    let sk = Checked::at(ctx.arg(3));
     if !sk.is_null() {
-        dropped(ctx.arg(0), sk, reason, overflow, no_socket);
+        dropped(Checked::at(ctx.arg(0)), sk, reason, overflow, no_socket);
     }
     0
 }
@@ -39,11 +40,11 @@ fn kfree_skb(ctx: RawTracePointContext) -> i32 {
 /// A segment without a socket is answered with a RST, which `tcp_send_reset` does not tell before 6.10.
 /// It does where it passes a reason.
 #[inline(always)]
-fn answered(packet: Kernel, reason: u32) {
+fn answered(packet: Checked, reason: u32) {
     let headers = skb::headers(packet);
     // RSTs are never answered; datagrams have the same reason.
     if headers.is_tcp() && headers.flags() & skb::RST == 0 {
-        tcp_send_reset::without_socket(Hook::KfreeSkb, core::ptr::null(), packet, reason);
+        tcp_send_reset::without_socket(Hook::KfreeSkb, Checked::at(core::ptr::null()), packet, reason);
     }
 }
 
@@ -56,25 +57,36 @@ fn refuses_reset(reason: u32) -> bool {
 }
 
 #[inline(always)]
-fn dropped(packet: Kernel, sk: Kernel, reason: u32, overflow: bool, no_socket: bool) {
+fn dropped(packet: Checked, sk: Checked, reason: u32, overflow: bool, no_socket: bool) {
     let Some(id) = identity(sk) else { return };
     // The ACK of a SYN cookie that found the accept queue full is "without a socket", although its listener is
     // named (`tcp_get_cookie_sock`); a segment that really has none names no socket.
     if overflow || (no_socket && id.state == state::LISTEN && listener::is_full(sk)) {
-        listener::overflow(Hook::KfreeSkb, sk, &id, packet);
+        listener::overflow(Hook::KfreeSkb, sk, &id, Some(packet));
         return;
     }
     if no_socket || id.state == state::LISTEN || skb::headers(packet).flags() & skb::RST == 0 {
         return;
     }
-    let conn = sides::conn(id.cookie);
+    if reason == drop_reason!(tcp_reset)
+        && id.state != state::SYN_SENT
+        && let Some(counts) = netns_counts(id.netns)
+    {
+        counts.resets_refused += 1;
+    }
+    let mut conn = sides::conn(id.cookie);
     let side = sides::of(&id, conn.as_deref());
     if side == side::NONE {
         return;
     }
+    if let Some(conn) = &mut conn
+        && !emit::may_repeat(Hook::KfreeSkb, conn)
+    {
+        return;
+    }
     emit::record(Kind::ResetRefused, Hook::KfreeSkb, |record| {
         snapshot(sk, &id, side, conn.as_deref(), &mut record.sock);
-        task::describe(task::current(), false, &mut record.task);
+        task::describe(Checked::current_task(), false, &mut record.task);
         record.reason = reason;
         skb::copy(packet, &mut record.packet);
     });

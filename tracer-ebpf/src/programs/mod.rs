@@ -5,6 +5,7 @@ mod inet_sk_error_report;
 mod inet_sock_set_state;
 mod kfree_skb;
 mod mark_victim;
+mod null_probe;
 mod sched_process_exit;
 mod sched_process_fork;
 mod sock_ops;

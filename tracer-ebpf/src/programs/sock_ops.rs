@@ -9,7 +9,7 @@ use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 
 use super::inet_sock_set_state::connecting;
-use crate::kernel::read::Kernel;
+use crate::kernel::read::{Checked, Memory};
 use crate::kernel::task;
 
 /// Operations of `include/uapi/linux/bpf.h`.
@@ -37,7 +37,7 @@ fn make_cookie(ctx: &SockOpsContext) -> u64 {
 #[inline(always)]
 fn connect(ctx: &SockOpsContext) {
     // `bpf_get_current_pid_tgid` came to this type of program later.
-    let pid = task::pid(task::current());
+    let pid = task::pid(Checked::current_task());
     if !task::is_nginx(pid) {
         return;
     }
@@ -48,7 +48,7 @@ fn connect(ctx: &SockOpsContext) {
         if sk.is_null() {
             return;
         }
-        bpf_skc_to_tcp_sock(sk.cast()) as Kernel
+        Checked::at(bpf_skc_to_tcp_sock(sk.cast()).cast())
     };
     if !sk.is_null() {
         connecting(sk, cookie, pid);

@@ -4,36 +4,45 @@
 //! It also fires without a RST on the wire, when data arrives after a local shutdown
 //! (`tcp_rcv_state_process`); the record then carries no packet, and a sent RST follows.
 
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use rstscope_ebpf::abi::{Hook, Kind, Tombstone, Tuple, side};
 
 use crate::kernel::maps::{RESETS, TOMBSTONES, netns_counts};
-use crate::kernel::read::{Kernel, copy};
+use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{Identity, identity, snapshot};
 use crate::kernel::{emit, side as sides, task};
 
+#[btf_tracepoint(function = "tcp_receive_reset")]
+fn tcp_receive_reset_typed(ctx: BtfTracePointContext) -> i32 {
+    received(Typed::at(ctx.arg(0)));
+    0
+}
+
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
 fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
-    received(ctx.arg(0));
+    received(Checked::at(ctx.arg(0)));
     0
 }
 
 #[inline(always)]
-fn received(sk: Kernel) {
+fn received<M: Memory>(sk: M) {
     let Some(id) = identity(sk) else { return };
     if let Some(counts) = netns_counts(id.netns) {
         counts.resets_received += 1;
     }
-    let conn = sides::conn(id.cookie);
+    let mut conn = sides::conn(id.cookie);
     let side = sides::of(&id, conn.as_deref());
     if side == side::NONE {
         return;
     }
     bury(&id, side);
+    if let Some(conn) = &mut conn {
+        conn.reset_seen = 1;
+    }
     emit::record(Kind::ResetReceived, Hook::TcpReceiveReset, |record| {
         snapshot(sk, &id, side, conn.as_deref(), &mut record.sock);
-        task::describe(task::current(), false, &mut record.task);
+        task::describe(M::current_task(), false, &mut record.task);
         if let Some(packet) = RESETS.get_ptr(id.cookie) {
             copy(&raw mut record.packet, packet);
         }
@@ -41,9 +50,6 @@ fn received(sk: Kernel) {
             copy(&raw mut record.syn_ack, &raw const conn.syn_ack);
         }
     });
-    if let Some(conn) = conn {
-        conn.reset_seen = 1;
-    }
 }
 
 /// Remembers the tuple, so that what the peer still sends is recognised.

@@ -10,28 +10,28 @@ use rstscope_ebpf::abi::Hook;
 use crate::kernel::globals::{config, offset};
 use crate::kernel::listener;
 use crate::kernel::maps::netns_counts;
-use crate::kernel::read::{Kernel, read, read_bit};
+use crate::kernel::read::{Checked, Memory, bit};
 use crate::kernel::sock::{identity, netns};
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack(ctx: RawTracePointContext) -> i32 {
-    if let Some(counts) = netns_counts(netns(ctx.arg(0))) {
+    let listener = Checked::at(ctx.arg(0));
+    if let Some(counts) = netns_counts(netns(listener)) {
         counts.retransmits += 1; // `TcpRetransSegs` counts them, too.
     }
     if config!(drop_reason_tells_overflow) == 0 {
-        repeated(ctx.arg(0), ctx.arg(1));
+        repeated(listener, Checked::at(ctx.arg(1)));
     }
     0
 }
 
 #[inline(always)]
-fn repeated(sk: Kernel, request: Kernel) {
+fn repeated(sk: Checked, request: Checked) {
     // `acked` is also set by TCP_DEFER_ACCEPT; only a full queue makes it an overflow.
-    let full = read::<u32>(sk, offset!(ack_backlog)) > read::<u32>(sk, offset!(max_ack_backlog));
-    if !full || !read_bit(request, offset!(req_acked_bit)) {
+    if !listener::is_full(sk) || !bit(request, offset!(req_acked_bit)) {
         return;
     }
     if let Some(id) = identity(sk) {
-        listener::overflow(Hook::TcpRetransmitSynack, sk, &id, core::ptr::null());
+        listener::overflow(Hook::TcpRetransmitSynack, sk, &id, None);
     }
 }

@@ -3,41 +3,73 @@
 //! match-proto: `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb)` to 6.9, full sockets only;
 //! `(…, const enum sk_rst_reason reason)` from 6.10, where `sk` may be null or a `TIME_WAIT` socket.
 //! `skb` is the segment that is answered, null for a RST of our own accord.
-//! A raw tracepoint on purpose: its arguments are scalars, so that tests for null are real on every kernel.
+//! A raw tracepoint first: its arguments are scalars, so that tests for null are real on every kernel. The typed
+//! form is for kernels that let nothing else read their memory, and only where the verifier is known to respect such
+//! tests (`probe::nullable`); it cannot read packets, so it has no RSTs without a connection.
 
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
-use rstscope_ebpf::abi::{Hook, Kind, Record, Tombstone, Tuple, side};
+use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
+use rstscope_ebpf::abi::{Hook, Kind, MISSING, Record, Tombstone, Tuple, side};
 
 use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::{TOMBSTONES, netns_counts};
-use crate::kernel::read::{Kernel, copy, read, read_pointer};
+use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{Identity, addresses, identity, is_full, netns, owned, snapshot, state};
 use crate::kernel::{emit, side as sides, skb, task};
 
+/// `SHUTDOWN_MASK` of `include/net/sock.h`.
+const SHUTDOWN_MASK: u8 = 3;
+/// `SOCK_DONE` of `enum sock_flags`: a FIN was received. Bit 1 in every kernel from 4.19.
+const SOCK_DONE: u32 = 1 << 1;
+
+#[btf_tracepoint(function = "tcp_send_reset")]
+fn tcp_send_reset_typed(ctx: BtfTracePointContext) -> i32 {
+    let reason = if config!(send_reset_has_reason) == 1 { ctx.arg::<u32>(2) } else { MISSING };
+    sent(Typed::at(ctx.arg(0)), Typed::at(ctx.arg(1)), reason);
+    0
+}
+
 #[raw_tracepoint(tracepoint = "tcp_send_reset")]
 fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
-    let reason =
-        if config!(send_reset_has_reason) == 1 { ctx.arg::<u32>(2) } else { rstscope_ebpf::abi::MISSING };
-    sent(ctx.arg(0), ctx.arg(1), reason);
+    let reason = if config!(send_reset_has_reason) == 1 { ctx.arg::<u32>(2) } else { MISSING };
+    sent(Checked::at(ctx.arg(0)), Checked::at(ctx.arg(1)), reason);
     0
 }
 
 #[inline(always)]
-fn sent(sk: Kernel, trigger: Kernel, reason: u32) {
+fn sent<M: Memory>(sk: M, trigger: M, reason: u32) {
     if !is_connection(sk, trigger) {
         without_socket(Hook::TcpSendReset, sk, trigger, reason);
         return;
     }
     let Some(id) = identity(sk) else { return };
     count_sent(id.netns);
+    if trigger.is_null()
+        && is_closed_unread(sk, &id)
+        && let Some(counts) = netns_counts(id.netns)
+    {
+        counts.closed_unread += 1;
+    }
     with_socket(sk, &id, trigger, reason);
+}
+
+/// `__tcp_close` with data that nobody has read: both directions are shut, and `rcv_nxt` is ahead of `copied_seq` by
+/// more than the peer's FIN.
+#[inline(always)]
+fn is_closed_unread<M: Memory>(sk: M, id: &Identity) -> bool {
+    if id.state != state::CLOSE || sk.get::<u8>(offset!(shutdown)) != SHUTDOWN_MASK || !owned(sk) {
+        return false;
+    }
+    let Some(tcp) = sk.tcp() else { return false };
+    let fin = u32::from(sk.get::<u32>(offset!(flags)) & SOCK_DONE != 0);
+    let ahead = tcp.get::<u32>(offset!(rcv_nxt)).wrapping_sub(tcp.get(offset!(copied_seq)));
+    ahead.wrapping_sub(fin) as i32 > 0
 }
 
 /// A listener answers for a connection that it does not know: the tuple is the packet's, as without a socket.
 #[inline(always)]
-fn is_connection(sk: Kernel, trigger: Kernel) -> bool {
-    !sk.is_null() && (trigger.is_null() || read::<u8>(sk, offset!(state)) != state::LISTEN)
+fn is_connection<M: Memory>(sk: M, trigger: M) -> bool {
+    !sk.is_null() && (trigger.is_null() || sk.get::<u8>(offset!(state)) != state::LISTEN)
 }
 
 #[inline(always)]
@@ -48,7 +80,7 @@ fn count_sent(netns: u32) {
 }
 
 #[inline(always)]
-fn with_socket(sk: Kernel, id: &Identity, trigger: Kernel, reason: u32) {
+fn with_socket<M: Memory>(sk: M, id: &Identity, trigger: M, reason: u32) {
     let conn = sides::conn(id.cookie);
     let side = match conn.as_deref() {
         Some(conn) => conn.side,
@@ -71,13 +103,14 @@ fn with_socket(sk: Kernel, id: &Identity, trigger: Kernel, reason: u32) {
 /// A segment for which there is no connection. Reported if a RST killed the connection shortly before,
 /// if the port is one of Nginx's, or if it is one that Nginx connects to. `listener` may be null.
 #[inline(always)]
-pub fn without_socket(hook: Hook, listener: Kernel, trigger: Kernel, reason: u32) {
+pub fn without_socket<M: Memory>(hook: Hook, listener: M, trigger: M, reason: u32) {
     if trigger.is_null() {
         return;
     }
     let netns = if listener.is_null() { packet_netns(trigger) } else { netns(listener) };
     count_sent(netns);
-    let Some(mut id) = skb::headers(trigger).receiver() else { return };
+    let Some(packet) = trigger.packet() else { return };
+    let Some(mut id) = skb::headers(packet).receiver() else { return };
     id.netns = netns;
     let stone = tombstone(&id);
     let side = stone.map_or_else(|| sides::of_tuple(&id), |stone| stone.side as u8);
@@ -95,23 +128,24 @@ pub fn without_socket(hook: Hook, listener: Kernel, trigger: Kernel, reason: u32
 }
 
 #[inline(always)]
-fn finish(record: &mut Record, trigger: Kernel, reason: u32, actor: bool) {
+fn finish<M: Memory>(record: &mut Record, trigger: M, reason: u32, actor: bool) {
     record.reason = reason;
-    task::describe(task::current(), actor, &mut record.task);
-    if !trigger.is_null() {
-        skb::copy(trigger, &mut record.packet);
+    task::describe(M::current_task(), actor, &mut record.task);
+    if let Some(packet) = trigger.packet()
+        && !packet.is_null()
+    {
+        skb::copy(packet, &mut record.packet);
     }
 }
 
 /// The namespace of a packet without a socket: that of the device it came in on.
 #[inline(always)]
-fn packet_netns(packet: Kernel) -> u32 {
-    let device = read_pointer(packet, offset!(skb_dev));
+fn packet_netns<M: Memory>(packet: M) -> u32 {
+    let device = packet.follow(offset!(skb_dev));
     if device.is_null() {
         return 0;
     }
-    let net = read_pointer(device, offset!(dev_net));
-    read(net, offset!(ns_inum))
+    device.follow(offset!(dev_net)).get(offset!(ns_inum))
 }
 
 #[inline(always)]

@@ -24,7 +24,7 @@ pub struct Observed {
     pub listen_overflows: Option<u64>,
     /// Connections closed with unread data.
     pub closed_unread: Option<u64>,
-    /// RSTs that the kernel refused because their sequence number was not the expected one.
+    /// RSTs that the kernel refused because their sequence number was in the window, but not the expected one.
     pub resets_refused: Option<u64>,
 }
 
@@ -146,9 +146,7 @@ fn surplus(counter: Counter, gap: u64, observed: &Observed, lost: u64) -> String
 /// What is seen and rightly not in the counter.
 fn uncounted(counter: Counter) -> Option<&'static str> {
     match counter {
-        Counter::ChallengeAck => {
-            Some("RSTs outside the window are dropped without an answer, and challenge ACKs are rate-limited")
-        }
+        Counter::ChallengeAck => Some("challenge ACKs are rate-limited, refused RSTs are not"),
         _ => None,
     }
 }
@@ -258,7 +256,7 @@ mod tests {
         let (agreement, why) =
             only(&reconcile(&counted("", "TCPChallengeACK=2"), &seen, 0), Counter::ChallengeAck);
         assert_eq!(agreement, Agreement::KernelLess);
-        assert!(why.starts_with("3 more seen: RSTs outside the window"), "{why}");
+        assert!(why.starts_with("3 more seen: challenge ACKs are rate-limited"), "{why}");
     }
 
     #[test]

@@ -13,7 +13,10 @@ use super::value;
 use crate::history::access::AccessCounts;
 use crate::history::render::{json, markdown, text};
 use crate::history::{Aggregate, Range, Report, Source};
-use crate::nginx::archive::{Archive, ArchiveError, Progress};
+use crate::nginx::access;
+use crate::nginx::archive::{Archive, ArchiveError, Progress, Visit};
+use crate::nginx::config::LogFormat;
+use crate::nginx::discover::discover;
 use crate::nginx::parse;
 use crate::output::{ColorChoice, Palette, Sink, TextOptions, sanitize, terminal};
 
@@ -43,6 +46,11 @@ pub struct LogArgs {
     /// Count statuses and retries of this access.log, too
     #[arg(long, value_name = "FILE")]
     pub access_log: Vec<PathBuf>,
+
+    /// The `log_format` of that access.log, as the configuration has it; without it the format that a running Nginx
+    /// writes this file in counts, else it is guessed
+    #[arg(long, value_name = "FORMAT", requires = "access_log")]
+    pub access_format: Option<String>,
 
     /// Only lines from this time on: RFC 3339, "YYYY/MM/DD HH:MM:SS", or 2h for two hours ago
     #[arg(long, value_name = "TIME")]
@@ -94,18 +102,36 @@ fn report(args: &LogArgs, zone: TimeZone, range: Range) -> anyhow::Result<Exit> 
     let mut counts = Aggregate::new(zone.clone(), range);
     let mut failed = false;
     for path in &files {
-        let read = each_line(path, |line| counts.line(line));
+        let read = count(path, &mut counts);
         source.files.push(path.display().to_string());
         failed |= note(read, &mut source);
     }
     let mut access = AccessCounts::default();
     for path in &args.access_log {
+        access.begin(format_of(args, path));
         failed |= note(each_line(path, |line| access.line(line)), &mut Source::default());
     }
     let access = (!args.access_log.is_empty()).then(|| access.report());
     let report = Report::new(&mut counts, source, access);
     show(args, &report, zone)?;
     Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+/// The format of an access.log: the one given, or that of an Nginx on this host that writes the file.
+fn format_of(args: &LogArgs, path: &Path) -> Option<access::Format> {
+    if let Some(text) = &args.access_format {
+        let escape = if text.trim_start().starts_with('{') { "json" } else { "default" };
+        let format = LogFormat { name: "given".to_owned(), escape: escape.to_owned(), format: text.clone() };
+        return Some(access::Format::new(&format));
+    }
+    let path = path.canonicalize().ok()?;
+    let instances = discover(None, None);
+    let mut logs = instances
+        .iter()
+        .filter(|instance| instance.root == Path::new("/"))
+        .flat_map(|instance| instance.configuration.access_logs.iter().map(move |log| (instance, log)));
+    let (instance, log) = logs.find(|(_, log)| log.path.canonicalize().is_ok_and(|one| one == path))?;
+    instance.configuration.format_of(log).map(|format| access::Format::new(&format))
 }
 
 /// Adds what was read; a file that could not be read to its end is said and does not stop the others.
@@ -182,10 +208,44 @@ fn ended(result: io::Result<()>) -> anyhow::Result<bool> {
     }
 }
 
+/// Counts the lines of a log and shows meanwhile what has been found.
+fn count(path: &Path, counts: &mut Aggregate) -> Result<Progress, ArchiveError> {
+    let archive = Archive::open(path)?;
+    let mut counting = Counting { sign: Sign::new(path, archive.size), counts };
+    let read = archive.visit(&mut counting);
+    counting.sign.clear();
+    read
+}
+
+struct Counting<'a> {
+    sign: Sign,
+    counts: &'a mut Aggregate,
+}
+
+impl Visit for Counting<'_> {
+    fn line(&mut self, line: &[u8]) {
+        self.counts.line(line);
+    }
+
+    fn block(&mut self, progress: Progress) -> bool {
+        let counts = &*self.counts;
+        self.sign.update(progress, || so_far(counts))
+    }
+}
+
+/// What has been found, in a few words.
+fn so_far(counts: &Aggregate) -> String {
+    let incidents = counts.window.total();
+    match counts.leading() {
+        Some(title) => format!("{incidents} incidents, mostly: {title}"),
+        None => "no incident".to_owned(),
+    }
+}
+
 fn each_line(path: &Path, line: impl FnMut(&[u8])) -> Result<Progress, ArchiveError> {
     let archive = Archive::open(path)?;
     let mut sign = Sign::new(path, archive.size);
-    let read = archive.lines(line, |progress| sign.update(progress));
+    let read = archive.lines(line, |progress| sign.update(progress, String::new));
     sign.clear();
     read
 }
@@ -237,7 +297,7 @@ impl Sign {
     }
 
     /// Always true: reading goes on.
-    fn update(&mut self, progress: Progress) -> bool {
+    fn update(&mut self, progress: Progress, found: impl Fn() -> String) -> bool {
         if !self.is_terminal || self.last.elapsed() < PROGRESS_PAUSE {
             return true;
         }
@@ -246,7 +306,8 @@ impl Sign {
         let done = progress.bytes >> 20;
         let rate = u128::from(done) * 1000 / self.started.elapsed().as_millis().max(1);
         let part = self.size.map(|size| format!("{:3} % ", progress.bytes * 100 / size.max(1)));
-        complain(&format!("\r{} {}{done} MiB, {rate} MiB/s ", self.name, part.unwrap_or_default()));
+        let part = part.unwrap_or_default();
+        complain(&format!("\r\x1b[2K{} {part}{done} MiB, {rate} MiB/s; {}", self.name, found()));
         true
     }
 

@@ -1,6 +1,7 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
 pub mod correlate;
+pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod log;
@@ -29,6 +30,8 @@ pub enum Command {
     Trace(Box<trace::TraceArgs>),
     /// Read error.log files: what they say of failed connections, and what they can't (no root needed)
     Log(Box<log::LogArgs>),
+    /// Check kernel, host and configuration for what invites resets, each with the change
+    Doctor(doctor::DoctorArgs),
     /// Explain one line of error.log
     Explain(explain::ExplainArgs),
     /// Judge a recording again, on any machine and without root, or explain one of its verdicts
@@ -48,6 +51,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
     match &cli.command {
         Command::Trace(args) => trace::run(args),
         Command::Log(args) => log::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Pcap(args) => pcap::run(args),

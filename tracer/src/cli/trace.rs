@@ -12,6 +12,8 @@ use jiff::tz::TimeZone;
 use super::exit::Exit;
 use super::shown::{Format, ShownArgs};
 use super::value;
+use crate::nginx::syslog::Address;
+use crate::nginx::tail::positions::PositionsError;
 use crate::output::{ColorChoice, Palette, TextOptions, header, ndjson, sanitize, summary, terminal};
 use crate::recording::Recorded;
 use crate::session::run::Say;
@@ -63,6 +65,14 @@ pub struct TraceArgs {
     /// Longest recording: bytes, or a number with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "1G", requires = "record", value_parser = value::size)]
     pub record_limit: u64,
+
+    /// Keep the positions in the logs in this file and go on from there, so that no line is missed or read twice
+    #[arg(long, value_name = "FILE")]
+    pub positions: Option<PathBuf>,
+
+    /// Receive the lines of `error_log syslog:server=…` here: udp:ADDR:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR", value_parser = value::syslog)]
+    pub syslog: Vec<Address>,
 
     /// Type information (BTF) to use instead of the running kernel's
     #[arg(long, value_name = "FILE")]
@@ -151,11 +161,15 @@ fn settings(args: &TraceArgs) -> Settings {
         no_wait: args.no_wait,
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
+        sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
+        positions: args.positions.clone(),
+        syslog: args.syslog.clone(),
         record: args.record.clone().map(|path| Record { path, limit: args.record_limit }),
     }
 }
 
-/// `RSTSCOPE_DISABLE=hook,…` switches hooks off, to see what is left without them.
+/// `RSTSCOPE_DISABLE=hook,…` switches hooks off, to see what is left without them; `probe_read_kernel` stands for
+/// every form of a hook that needs it.
 fn disabled_hooks() -> Vec<String> {
     let list = std::env::var("RSTSCOPE_DISABLE").unwrap_or_default();
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
@@ -166,8 +180,11 @@ fn exit_code(error: &SessionError) -> Exit {
         SessionError::Privileges(_) => Exit::MissingPrivilege,
         SessionError::Kernel(_) | SessionError::Blind { .. } => Exit::UnsupportedKernel,
         SessionError::Namespace { .. } => Exit::Usage,
-        SessionError::Recording { .. } => Exit::Output,
-        SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
+        SessionError::Recording { .. } | SessionError::Positions(PositionsError::Write { .. }) => {
+            Exit::Output
+        }
+        SessionError::Positions(_) => Exit::Input,
+        SessionError::Syslog(_) | SessionError::Tail(_) | SessionError::System { .. } => Exit::Failure,
     }
 }
 

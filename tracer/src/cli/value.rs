@@ -8,6 +8,7 @@ use jiff::tz::{Offset, TimeZone};
 
 use crate::model::verdict::{Cause, Certainty, Impact, Party};
 use crate::nginx::line;
+use crate::nginx::syslog::Address;
 
 /// Longest session that can be asked for.
 const MOST_SECONDS: u64 = 366 * 24 * 3600;
@@ -29,6 +30,12 @@ pub fn upstream(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse::<IpAddr>().map(|address| SocketAddr::new(address.to_canonical(), 0));
     address.map_err(|_| "an upstream is ADDR, ADDR:PORT or [ADDR6]:PORT; names are not resolved".to_owned())
+}
+
+/// `udp:ADDR:PORT` or `unix:PATH`.
+pub fn syslog(text: &str) -> Result<Address, String> {
+    Address::read(text)
+        .ok_or_else(|| "a syslog address is udp:ADDR:PORT, udp:[ADDR6]:PORT or unix:/PATH".to_owned())
 }
 
 /// A party by its slug.

@@ -58,6 +58,11 @@ impl Lines {
         })
     }
 
+    /// The waiting lines, to be told more about.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Line> {
+        self.announced.iter_mut().chain(&mut self.waiting).map(|(_, line)| line)
+    }
+
     /// The waiting lines, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Line> {
         self.announced.iter().chain(&self.waiting).map(|(_, line)| line)

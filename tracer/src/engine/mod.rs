@@ -2,6 +2,7 @@
 //! has settled by then is judged before the input is taken. The same inputs at the same moments give the same
 //! verdicts, byte for byte, however often `advance` is called in between.
 
+mod access;
 mod capture;
 mod identity;
 mod limits;
@@ -16,16 +17,18 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::join::{self, Line, Pair};
+use crate::join::{self, Access, Line, Pair};
 use crate::judge::{self, Case, Explanation, Joined, OverflowNote, Processes, Seen, Step};
 use crate::model::{
-    Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts, Socket, Verdict,
+    AccessRecord, Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts,
+    Socket, Verdict,
 };
 use crate::timeline::{Incident, Judged, Subject, Timeline};
 
 pub use capture::{Captured, Dossier};
 pub use limits::{Counters, Limits};
 
+use access::Accesses;
 use capture::Numbering;
 use lines::Lines;
 use losses::LossLog;
@@ -47,6 +50,7 @@ pub struct Engine {
     processes: Processes,
     losses: LossLog,
     clock: Clock,
+    accesses: Accesses,
     overflows: Vec<OverflowNote>,
     ready: VecDeque<Verdict>,
     counters: Counters,
@@ -81,6 +85,7 @@ impl Engine {
             losses: LossLog::default(),
             clock: Clock::default(),
             overflows: Vec::new(),
+            accesses: Accesses::default(),
             ready: VecDeque::new(),
             counters: Counters::default(),
             wanted: None,
@@ -117,6 +122,7 @@ impl Engine {
         match input {
             Input::Event(event) => self.event(now, *event),
             Input::Log(record) => self.line(now, record),
+            Input::Access(record) => self.access(now, *record),
             Input::Host(host) => self.host = *host,
             Input::Process(facts) => self.process(facts),
             Input::Losses(losses) => self.losses.report(now, losses),
@@ -171,6 +177,7 @@ impl Engine {
 
     fn expire(&mut self, now: Mono) {
         self.timeline.memory_mut().expire(now);
+        self.accesses.expire(now);
         self.counters.lines_unmatched += self.lines.expire(now);
     }
 
@@ -217,10 +224,18 @@ impl Engine {
 
     fn line(&mut self, now: Mono, record: Box<LogRecord>) {
         self.counters.lines += 1;
-        let line = Line::new(self.counters.lines, record, now, self.clock, self.host.nginx.real_ip);
+        let mut line = Line::new(self.counters.lines, record, now, self.clock, self.host.nginx.real_ip);
+        line.peer = self.accesses.peer(line.record.connection);
         if let Some(dropped) = self.lines.push(now, line) {
             self.counters.lines_dropped += 1;
             drop(dropped);
+        }
+    }
+
+    fn access(&mut self, now: Mono, record: AccessRecord) {
+        self.accesses.add(Access::new(record, now, self.clock));
+        for line in self.lines.iter_mut() {
+            line.peer = line.peer.or_else(|| self.accesses.peer(line.record.connection));
         }
     }
 
@@ -302,6 +317,7 @@ impl Engine {
             peer: self.other_end(incident),
             overflows: &self.overflows,
             losses: self.losses.during(incident.first, at),
+            access: self.accesses.ending(incident, line.map(|(line, _)| &*line.record)),
             evicted,
         };
         let wanted = self.wanted.as_ref() == Some(&incident.id);

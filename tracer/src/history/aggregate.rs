@@ -129,6 +129,13 @@ impl Aggregate {
         }
     }
 
+    /// The situation with most incidents so far, harmless ones left out.
+    pub fn leading(&self) -> Option<&'static str> {
+        let counted =
+            TOPICS.iter().zip(&self.topics).filter(|(topic, cell)| !topic.harmless && cell.count > 0);
+        counted.max_by_key(|(_, cell)| cell.count).map(|(topic, _)| topic.title)
+    }
+
     /// Counts upstreams by group, from the pairs of situation and upstream. Call it before looking at `window`.
     pub fn settle(&mut self) {
         let mut tables: Vec<Table> = Group::ALL.iter().map(|_| Table::new(PAIRS)).collect();
@@ -150,7 +157,10 @@ impl Aggregate {
         }
         self.levels[raw.level as usize] += 1;
         let upstream = raw.upstream();
-        let meaning = self.meanings.of(raw, line, upstream);
+        let (meaning, problem) = self.meanings.of(raw, line, upstream);
+        if let Some(problem) = problem {
+            *self.problems.entry(problem).or_default() += 1;
+        }
         let Some(topic) = self.count(meaning, time) else { return };
         self.incident(&Incident {
             topic,

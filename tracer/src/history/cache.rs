@@ -10,8 +10,9 @@ use jiff::tz::TimeZone;
 use memchr::{memchr, memmem, memrchr};
 
 use super::classify::{Facts, Meaning, meaning};
+use super::table::is_equal;
 use crate::model::Level;
-use crate::nginx::line::{self, Line, RawLine};
+use crate::nginx::line::{self, Line, Problem, RawLine};
 
 /// Slots; a power of two.
 const SLOTS: usize = 1024;
@@ -24,6 +25,7 @@ struct Slot {
     head: Box<[u8]>,
     end: Box<[u8]>,
     meaning: Meaning,
+    problem: Option<Problem>,
 }
 
 /// What of the upstream field decides a meaning.
@@ -49,7 +51,13 @@ impl Default for Meanings {
 
 impl Meanings {
     /// The meaning of an ordinary line; `line` is the whole of it, `upstream` that without scheme.
-    pub fn of(&mut self, raw: &RawLine<'_>, line: &[u8], upstream: Option<&[u8]>) -> Meaning {
+    /// Also gives what was wrong with the message.
+    pub fn of(
+        &mut self,
+        raw: &RawLine<'_>,
+        line: &[u8],
+        upstream: Option<&[u8]>,
+    ) -> (Meaning, Option<Problem>) {
         let upstream = match upstream {
             None if raw.tail.upstream.is_none() => Upstream::None,
             Some(peer) if peer.starts_with(b"unix:") => Upstream::Unix,
@@ -62,21 +70,28 @@ impl Meanings {
         if let Some(slot) = slot
             && slot.level == raw.level
             && slot.upstream == upstream
-            && &*slot.head == head
-            && &*slot.end == end
+            && is_equal(&slot.head, head)
+            && is_equal(&slot.end, end)
         {
-            return slot.meaning;
+            return (slot.meaning, slot.problem);
         }
-        let meaning = meaning(&Facts::of_line(&Line::read(line)));
+        let full = Line::read(line);
+        let (meaning, problem) = (meaning(&Facts::of_line(&full)), full.problems.first().copied());
         if raw.body.len() <= MAX_BODY {
-            *slot = Some(Slot { level: raw.level, upstream, head: head.into(), end: end.into(), meaning });
+            *slot = Some(Slot {
+                level: raw.level,
+                upstream,
+                head: head.into(),
+                end: end.into(),
+                meaning,
+                problem,
+            });
         }
-        meaning
+        (meaning, problem)
     }
 }
 
 /// Messages whose middle changes from line to line: their beginning, and how what follows the middle begins.
-/// Their first letters stand in [`essence`], too.
 const CHANGING: [(&[u8], &[u8]); 4] = [
     (b"client ", b" closed keepalive connection"),
     (b"limiting requests, excess: ", b" by zone"),
@@ -87,9 +102,9 @@ const CHANGING: [(&[u8], &[u8]); 4] = [
 /// The parts of a message that decide its meaning: of `open() "/path" failed (2: …)` what is left and right of the
 /// path, and likewise where a number or a name changes.
 fn essence(body: &[u8]) -> (&[u8], &[u8]) {
-    let may_change = matches!(body.first(), Some(b'l' | b'a' | b'c'));
-    if may_change
-        && let Some((start, end)) = CHANGING.iter().find(|(start, _)| body.starts_with(start))
+    let second = body.get(1);
+    let may_change = |start: &[u8]| second == start.get(1) && body.starts_with(start);
+    if let Some((start, end)) = CHANGING.iter().find(|(start, _)| may_change(start))
         && let Some(end) = memmem::rfind(body, end)
     {
         return (start, &body[end..]);
@@ -150,7 +165,7 @@ mod tests {
 
     fn ask(meanings: &mut Meanings, line: &str) -> Meaning {
         let raw = RawLine::read(line.as_bytes()).expect("an ordinary line");
-        meanings.of(&raw, line.as_bytes(), raw.upstream())
+        meanings.of(&raw, line.as_bytes(), raw.upstream()).0
     }
 
     #[test]

@@ -11,42 +11,122 @@ const MAX_SEGMENTS: usize = 4;
 const MAX_WORD: usize = 40;
 
 /// Writes method and path of a request line: no query, numbers and identifiers replaced, four segments at most.
+/// One pass over the bytes, because every incident of a log comes through here.
 pub fn uri_pattern(request: &[u8], out: &mut Vec<u8>) {
     out.clear();
     let method_end = memchr(b' ', request).unwrap_or(0);
     let (method, rest) = request.split_at(method_end);
-    out.extend_from_slice(&method[..method.len().min(16)]);
-    out.push(b' ');
+    let mut pattern = Pattern::default();
+    for byte in method.iter().take(16) {
+        pattern.push(*byte);
+    }
+    pattern.push(b' ');
     let target = rest.strip_prefix(b" ").unwrap_or(rest);
-    let end =
-        target.iter().position(|byte| matches!(byte, b'?' | b' ' | b'#' | b';')).unwrap_or(target.len());
-    let mut segments = target[..end].split(|byte| *byte == b'/').filter(|segment| !segment.is_empty());
-    for segment in segments.by_ref().take(MAX_SEGMENTS) {
-        out.push(b'/');
-        out.extend_from_slice(word(segment));
+    for byte in target {
+        match CLASS[usize::from(*byte)] {
+            END => break,
+            SLASH => pattern.end_segment(),
+            class => pattern.take(*byte, class),
+        }
     }
-    if segments.next().is_some() {
-        out.extend_from_slice("/…".as_bytes());
-    } else if out.last() == Some(&b' ') {
-        out.push(b'/');
+    pattern.end_segment();
+    if pattern.segments > MAX_SEGMENTS {
+        for byte in "/…".bytes() {
+            pattern.push(byte);
+        }
+    } else if pattern.segments == 0 {
+        pattern.push(b'/');
+    }
+    out.extend_from_slice(&pattern.text[..pattern.length]);
+}
+
+/// Classes of bytes in a path.
+const OTHER: u8 = 0;
+const HEX: u8 = 1;
+const DIGIT: u8 = 2;
+const SLASH: u8 = 3;
+const END: u8 = 4;
+
+static CLASS: [u8; 256] = {
+    let mut classes = [OTHER; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'a'..=b'f' | b'A'..=b'F' | b'-' => HEX,
+            b'/' => SLASH,
+            b'?' | b' ' | b'#' | b';' => END,
+            _ => OTHER,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// Method, blank, segments with their slashes, and the sign that there are more.
+const LONGEST: usize = 16 + 1 + MAX_SEGMENTS * (1 + MAX_WORD) + "/…".len();
+
+/// A pattern in the making.
+struct Pattern {
+    text: [u8; LONGEST],
+    length: usize,
+    /// Segments that have begun, those beyond the limit included.
+    segments: usize,
+    /// Of the segment at hand: where its slash stands, bytes, digits, and whether a byte was not hexadecimal.
+    start: usize,
+    bytes: usize,
+    digits: usize,
+    plain: bool,
+}
+
+impl Default for Pattern {
+    fn default() -> Self {
+        Self { text: [0; LONGEST], length: 0, segments: 0, start: 0, bytes: 0, digits: 0, plain: false }
     }
 }
 
-fn word(segment: &[u8]) -> &[u8] {
-    if segment.iter().all(u8::is_ascii_digit) {
-        return b"{n}";
+impl Pattern {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.text.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
     }
-    if is_identifier(segment) {
-        return b"{id}";
-    }
-    &segment[..segment.len().min(MAX_WORD)]
-}
 
-/// Hexadecimal and UUIDs, and long words in which digits and letters take turns.
-fn is_identifier(segment: &[u8]) -> bool {
-    let digits = segment.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let hex = segment.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
-    (hex && segment.len() >= 8 && digits > 0) || (segment.len() >= 16 && digits * 4 >= segment.len())
+    fn take(&mut self, byte: u8, class: u8) {
+        if self.bytes == 0 {
+            self.segments += 1;
+            self.start = self.length;
+            if self.segments <= MAX_SEGMENTS {
+                self.push(b'/');
+            }
+        }
+        self.bytes += 1;
+        self.digits += usize::from(class == DIGIT);
+        self.plain |= class == OTHER;
+        if self.bytes <= MAX_WORD && self.segments <= MAX_SEGMENTS {
+            self.push(byte);
+        }
+    }
+
+    /// Replaces numbers and identifiers: hexadecimal and UUIDs, and long words in which digits and letters take turns.
+    fn end_segment(&mut self) {
+        let Self { bytes, digits, plain, .. } = *self;
+        (self.bytes, self.digits, self.plain) = (0, 0, false);
+        if bytes == 0 || self.segments > MAX_SEGMENTS {
+            return;
+        }
+        let is_hex = !plain && bytes >= 8 && digits > 0;
+        let word: &[u8] = match () {
+            () if digits == bytes => b"{n}",
+            () if is_hex || (bytes >= 16 && digits * 4 >= bytes) => b"{id}",
+            () => return,
+        };
+        self.length = self.start + 1;
+        for byte in word {
+            self.push(*byte);
+        }
+    }
 }
 
 /// Writes the /24 or /48 that an address lies in; what is no address as it is.

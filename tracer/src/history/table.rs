@@ -72,12 +72,36 @@ struct Place {
     entry: u32,
 }
 
+/// A key and its counts, as small as can be: several of these are looked at per line.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    hash: u64,
     start: u32,
     length: u32,
-    cell: Cell,
+    count: u64,
+    /// Later than `last` while no line had a time.
+    first: i64,
+    last: i64,
+}
+
+impl Entry {
+    fn add(&mut self, time: Option<i64>) {
+        self.count += 1;
+        if let Some(time) = time {
+            self.first = self.first.min(time);
+            self.last = self.last.max(time);
+        }
+    }
+
+    fn cell(&self) -> Cell {
+        let is_timed = self.first <= self.last;
+        let (first, last) = (is_timed.then_some(self.first), is_timed.then_some(self.last));
+        Cell { count: self.count, first, last }
+    }
+
+    fn set(&mut self, cell: Cell) {
+        self.count = cell.count;
+        (self.first, self.last) = (cell.first.unwrap_or(i64::MAX), cell.last.unwrap_or(i64::MIN));
+    }
 }
 
 impl Table {
@@ -98,13 +122,16 @@ impl Table {
     /// Counts `key` once.
     pub fn add(&mut self, key: &[u8], time: Option<i64>) {
         self.total += 1;
-        self.cell(key).add(time);
+        self.entry(key).add(time);
     }
 
     /// Counts `key` as often as `counted` says.
     pub fn merge(&mut self, key: &[u8], counted: Cell) {
         self.total += counted.count;
-        self.cell(key).merge(counted);
+        let entry = self.entry(key);
+        let mut cell = entry.cell();
+        cell.merge(counted);
+        entry.set(cell);
     }
 
     /// Counts occurrences whose keys nobody holds any more; `keys` is how many keys that were.
@@ -116,7 +143,7 @@ impl Table {
 
     /// The keys, most frequent first, the same order on every run.
     pub fn ranked(&self) -> Vec<(&[u8], Cell)> {
-        let mut rows: Vec<_> = self.entries.iter().map(|entry| (self.key(entry), entry.cell)).collect();
+        let mut rows: Vec<_> = self.entries.iter().map(|entry| (self.key(entry), entry.cell())).collect();
         rows.sort_by(|a, b| b.1.count.cmp(&a.1.count).then(a.0.cmp(b.0)));
         rows
     }
@@ -145,12 +172,12 @@ impl Table {
         &self.text[entry.start as usize..(entry.start + entry.length) as usize]
     }
 
-    /// The cell of a key, which is put in if it is new.
-    fn cell(&mut self, key: &[u8]) -> &mut Cell {
+    /// The entry of a key, which is put in if it is new.
+    fn entry(&mut self, key: &[u8]) -> &mut Entry {
         let key = &key[..key.len().min(MAX_KEY)];
         let hash = self.hasher.hash_one(key);
         let number = self.find(key, hash).unwrap_or_else(|| self.insert(key, hash));
-        &mut self.entries[number].cell
+        &mut self.entries[number]
     }
 
     fn find(&self, key: &[u8], hash: u64) -> Option<usize> {
@@ -178,7 +205,7 @@ impl Table {
         let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
         self.text.extend_from_slice(key);
-        self.entries.push(Entry { hash, start, length, cell: Cell::EMPTY });
+        self.entries.push(Entry { start, length, count: 0, first: i64::MAX, last: i64::MIN });
         self.place(hash, self.entries.len());
         self.entries.len() - 1
     }
@@ -197,7 +224,7 @@ impl Table {
     }
 
     fn evict(&mut self) {
-        let mut counts: Vec<u64> = self.entries.iter().map(|entry| entry.cell.count).collect();
+        let mut counts: Vec<u64> = self.entries.iter().map(|entry| entry.count).collect();
         let middle = counts.len() / 2;
         let (_, median, _) = counts.select_nth_unstable(middle);
         let median = *median;
@@ -206,8 +233,8 @@ impl Table {
         self.places.fill(Place::default());
         for entry in entries {
             // Ties go together: which of them stayed would depend on the order of hashing.
-            if entry.cell.count <= median {
-                self.other += entry.cell.count;
+            if entry.count <= median {
+                self.other += entry.count;
                 self.evicted += 1;
                 continue;
             }
@@ -215,7 +242,7 @@ impl Table {
             let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
             self.text.extend_from_slice(key);
             self.entries.push(Entry { start, ..entry });
-            self.place(entry.hash, self.entries.len());
+            self.place(self.hasher.hash_one(key), self.entries.len());
         }
     }
 }
@@ -225,7 +252,7 @@ fn tag(hash: u64) -> u32 {
 }
 
 /// Equality in words of eight bytes: on keys this short a call of `memcmp` costs more than it saves.
-fn is_equal(one: &[u8], other: &[u8]) -> bool {
+pub(super) fn is_equal(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
     }

@@ -4,6 +4,7 @@
 //! errno and, live, the moment the line appeared; a worker writes its lines in the order of its failures.
 //! What cannot be told apart is counted in `candidates`, never guessed silently.
 
+mod access;
 mod fact;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use crate::model::verdict::MatchMethod;
 use crate::model::{Clock, Event, LogRecord, LogSide, MessageClass, MessageKind, Mono, Side};
 use crate::timeline::{Incident, canonical};
 
+pub use access::{Access, ending};
 pub use fact::{Fact, fact};
 
 /// A line may appear this much before the event's time stamp (clock calibration, order of hooks).
@@ -52,6 +54,8 @@ pub struct Line {
     client: Option<IpAddr>,
     /// `client:` may be somebody behind the other end of the connection (`set_real_ip_from`).
     pub real_ip: bool,
+    /// The other end of the client connection, where access.log has told it.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Line {
@@ -62,7 +66,7 @@ impl Line {
         let upstream = record.upstream_addr().map(canonical);
         let client = printed_client(&record).and_then(|client| client.parse::<IpAddr>().ok());
         let client = client.map(|client| client.to_canonical());
-        Self { number, coarse: record.arrival.is_none(), record, at, real_ip, upstream, client }
+        Self { number, coarse: record.arrival.is_none(), record, at, real_ip, upstream, client, peer: None }
     }
 }
 
@@ -145,6 +149,7 @@ fn same_address(line: &Line, incident: &Incident) -> Option<bool> {
             (None, Some(name)) => (!name.starts_with("unix:")).then_some(false),
             (None, None) => Some(false),
         },
+        Side::Client | Side::ClientPeer if line.peer.is_some() => (line.peer == Some(remote)).then_some(true),
         Side::Client | Side::ClientPeer => {
             let other_end = same(line.client, Some(remote.ip()));
             if line.real_ip { Some(other_end.unwrap_or(false)) } else { other_end }

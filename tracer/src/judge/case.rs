@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use crate::join::Pair;
 use crate::model::{
-    Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Packet, ProcessFacts,
-    Side, Socket, TcpState,
+    AccessRecord, Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Packet,
+    ProcessFacts, Side, Socket, TcpState,
 };
 use crate::timeline::{Incident, Tuple};
 
@@ -76,6 +76,8 @@ pub struct Case<'a> {
     pub effects: Vec<&'a Event>,
     /// Events of the other end, on this host.
     pub peer: Vec<&'a Event>,
+    /// How its request ended, by access.log.
+    pub access: Option<&'a AccessRecord>,
     /// Overflows of the last minutes.
     pub overflows: &'a [OverflowNote],
     /// Events lost inside the incident's window, in words.

@@ -177,10 +177,11 @@ fn unjoined(case: &Case) -> &'static str {
 }
 
 fn hooks(case: &Case) -> Vec<Gap> {
-    let idle = case.host.hooks.iter().filter(|hook| !hook.running);
+    let idle = case.host.hooks.iter().filter(|hook| hook.sees_less());
     idle.map(|hook| {
+        let state = if hook.running { "runs in a lesser form" } else { "is not running" };
         let problem = hook.problem.as_deref().map(|problem| format!(" ({problem})")).unwrap_or_default();
-        noted("hook", format!("{} is not running{problem}: {}", hook.name, hook.lost_evidence))
+        noted("hook", format!("{} {state}{problem}: {}", hook.name, hook.lost_evidence))
     })
     .collect()
 }

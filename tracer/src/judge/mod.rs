@@ -8,6 +8,7 @@ mod alternative;
 mod case;
 mod certainty;
 mod detect;
+mod ending;
 mod explain;
 mod finding;
 mod hold;

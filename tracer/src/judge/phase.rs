@@ -6,6 +6,7 @@ use crate::model::{EventKind, MessageClass, MessageKind, Side, Socket, TcpState}
 use crate::timeline::Subject;
 
 use super::case::Case;
+use super::ending;
 
 /// Silence after which an upstream connection counts as pooled, milliseconds.
 const POOLED_MS: u32 = 500;
@@ -150,6 +151,7 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
             Impact::Harmless
         }
         Cause::NginxListenOverflow | Cause::NginxNotListening => Impact::ConnectionOnly,
+        _ if let Some(impact) = ending::impact(case) => impact,
         Cause::UpstreamKeepaliveRace => race(case),
         _ if reset_when_reused(case) => race(case),
         _ if !case.is_client() && answer_too_late(case) => Impact::Harmless,

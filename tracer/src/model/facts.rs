@@ -12,10 +12,17 @@ pub struct HookState {
     pub name: String,
     /// It is attached.
     pub running: bool,
-    /// Why it is not running, in the kernel's words as far as they help.
+    /// Why it is not running, or not in its best form, in the kernel's words as far as they help.
     pub problem: Option<String>,
-    /// The evidence lost while it does not run.
+    /// The evidence lost by that; of a hook that runs in its best form, what would be lost without it.
     pub lost_evidence: String,
+}
+
+impl HookState {
+    /// Whether it sees less than it could.
+    pub fn sees_less(&self) -> bool {
+        !self.running || self.problem.is_some()
+    }
 }
 
 /// Events lost so far, per hand-over. Counters only grow.

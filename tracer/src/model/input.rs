@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Clock, Event, HostFacts, LogRecord, Losses, ProcessFacts};
+use super::{AccessRecord, Clock, Event, HostFacts, LogRecord, Losses, ProcessFacts};
 
 /// One input of the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub enum Input {
     Event(Box<Event>),
     /// A line of error.log.
     Log(Box<LogRecord>),
+    /// A line of access.log.
+    Access(Box<AccessRecord>),
     /// The host, its hooks or Nginx's configuration are (now) like this.
     Host(Box<HostFacts>),
     /// A process is like this.

@@ -3,6 +3,7 @@
 //! Everything here is serialisable, so that a recorded stream of [`Input`]s gives the same
 //! verdicts on any machine, without root.
 
+pub mod access;
 pub mod event;
 pub mod facts;
 pub mod input;
@@ -14,6 +15,7 @@ pub mod socket;
 pub mod time;
 pub mod verdict;
 
+pub use access::{AccessRecord, Attempt};
 pub use event::{Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind, Task};
 pub use facts::{
     CaptureFacts, ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,

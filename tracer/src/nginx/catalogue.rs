@@ -321,7 +321,8 @@ fn contains(text: &[u8], part: &str) -> bool {
 
 /// `worker process 19 exited on signal 9`, `cache manager process 7 exited with code 0`.
 fn is_process_end(text: &[u8]) -> bool {
-    contains(text, " process ") && (contains(text, " exited on signal ") || contains(text, " exited with "))
+    let name = text.get(..40).unwrap_or(text);
+    contains(name, " process ") && (contains(text, " exited on signal ") || contains(text, " exited with "))
 }
 
 /// What modules put in front of the messages of the core.

@@ -1,8 +1,9 @@
 //! Everything that is read from Nginx: log lines, files, processes, configuration.
 //!
-//! `line`, `catalogue`, `explain` and `records` are pure; `archive`, `tail`, `process`, `sockets`, `config` and
+//! `line`, `catalogue`, `explain` and `records` are pure; `archive`, `tail`, `syslog`, `process`, `sockets`, `config` and
 //! `discover` read files and `/proc` and change nothing.
 
+pub mod access;
 pub mod archive;
 pub mod catalogue;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod proc;
 pub mod process;
 pub mod records;
 pub mod sockets;
+pub mod syslog;
 pub mod tail;
 
 pub use discover::{Instance, discover};

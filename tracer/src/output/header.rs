@@ -168,7 +168,7 @@ fn hooks(page: &mut Page<'_>, header: &SessionHeader) {
     }
 }
 
-/// One sentence per hook that does not run: which, why, and what that costs; a single one where all of them
+/// One sentence per hook that does not run, or not in its best form: which, why, and what that costs; a single one where all of them
 /// fail alike. Raw text.
 pub fn silent_hooks(hooks: &[HookState]) -> Vec<String> {
     if let [first, others @ ..] = hooks
@@ -182,7 +182,7 @@ pub fn silent_hooks(hooks: &[HookState]) -> Vec<String> {
         let problem = hook.problem.as_deref().unwrap_or("not attached");
         format!("{}: {problem}; lost: {}", hook.name, hook.lost_evidence)
     };
-    hooks.iter().filter(|hook| !hook.running).map(sentence).collect()
+    hooks.iter().filter(|hook| hook.sees_less()).map(sentence).collect()
 }
 
 fn describe_nginx(nginx: &WatchedNginx) -> String {

@@ -115,6 +115,21 @@ impl KernelTypes {
         Some(bits)
     }
 
+    /// Whether a member of `struct name` is a bit-field; `None` if there is no such member, or an anonymous one in between.
+    pub fn is_bitfield(&self, structure: &str, member: &str) -> Option<bool> {
+        let of = self.types.get(self.find(KIND_STRUCT, structure)?)?;
+        let found = (0..of.count).map(|index| of.data + index * 12).find(|at| {
+            let name = word(&self.bytes, *at).map(|name| string(&self.bytes, self.strings, name));
+            name == Some(member.as_bytes())
+        })?;
+        Some(of.bitfields && word(&self.bytes, found + 8)? >> 24 != 0)
+    }
+
+    /// Whether there is an enum value of this name in `enum name`.
+    pub fn has_value(&self, enumeration: &str, value: &str) -> bool {
+        self.enum_names(enumeration).values().any(|name| name == value)
+    }
+
     /// Whether there is such a structure with such a member.
     pub fn has_member(&self, structure: &str, path: &str) -> bool {
         self.offset_bits(structure, path).is_some()
@@ -267,6 +282,14 @@ mod tests {
         let types = KernelTypes::parse(sample()).unwrap();
         assert_eq!(types.enum_names("skb_drop_reason").get(&7).map(String::as_str), Some("X"));
         assert!(types.enum_names("sk_rst_reason").is_empty());
+        assert!(types.has_value("skb_drop_reason", "X") && !types.has_value("skb_drop_reason", "Y"));
+    }
+
+    #[test]
+    fn a_whole_member_is_no_bit_field() {
+        let types = KernelTypes::parse(sample()).unwrap();
+        assert_eq!(types.is_bitfield("outer", "a"), Some(false));
+        assert_eq!(types.is_bitfield("outer", "none"), None);
     }
 
     #[test]

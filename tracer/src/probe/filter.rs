@@ -15,6 +15,9 @@ use crate::model::Side;
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
 const BPF_NOEXIST: u64 = 1;
 
+/// Looks at an entry that the kernel writes meanwhile before it is given up.
+const LOOKS: usize = 8;
+
 /// A connection that existed before the start.
 #[derive(Debug, Clone)]
 pub struct Seed {
@@ -131,11 +134,22 @@ impl Probe {
     pub fn departed(&mut self, pid: u32, upstream: SocketAddr) -> Result<Option<Departed>, ProbeError> {
         let upstream = Endpoint { addr: bytes(upstream.ip()), port: upstream.port(), pad: 0 };
         let map = self.hash::<DepartedKey, Departed>("DEPARTED")?;
-        match map.get(&DepartedKey { pid, upstream }, 0) {
+        let key = DepartedKey { pid, upstream };
+        let read = || match map.get(&key, 0) {
             Ok(departed) => Ok(Some(departed)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(source) => Err(ProbeError::Map { name: "DEPARTED", source }),
+        };
+        // The kernel writes the entry in place: half of one connection is told by a second look.
+        let mut seen = read()?;
+        for _ in 0..LOOKS {
+            let again = read()?;
+            if again == seen {
+                return Ok(seen);
+            }
+            seen = again;
         }
+        Ok(None)
     }
 
     /// What every listener that ever overflowed has dropped so far.

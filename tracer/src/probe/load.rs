@@ -1,23 +1,22 @@
 //! Loads and attaches the programs, each on its own; what fails is recorded, not fatal.
 
-use std::fs::File;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
-use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint, SockOps,
-};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
-use rstscope_ebpf::abi::{Config, Counter, DropReasons, MISSING, NetnsCounts, Offsets};
+use aya::programs::Program;
+use aya::{Btf, Ebpf, EbpfError};
+use rstscope_ebpf::abi::{Config, Counter, MISSING, NetnsCounts, Offsets};
 use thiserror::Error;
 
+use super::attach::{Kernel, refused};
 use super::btf::{BtfError, KernelTypes};
 use super::environment::{Environment, FLOOR, KERNEL_BTF, below_floor};
-use super::hooks::{Attachment, HOOKS, HookSpec, MAKES_COOKIES, Need};
+use super::hooks::{HOOKS, MAKES_COOKIES};
 use super::names::Names;
+use super::sizes::Sizes;
 use crate::model::{HookState, Losses};
-
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstscope-ebpf"));
 
 /// What is decided before loading.
 #[derive(Debug, Clone)]
@@ -26,11 +25,11 @@ pub struct Settings {
     pub netns: u32,
     /// Whether `filter::set_upstreams` will name the only upstreams to follow.
     pub upstream_filter: bool,
-    /// Bytes of the ring buffer; a power of two, at least a page.
-    pub ring_bytes: u32,
+    /// Sizes of the tables and the ring.
+    pub sizes: Sizes,
     /// Type information other than the running kernel's own.
     pub btf: Option<PathBuf>,
-    /// Hooks that must not run.
+    /// Hooks that must not run, and `probe_read_kernel` for all forms that need it.
     pub disabled: Vec<String>,
 }
 
@@ -72,8 +71,14 @@ pub struct Probe {
     pub(super) ebpf: Ebpf,
     /// Every hook and its state.
     pub hooks: Vec<HookState>,
+    /// Drops are told with the socket (6.11 and later).
+    pub drops_name_sockets: bool,
+    /// Some of them read memory that the verifier knows nothing of.
+    pub reads_memory: bool,
     /// Names of this kernel's enum values.
     pub names: Names,
+    /// Hooks that run, and their programs in the object.
+    programs: Vec<(&'static str, &'static str)>,
     /// Members that this kernel does not have.
     pub missing_members: Vec<&'static str>,
 }
@@ -102,12 +107,20 @@ impl Probe {
         let best = config(settings, &types, &names);
         let load = |config| kernel.load(offsets, names.drop_reasons(), config);
         let (mut ebpf, mut hooks) = load(best)?;
-        if refused(&hooks, MAKES_COOKIES) {
+        if refused(&hooks.states, MAKES_COOKIES) {
             // The old programs go before the new ones come: memory may be counted.
             drop(ebpf);
             (ebpf, hooks) = load(Config { tracing_makes_cookies: 0, ..best })?;
         }
-        Ok(Self { ebpf, hooks, names, missing_members })
+        Ok(Self {
+            ebpf,
+            hooks: hooks.states,
+            drops_name_sockets: best.kfree_skb_has_socket == 1,
+            reads_memory: hooks.read_memory,
+            programs: hooks.programs,
+            names,
+            missing_members,
+        })
     }
 
     /// The ring buffer; it can be taken once.
@@ -116,16 +129,31 @@ impl Probe {
         RingBuf::try_from(map).map_err(|source| ProbeError::Map { name: "EVENTS", source })
     }
 
-    /// Records that found the ring full, per hook.
+    /// What the kernel side could not tell: records that found the ring full or exceeded a limit, runs that the kernel
+    /// skipped, connections that found the table full.
     pub fn losses(&self) -> Result<Losses, ProbeError> {
         let mut losses = Losses::default();
-        for spec in HOOKS {
-            let lost = self.per_cpu("LOSSES", spec.hook as u32)?;
+        let mut note = |name: String, lost: u64| {
             if lost > 0 {
-                losses.by_handover.insert(spec.name.to_owned(), lost);
+                losses.by_handover.insert(name, lost);
             }
+        };
+        for spec in HOOKS {
+            let index = spec.hook as u32;
+            note(spec.name.to_owned(), self.per_cpu("LOSSES", index)?);
+            note(format!("{} (limit)", spec.name), self.per_cpu("LIMITED", index)?);
         }
+        for (name, program) in self.running() {
+            let fd = program.fd().map(|fd| fd.as_fd().as_raw_fd());
+            note(format!("{name} (recursion)"), fd.map_or(0, recursion_misses));
+        }
+        note("connection table".to_owned(), self.count(Counter::ConnectionsRefused)?);
         Ok(losses)
+    }
+
+    /// Hooks that run, with their programs.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&'static str, &Program)> {
+        self.programs.iter().filter_map(|(hook, program)| Some((*hook, self.ebpf.program(program)?)))
     }
 
     /// Counts of the namespaces given to `filter::count_namespaces`, all CPUs and namespaces added up.
@@ -157,6 +185,8 @@ fn add(one: NetnsCounts, other: NetnsCounts) -> NetnsCounts {
         resets_received: one.resets_received + other.resets_received,
         established_resets: one.established_resets + other.established_resets,
         retransmits: one.retransmits + other.retransmits,
+        closed_unread: one.closed_unread + other.closed_unread,
+        resets_refused: one.resets_refused + other.resets_refused,
     }
 }
 
@@ -171,111 +201,8 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         kfree_skb_has_socket: u32::from(arguments("kfree_skb").len() > 3),
         drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
         tracing_makes_cookies: 1,
-    }
-}
-
-/// Whether the kernel did not take a hook.
-fn refused(hooks: &[HookState], name: &str) -> bool {
-    hooks.iter().any(|state| state.name == name && !state.running)
-}
-
-/// What loading depends on.
-#[derive(Clone, Copy)]
-struct Kernel<'a> {
-    settings: &'a Settings,
-    environment: &'a Environment,
-    types: &'a KernelTypes,
-    btf: &'a Btf,
-}
-
-impl Kernel<'_> {
-    /// Loads the object with these globals and attaches what can be attached.
-    fn load(
-        &self,
-        offsets: Offsets,
-        reasons: DropReasons,
-        config: Config,
-    ) -> Result<(Ebpf, Vec<HookState>), ProbeError> {
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(self.btf))
-            .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
-            .override_global("OFFSETS", &offsets, true)
-            .override_global("REASONS", &reasons, true)
-            .override_global("CONFIG", &config, true)
-            .map_max_entries("EVENTS", self.settings.ring_bytes)
-            .load(OBJECT)?;
-        let needed =
-            |spec: &&HookSpec| spec.need != Need::NoTracingCookies || config.tracing_makes_cookies == 0;
-        let hooks = HOOKS.iter().filter(needed).map(|spec| self.attach(&mut ebpf, spec)).collect();
-        Ok((ebpf, hooks))
-    }
-
-    fn attach(&self, ebpf: &mut Ebpf, spec: &HookSpec) -> HookState {
-        let result = if self.settings.disabled.iter().any(|name| name == spec.name) {
-            Err("switched off".to_owned())
-        } else {
-            self.try_attach(ebpf, spec)
-        };
-        HookState {
-            name: spec.name.to_owned(),
-            running: result.is_ok(),
-            problem: result.err(),
-            lost_evidence: spec.lost_evidence.to_owned(),
-        }
-    }
-
-    /// What the kernel's own description says against a hook, before anything is tried.
-    fn lacks(&self, spec: &HookSpec) -> Option<String> {
-        if matches!(spec.attachment, Attachment::CgroupIngress | Attachment::SockOps) {
-            return None;
-        }
-        let Some(arguments) = self.types.tracepoint(spec.name) else {
-            return Some("this kernel has no such tracepoint".to_owned());
-        };
-        match spec.need {
-            Need::Argument(index, what) if arguments.len() <= index => {
-                Some(format!("this kernel's tracepoint does not pass {what}"))
-            }
-            _ => None,
-        }
-    }
-
-    fn try_attach(&self, ebpf: &mut Ebpf, spec: &HookSpec) -> Result<(), String> {
-        if let Some(problem) = self.lacks(spec) {
-            return Err(problem);
-        }
-        let program = ebpf.program_mut(spec.name).ok_or("the kernel object has no such program")?;
-        match spec.attachment {
-            Attachment::RawTracepoint => {
-                let program: &mut RawTracePoint = program.try_into().map_err(explain)?;
-                program.load().map_err(explain)?;
-                program.attach(spec.name).map_err(explain)?;
-            }
-            Attachment::BtfTracepoint => {
-                let program: &mut BtfTracePoint = program.try_into().map_err(explain)?;
-                program.load(spec.name, self.btf).map_err(explain)?;
-                program.attach().map_err(explain)?;
-            }
-            Attachment::CgroupIngress => {
-                let root = self.root_cgroup()?;
-                let program: &mut CgroupSkb = program.try_into().map_err(explain)?;
-                program.load().map_err(explain)?;
-                let mode = CgroupAttachMode::Single;
-                program.attach(root, CgroupSkbAttachType::Ingress, mode).map_err(explain)?;
-            }
-            Attachment::SockOps => {
-                let root = self.root_cgroup()?;
-                let program: &mut SockOps = program.try_into().map_err(explain)?;
-                program.load().map_err(explain)?;
-                program.attach(root, CgroupAttachMode::Single).map_err(explain)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn root_cgroup(&self) -> Result<File, String> {
-        let root = self.environment.cgroup.as_deref().ok_or("cgroup v2 is not mounted")?;
-        File::open(root).map_err(|error| format!("{}: {error}", root.display()))
+        records_per_window: settings.sizes.records,
+        hops_are_a_byte: u32::from(types.is_bitfield("ipv6_pinfo", "mcast_hops") == Some(false)),
     }
 }
 
@@ -286,39 +213,24 @@ fn raise_memlock() {
     let _unprivileged = rustix::process::setrlimit(rustix::process::Resource::Memlock, all);
 }
 
-/// Lines of the verifier's log that are kept: the last ones say what it did not like.
-const VERIFIER_LINES: usize = 6;
-
-fn explain(error: ProgramError) -> String {
-    let ProgramError::LoadError { io_error, verifier_log } = &error else {
-        return format!("{:#}", anyhow::Error::new(error));
-    };
-    let log = verifier_log.to_string();
-    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = lines.get(lines.len().saturating_sub(VERIFIER_LINES)..).unwrap_or_default().join(" | ");
-    if last.is_empty() {
-        format!("the kernel refused it: {io_error}")
-    } else {
-        format!("the kernel refused it: {io_error}: {last}")
-    }
+/// Runs of a program that the kernel skipped because it was already running on that processor (Linux 5.12); told in
+/// the text of its descriptor.
+fn recursion_misses(program: RawFd) -> u64 {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).unwrap_or_default();
+    missed(&text).unwrap_or(0)
 }
 
-/// Size of the ring buffer for a host with `cpus` processors: 512 KiB for each, within 1 and 16 MiB.
-pub fn ring_bytes(cpus: usize) -> u32 {
-    let wanted = u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(512 << 10);
-    wanted.clamp(1 << 20, 16 << 20).next_power_of_two().min(16 << 20)
+fn missed(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::missed;
 
     #[test]
-    fn ring_size_is_a_bounded_power_of_two() {
-        for cpus in [1, 2, 3, 8, 12, 64, 1024] {
-            let bytes = ring_bytes(cpus);
-            assert!(bytes.is_power_of_two());
-            assert!((1 << 20..=16 << 20).contains(&bytes));
-        }
+    fn skipped_runs_are_read_where_the_kernel_tells_them() {
+        assert_eq!(missed("prog_id:\t4\nrun_cnt:\t0\nrecursion_misses:\t17\n"), Some(17));
+        assert_eq!(missed("prog_id:\t4\n"), None);
     }
 }

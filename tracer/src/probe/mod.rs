@@ -3,13 +3,18 @@
 //! Everything about the running kernel is found out by trying: a hook that cannot be loaded or attached is
 //! a fact with a reason, never the end of the session.
 
+pub mod attach;
 pub mod btf;
 pub mod environment;
 pub mod filter;
 pub mod hooks;
 pub mod load;
 pub mod names;
+pub mod nullable;
+pub mod sizes;
+pub mod stats;
 
 pub use environment::Environment;
 pub use load::{Probe, ProbeError, Settings};
 pub use names::Names;
+pub use sizes::Sizes;

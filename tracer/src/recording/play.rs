@@ -125,7 +125,7 @@ impl Played {
             }
             Input::Losses(losses) => self.losses.clone_from(losses),
             Input::Clock(clock) => self.clock = *clock,
-            Input::Event(_) | Input::Log(_) | Input::Process(_) => {}
+            Input::Event(_) | Input::Log(_) | Input::Access(_) | Input::Process(_) => {}
         }
     }
 }

@@ -72,6 +72,8 @@ fn observed(kernel: &KernelSide) -> Result<Observed, ProbeError> {
         established_resets: with("inet_sock_set_state", counts.established_resets),
         retransmits: with("tcp_retransmit_skb", counts.retransmits),
         listen_overflows: with("kfree_skb", kernel.count(Counter::Overflows)?),
+        closed_unread: with("tcp_send_reset", counts.closed_unread),
+        resets_refused: kernel.sees_refused_resets().then_some(counts.resets_refused),
         ..Observed::default()
     })
 }

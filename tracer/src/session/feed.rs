@@ -109,12 +109,8 @@ impl PrematureCloses {
 }
 
 /// Everything lost so far, over all hand-overs of the session.
-pub fn losses(kernel: &KernelSide, view: &Losses, abandoned_logs: u64) -> Result<Losses, ProbeError> {
-    let mut logs = Losses::default();
-    if abandoned_logs > 0 {
-        logs.by_handover.insert("log files given up".to_owned(), abandoned_logs);
-    }
-    Ok(loss::merge(loss::merge(kernel.losses()?, &logs), view))
+pub fn losses(kernel: &KernelSide, view: &Losses, logs: &Losses) -> Result<Losses, ProbeError> {
+    Ok(loss::merge(loss::merge(kernel.losses()?, logs), view))
 }
 
 #[cfg(test)]

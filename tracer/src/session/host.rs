@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::model::{HostFacts, Level, NginxConfig};
 use crate::nginx::discover::{Instance, LogFile};
+use crate::nginx::syslog::Address;
 use crate::nginx::tail::{Target, open_in_root};
 use crate::output::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
 use crate::probe::Environment;
@@ -14,14 +15,19 @@ use super::watch::{Watch, listeners};
 use super::{Settings, addresses, system};
 
 /// Facts about the host, its hooks and the Nginx found on it.
-pub fn facts(kernel: &KernelSide, environment: &Environment, watch: &Watch) -> HostFacts {
+pub fn facts(
+    kernel: &KernelSide,
+    environment: &Environment,
+    watch: &Watch,
+    settings: &Settings,
+) -> HostFacts {
     let pids = watch.instances().iter().map(|instance| instance.master);
     let local: BTreeSet<_> = pids.flat_map(addresses::of_process).collect();
     HostFacts {
         host: name(),
         kernel: environment.kernel.clone(),
         hooks: kernel.hooks.clone(),
-        follows_error_log: follows_error_log(watch.instances()),
+        follows_error_log: follows_error_log(watch.instances(), settings),
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
         capture: None,
@@ -30,11 +36,15 @@ pub fn facts(kernel: &KernelSide, environment: &Environment, watch: &Watch) -> H
 }
 
 /// `error` is the level Nginx logs at when nothing else is configured.
-fn follows_error_log(instances: &[Instance]) -> bool {
+fn follows_error_log(instances: &[Instance], settings: &Settings) -> bool {
     let wide_enough = |log: &LogFile| {
         log.level.is_none_or(|level| level >= Level::Error) && unreadable(&log.target).is_none()
     };
-    instances.iter().flat_map(|instance| &instance.error_logs).any(wide_enough)
+    let received = |(target, level): &(String, Level)| {
+        *level >= Level::Error && settings.syslog.iter().any(|address| address.receives(target))
+    };
+    let sent = instances.iter().flat_map(|instance| &instance.configuration.syslog_error_logs);
+    instances.iter().flat_map(|instance| &instance.error_logs).any(wide_enough) || sent.clone().any(received)
 }
 
 /// Why a log cannot be followed now.
@@ -87,14 +97,14 @@ pub fn header(
             .lockdown
             .clone()
             .unwrap_or_else(|| "unknown (securityfs is not mounted)".to_owned()),
-        tier: HookTier::RawTracepoint,
+        tier: if kernel.reads_memory() { HookTier::RawTracepoint } else { HookTier::TypedTracepoint },
         hooks: kernel.hooks.clone(),
         nginx: instances.iter().map(nginx).collect(),
         listeners: listen.iter().map(ToString::to_string).collect(),
         upstreams: upstreams.iter().map(ToString::to_string).collect(),
-        logs: logs(instances, settings),
+        logs: logs(instances, settings).into_iter().chain(received(instances, settings)).collect(),
         filters,
-        notes: notes(kernel, watch),
+        notes: notes(kernel, watch, settings),
     }
 }
 
@@ -127,8 +137,38 @@ fn logs(instances: &[Instance], settings: &Settings) -> Vec<WatchedLog> {
     instances.iter().flat_map(of).collect()
 }
 
-fn notes(kernel: &KernelSide, watch: &Watch) -> Vec<String> {
+/// What goes to a syslog server that is not this session, and how it could come here, too.
+fn unreceived(instances: &[Instance], settings: &Settings) -> Vec<String> {
+    let sent = instances.iter().flat_map(|instance| &instance.configuration.syslog_error_logs);
+    let elsewhere =
+        sent.filter(|(target, _)| !settings.syslog.iter().any(|address| address.receives(target)));
+    let note = |(target, _): &(String, Level)| {
+        // What may be long comes last: long notes are cut.
+        format!(
+            "an error_log goes to a syslog server and is not seen here; add `error_log \
+             syslog:server=127.0.0.1:5514 info;` and start with --syslog udp:127.0.0.1:5514 ({target})"
+        )
+    };
+    elsewhere.map(note).collect()
+}
+
+/// Syslog listeners as logs, each with the level that is sent to it.
+fn received(instances: &[Instance], settings: &Settings) -> Vec<WatchedLog> {
+    let sent = || instances.iter().flat_map(|instance| &instance.configuration.syslog_error_logs);
+    let level = |address: &Address| {
+        sent().filter(|(target, _)| address.receives(target)).map(|(_, level)| *level).max()
+    };
+    let log = |address: &Address| WatchedLog {
+        path: format!("syslog {address}"),
+        level: level(address),
+        problem: None,
+    };
+    settings.syslog.iter().map(log).collect()
+}
+
+fn notes(kernel: &KernelSide, watch: &Watch, settings: &Settings) -> Vec<String> {
     let mut notes = watch.problems();
+    notes.extend(unreceived(watch.instances(), settings));
     notes.extend(kernel.problem.iter().map(|problem| {
         format!(
             "no kernel hook runs, only the log speaks and nothing can be more than undetermined: {problem}"

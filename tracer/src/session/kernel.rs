@@ -11,7 +11,7 @@ use crate::account::loss;
 use crate::collect::{Decoder, Drain};
 use crate::model::{Event, HookState, Losses};
 use crate::probe::filter::Dropped;
-use crate::probe::{Environment, Probe, ProbeError, hooks, load};
+use crate::probe::{Environment, Probe, ProbeError, Sizes, hooks, load, sizes};
 
 /// Events that may wait between the drain thread and the loop.
 const EVENTS_WAITING: usize = 8192;
@@ -86,6 +86,16 @@ impl KernelSide {
         self.running.as_mut().map(|(probe, _)| probe)
     }
 
+    /// Whether RSTs that the kernel refused can be told from other dropped packets.
+    pub fn sees_refused_resets(&self) -> bool {
+        self.runs("kfree_skb") && self.running.as_ref().is_some_and(|(probe, _)| probe.drops_name_sockets)
+    }
+
+    /// Whether hooks read memory that the verifier knows nothing of.
+    pub fn reads_memory(&self) -> bool {
+        self.running.as_ref().is_none_or(|(probe, _)| probe.reads_memory)
+    }
+
     /// Members of kernel structures that this kernel does not have.
     pub fn missing_members(&self) -> &[&'static str] {
         self.running.as_ref().map_or(&[], |(probe, _)| &probe.missing_members)
@@ -140,7 +150,7 @@ fn load_settings(settings: &Settings, netns: u32) -> load::Settings {
     load::Settings {
         netns,
         upstream_filter: !settings.upstreams.is_empty(),
-        ring_bytes: load::ring_bytes(cpus),
+        sizes: Sizes::of(cpus, sizes::memory()).overridden(&settings.sizes),
         btf: settings.btf.clone(),
         disabled: settings.disabled_hooks.clone(),
     }

@@ -2,11 +2,13 @@
 //!
 //! This is the only module that knows all the others. It moves data; what the data means is decided in `engine`.
 
+pub mod access;
 pub mod addresses;
 pub mod closing;
 pub mod feed;
 pub mod host;
 pub mod kernel;
+pub mod lines;
 pub mod record;
 pub mod run;
 pub mod settings;
@@ -22,7 +24,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::nginx::tail;
+use crate::nginx::syslog::ListenError;
+use crate::nginx::tail::{self, positions::PositionsError};
 use crate::probe::ProbeError;
 
 /// Why a session could not begin or go on.
@@ -62,6 +65,12 @@ pub enum SessionError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The positions in the logs cannot be kept.
+    #[error(transparent)]
+    Positions(#[from] PositionsError),
+    /// Syslog messages cannot be received.
+    #[error(transparent)]
+    Syslog(#[from] ListenError),
     /// Log files cannot be followed at all.
     #[error(transparent)]
     Tail(#[from] tail::StartError),

@@ -1,7 +1,6 @@
 //! The event loop of a session. Everything that can wake it stands in `Wake`.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,21 +8,21 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::access::AccessLogs;
 use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
 use super::kernel::KernelSide;
+use super::lines::Lines;
 use super::watch::{self, Watch};
 use super::{SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
-use crate::model::{Clock, Event, Input, Losses, Mono};
-use crate::nginx::tail::{Follower, TailedLine};
+use crate::model::{AccessRecord, Clock, Event, Input, Losses, Mono};
+use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
 use crate::recording::{Recorded, Recorder};
 
-/// Lines that may wait between the follower and the loop.
-const LINES_WAITING: usize = 4096;
 /// Events handled before the loop looks at anything else.
 const BATCH: usize = 256;
 /// How often Nginx is looked for again, and losses and clocks are read.
@@ -49,6 +48,7 @@ pub enum Ended {
 enum Wake {
     Events,
     Lines,
+    Accesses,
     Look,
     Deadline,
     Stop,
@@ -107,8 +107,9 @@ struct Session {
     environment: Environment,
     kernel: KernelSide,
     events: Receiver<Event>,
-    follower: Follower,
+    sources: Lines,
     lines: Receiver<TailedLine>,
+    accesses: AccessLogs,
     engine: Recorder,
     /// The end of the recording was told.
     told: bool,
@@ -131,15 +132,16 @@ impl Session {
         let environment = Environment::look();
         let netns = settings.netns_inode()?;
         let (kernel, events) = KernelSide::start(settings, netns, &environment)?;
-        let (follower, lines) = Follower::start(LINES_WAITING)?;
+        let (sources, lines) = Lines::start(settings)?;
         let clock = clock::measure();
         let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
         Ok(Self {
             environment,
             kernel,
             events,
-            follower,
+            sources,
             lines,
+            accesses: AccessLogs::start()?,
             engine: Recorder::new(Engine::new(Limits::default()), writer),
             told: false,
             processes: Processes::default(),
@@ -195,11 +197,14 @@ impl Session {
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
         }
-        self.watch.follow(&self.follower, settings);
+        self.watch.follow(&self.sources, settings);
+        self.accesses.follow(&self.watch);
         let now = clock::now();
         self.engine.handle(now, Input::Clock(self.clock));
-        self.engine
-            .handle(now, Input::Host(Box::new(host::facts(&self.kernel, &self.environment, &self.watch))));
+        self.engine.handle(
+            now,
+            Input::Host(Box::new(host::facts(&self.kernel, &self.environment, &self.watch, settings))),
+        );
         Ok(())
     }
 
@@ -217,6 +222,7 @@ impl Session {
                 Wake::Stop => return Ok(()),
                 Wake::Events => self.take_events(),
                 Wake::Lines => self.take_lines(settings),
+                Wake::Accesses => self.take_accesses(),
                 Wake::Look => self.look(settings, view).await?,
                 Wake::Deadline => {}
             }
@@ -225,6 +231,9 @@ impl Session {
                 return Ok(()); // Nobody reads any more.
             }
             self.tell_recording(say);
+            if let Some(problem) = self.sources.problem_to_tell() {
+                say(Say::Notice(&problem));
+            }
         }
     }
 
@@ -250,6 +259,7 @@ impl Session {
             _ = looks.tick() => Wake::Look,
             _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
             _ = self.events.recv_many(events, BATCH) => Wake::Events,
+            () = self.accesses.ready() => Wake::Accesses,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }
     }
@@ -262,18 +272,25 @@ impl Session {
         let now = clock::now();
         for mut event in self.event_batch.drain(..) {
             self.overflows.event(&mut event);
+            hand_over(&mut self.engine, now, self.accesses.expect_event(&event));
             self.processes.event(&mut self.engine, now, event);
         }
+    }
+
+    fn take_accesses(&mut self) {
+        hand_over(&mut self.engine, clock::now(), self.accesses.take());
     }
 
     fn take_lines(&mut self, settings: &Settings) {
         let now = clock::now();
         for line in self.line_batch.drain(..) {
             let record = self.watch.record(&line);
+            self.sources.note(&line);
             if !watch::line_wanted(settings, &record) {
                 continue;
             }
             self.premature.note(&record);
+            hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
             self.engine.handle(now, Input::Log(Box::new(record)));
         }
     }
@@ -293,6 +310,7 @@ impl Session {
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
         self.note_overflows(now)?;
+        self.sources.save();
         if self.look_for_nginx(settings).await? {
             self.watching(settings)?;
         }
@@ -315,8 +333,7 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let abandoned = self.follower.counters().abandoned.load(Ordering::Relaxed);
-        let losses = feed::losses(&self.kernel, &view.losses(), abandoned)?;
+        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));
@@ -343,26 +360,35 @@ impl Session {
             self.event_batch.push(event);
         }
         self.take_events();
-        self.follower.stop();
+        self.sources.stop();
         while let Ok(line) = self.lines.try_recv() {
             self.line_batch.push(line);
         }
         self.take_lines(settings);
+        self.accesses.stop();
+        self.take_accesses();
         self.take_premature(Mono(u64::MAX));
+        self.sources.save();
         let now = clock::now();
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
-        let host = host::facts(&self.kernel, &self.environment, &self.watch);
+        let host = host::facts(&self.kernel, &self.environment, &self.watch, settings);
         self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = verdicts.iter().try_for_each(|verdict| view.verdict(verdict));
-        let abandoned = 0;
-        let losses = feed::losses(&self.kernel, &view.losses(), abandoned)?;
+        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
         Ok(Ended::Done { closing: Box::new(closing), recorded: self.engine.recorded() })
+    }
+}
+
+/// Lines of access.log that may explain an incident.
+fn hand_over(engine: &mut Recorder, now: Mono, records: Vec<AccessRecord>) {
+    for record in records {
+        engine.handle(now, Input::Access(Box::new(record)));
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::SessionError;
+use crate::nginx::syslog::Address;
 
 /// Settings of a session.
 #[derive(Debug, Clone, Default)]
@@ -29,8 +30,14 @@ pub struct Settings {
     pub btf: Option<PathBuf>,
     /// Hooks that must not run.
     pub disabled_hooks: Vec<String>,
+    /// Sizes other than those for this host, see `probe::Sizes::overridden`.
+    pub sizes: String,
     /// Record what reaches the engine.
     pub record: Option<Record>,
+    /// Keep the positions in the logs in this file, and go on from there.
+    pub positions: Option<PathBuf>,
+    /// Receive what Nginx sends to a syslog server.
+    pub syslog: Vec<Address>,
 }
 
 /// Where to record, and how much.

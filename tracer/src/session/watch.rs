@@ -8,18 +8,19 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 
 use crate::collect::sock_diag;
-use crate::model::{LogRecord, NginxConfig, Side};
-use crate::nginx::discover::{self, Instance, LogFile};
-use crate::nginx::tail::{Follower, Start, TailedLine, Target};
+use crate::model::{LogRecord, Side};
+use crate::nginx::discover::{Instance, Scout};
+use crate::nginx::tail::{TailedLine, Target};
 use crate::probe::filter::Seed;
 use crate::probe::{Probe, ProbeError};
 
 use super::Settings;
+use super::lines::Lines;
 
 /// What is watched.
 #[derive(Debug, Default)]
 pub struct Watch {
-    instances: Vec<Instance>,
+    scout: Scout,
     /// Processes the kernel programs know of.
     pids: BTreeSet<u32>,
     /// Listen sockets the kernel programs know of.
@@ -35,15 +36,12 @@ pub struct Watch {
 impl Watch {
     /// Looks for Nginx now. True if anything changed.
     pub fn look(&mut self, settings: &Settings, netns: u32) -> bool {
-        let found = discover::discover(settings.pid, (netns != 0).then_some(netns));
-        let changed = !found.iter().map(face).eq(self.instances.iter().map(face));
-        self.instances = found;
-        changed
+        self.scout.look(settings.pid, (netns != 0).then_some(netns))
     }
 
     /// Nginx processes that run.
     pub fn instances(&self) -> &[Instance] {
-        &self.instances
+        self.scout.instances()
     }
 
     /// Connections that existed before the start.
@@ -53,23 +51,23 @@ impl Watch {
 
     /// What could not be found out.
     pub fn problems(&self) -> Vec<String> {
-        let of_instances = self.instances.iter().flat_map(|instance| instance.problems.iter().cloned());
+        let of_instances = self.instances().iter().flat_map(|instance| instance.problems.iter().cloned());
         of_instances.chain(self.problems.iter().cloned()).collect()
     }
 
     /// Makes the kernel programs know what was found. Filters act here, in what they are told.
     pub fn apply(&mut self, probe: &mut Probe, settings: &Settings) -> Result<(), ProbeError> {
-        let pids: BTreeSet<u32> = self.instances.iter().flat_map(Instance::processes).collect();
+        let pids: BTreeSet<u32> = self.instances().iter().flat_map(Instance::processes).collect();
         let gone: Vec<u32> = self.pids.difference(&pids).copied().collect();
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
-        let listening = listening(&self.instances, settings);
+        let listening = listening(self.instances(), settings);
         // First what is gone, then everything that is there: a port may lose one address and keep another.
         for (netns, listener) in self.listening.difference(&listening) {
             probe.remove_listener(*netns, *listener)?;
         }
         self.listening = listening;
-        for instance in &self.instances {
+        for instance in self.instances() {
             probe.count_namespaces(&[instance.netns])?;
             probe.add_listeners(instance.netns, &listeners(instance, settings))?;
             let upstreams = instance.config.upstreams.iter().copied();
@@ -83,7 +81,7 @@ impl Watch {
     /// Makes connections known that are older than this session, once per namespace.
     fn seed(&mut self, probe: &mut Probe, settings: &Settings) -> Result<(), ProbeError> {
         let fresh: BTreeMap<u32, u32> = self
-            .instances
+            .instances()
             .iter()
             .filter(|instance| !self.seeded.contains(&instance.netns))
             .map(|instance| (instance.netns, instance.master))
@@ -105,7 +103,7 @@ impl Watch {
                 return Vec::new();
             }
         };
-        let here = || self.instances.iter().filter(move |instance| instance.netns == netns);
+        let here = || self.instances().iter().filter(move |instance| instance.netns == netns);
         let owners: HashMap<u32, u32> =
             here().flat_map(Instance::processes).flat_map(socket_inodes).collect();
         let ports: BTreeSet<u16> =
@@ -127,33 +125,33 @@ impl Watch {
     pub fn record(&self, line: &TailedLine) -> LogRecord {
         let wrote =
             |instance: &&Instance| instance.error_logs.iter().any(|log| log.target.path == *line.file);
-        let Some(instance) = self.instances.iter().find(wrote).or_else(|| self.instances.first()) else {
-            return line.record(&TimeZone::system());
+        let instances = self.instances();
+        // A line without a file, from syslog, tells its pid.
+        let of_pid = || {
+            let pid = line.record(&TimeZone::UTC).pid?;
+            instances.iter().find(|instance| instance.host_pid(pid).is_some())
         };
+        let found = instances.iter().find(wrote).or_else(of_pid).or_else(|| instances.first());
+        let Some(instance) = found else { return line.record(&TimeZone::system()) };
         let mut record = line.record(&instance.zone);
         record.pid = record.pid.map(|pid| instance.host_pid(pid).unwrap_or(pid));
         record
     }
 
     /// Follows the logs that the instances write, or those asked for instead.
-    pub fn follow(&self, follower: &Follower, settings: &Settings) {
+    pub fn follow(&self, lines: &Lines, settings: &Settings) {
         for path in &settings.error_logs {
-            follower.add(Target::local(path), Start::End);
+            lines.follow(Target::local(path));
         }
         if !settings.error_logs.is_empty() {
             return;
         }
-        for instance in &self.instances {
+        for instance in self.instances() {
             for log in &instance.error_logs {
-                follower.add(log.target.clone(), Start::End);
+                lines.follow(log.target.clone());
             }
         }
     }
-}
-
-/// What a change of means that something must be told to the probes or the followers.
-fn face(instance: &Instance) -> (u32, &[u32], &[SocketAddr], &[LogFile], &NginxConfig) {
-    (instance.master, &instance.workers, &instance.listeners, &instance.error_logs, &instance.config)
 }
 
 fn listening(instances: &[Instance], settings: &Settings) -> BTreeSet<(u32, SocketAddr)> {

@@ -8,7 +8,7 @@ use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
 use super::nginx::{Level, Nginx};
-use super::scenario::{Place, Scenario};
+use super::scenario::{Loss, Place, Scenario};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
@@ -195,9 +195,11 @@ fn names(line: &str, client: &str) -> bool {
 /// Plays a whole plan with a tracer, or without one to see that the faults are real.
 pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After) -> Result<Vec<Row>> {
     let bench = Bench::lay(&mut plan)?;
+    let loss = plan.seats.iter().find_map(|seat| seat.scenario.loss);
+    let setup = setup.map(|setup| Setup { sizes: loss.map_or("", |loss| loss.sizes), ..setup.clone() });
     let arguments: Vec<String> = plan.seats.iter().flat_map(Seat::arguments).collect();
     let start = |setup| Tracer::start(setup, &arguments, &bench.network, bench.nginx.folder(), None);
-    let tracer = setup.map(start).transpose()?;
+    let tracer = setup.as_ref().map(start).transpose()?;
     let capture = |node, name| Capture::start(&bench.network, node, bench.nginx.folder(), name);
     let captures = match after.pcap {
         Some(_) => Some((capture(Node::Web, "web.pcap")?, capture(Node::Upstream, "upstream.pcap")?)),
@@ -205,6 +207,8 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     };
     let mut played = Vec::new();
     for seat in &plan.seats {
+        let frozen = tracer.as_ref().filter(|_| loss.is_some_and(|loss| loss.frozen));
+        let _frozen = frozen.map(Tracer::freeze).transpose()?;
         played.push(bench.play(seat));
         if super::cleanup::interrupted() {
             bail!("interrupted");
@@ -312,6 +316,10 @@ pub fn rows(
         .map(|(seat, (truth, mut troubles))| {
             let ours: Vec<&Value> = records.iter().filter(|record| judge::concerns(record, seat)).collect();
             troubles.extend(ours.iter().flat_map(|record| schema.complaints(record)));
+            if let Some(loss) = seat.scenario.loss {
+                troubles.extend(lost(stats, loss));
+                return row(seat, Vec::new(), troubles);
+            }
             if seat.scenario.alone && seat.scenario.expect.is_empty() && !seat.scenario.hidden {
                 troubles.extend(silence(stats));
             }
@@ -319,10 +327,18 @@ pub fn rows(
         })
         .collect();
     let strays = records.iter().filter(|record| !plan.seats.iter().any(|seat| judge::concerns(record, seat)));
-    if let Some(last) = rows.last_mut() {
+    let compared = plan.seats.iter().all(|seat| seat.scenario.loss.is_none());
+    if let Some(last) = rows.last_mut().filter(|_| compared) {
         last.troubles.extend(strays.map(|record| format!("a record of no scenario: {record}")));
     }
     rows
+}
+
+/// What was made to be lost is counted.
+fn lost(stats: &Value, loss: Loss) -> Option<String> {
+    let losses = &stats["losses"];
+    let counted = losses[loss.counted].as_u64().unwrap_or(0);
+    (counted == 0).then(|| format!("nothing of `{}` was counted as lost: {losses}", loss.counted))
 }
 
 /// Healthy traffic, and what was not selected, sends nothing through the ring.

@@ -5,21 +5,21 @@
 
 mod bench;
 mod capture;
-mod cleanup;
+pub mod cleanup;
 mod fixture;
 mod judge;
 mod kernel;
-mod net;
+pub mod net;
 pub mod nginx;
 mod program;
-mod puppet;
+pub mod puppet;
 mod report;
 mod scenario;
 mod scenarios;
 pub mod schema;
 mod stage;
 pub mod tour;
-mod tracer;
+pub mod tracer;
 pub mod wait;
 
 use crate::{project, setup, shell};
@@ -99,6 +99,12 @@ pub fn test() -> Result<(usize, usize)> {
     Ok((rows.len() - failed, failed))
 }
 
+/// Prepares the removal of everything that is put on the machine, and removes what earlier runs left.
+pub fn prepare() {
+    cleanup::prepare();
+    cleanup::leftovers();
+}
+
 /// How many results `test` would give.
 pub fn count() -> usize {
     [Level::Error, Level::Info].into_iter().map(|level| seats(&[], level).count()).sum()
@@ -133,7 +139,7 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
         None => build()?,
     };
     let record = options.record.is_some();
-    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record })
+    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record, sizes: "" })
 }
 
 /// Builds the tracer; gives its place.

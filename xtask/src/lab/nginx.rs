@@ -106,11 +106,7 @@ impl Nginx {
 
     /// Stops the worker (SIGSTOP) and waits until it is stopped.
     pub fn freeze(&self) -> Result<Frozen> {
-        let worker = self.worker()?;
-        let frozen = Frozen(worker);
-        signal(worker, Signal::STOP)?;
-        wait::until("the worker stops", wait::SOON, || (kernel::state(worker) == Some('T')).then_some(()))?;
-        Ok(frozen)
+        Frozen::new(self.worker()?)
     }
 
     /// Reloads the configuration and waits until only a new worker is left.
@@ -157,9 +153,19 @@ impl Drop for Nginx {
     }
 }
 
-/// A stopped worker; goes on when dropped.
+/// A stopped process; goes on when dropped.
 #[derive(Debug)]
 pub struct Frozen(u32);
+
+impl Frozen {
+    /// Stops a process of ours (SIGSTOP) and waits until it is stopped.
+    pub fn new(pid: u32) -> Result<Self> {
+        let frozen = Self(pid);
+        signal(pid, Signal::STOP)?;
+        wait::until("the process stops", wait::SOON, || (kernel::state(pid) == Some('T')).then_some(()))?;
+        Ok(frozen)
+    }
+}
 
 impl Drop for Frozen {
     fn drop(&mut self) {

@@ -33,6 +33,19 @@ pub struct Scenario {
     pub hidden: bool,
     /// Further arguments of the tracer of its own, filled in like `servers`.
     pub arguments: &'static [&'static str],
+    /// How the kernel side must lose something, if it must; verdicts are not compared then.
+    pub loss: Option<Loss>,
+}
+
+/// A loss that is made to happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    /// Sizes that the tracer gets instead of those for the host.
+    pub sizes: &'static str,
+    /// It is stopped while the scenario is played, so that nobody empties the ring.
+    pub frozen: bool,
+    /// What must be counted as lost at the end.
+    pub counted: &'static str,
 }
 
 /// What most scenarios share.
@@ -47,6 +60,7 @@ pub const ORDINARY: Scenario = Scenario {
     expect: &[],
     log: LogTruth::Silent,
     alone: false,
+    loss: None,
     hidden: false,
     arguments: &[],
 };

@@ -301,6 +301,11 @@ impl<'a> Stage<'a> {
         sockets.iter().find(ours).map_or(0, |socket| socket.unread)
     }
 
+    /// Somebody else on the Nginx host.
+    pub fn beside(&self) -> Result<Puppet> {
+        Puppet::start(&self.bench.network, Node::Web)
+    }
+
     /// Starts a real server on the upstream's host and waits until it listens; remembered as the one who acts.
     pub fn program(&mut self, program: &str, arguments: &[&str]) -> Result<super::program::Program> {
         let home = if self.seat.scenario.place == Place::Local { Node::Web } else { Node::Upstream };

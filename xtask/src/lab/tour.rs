@@ -21,8 +21,14 @@ const DISPLAY: Duration = Duration::from_secs(1);
 pub fn run(binary: PathBuf) -> Result<ExitCode> {
     cleanup::prepare();
     cleanup::leftovers();
-    let setup =
-        Setup { binary, format: "text", colour: out::colours(), include_harmless: true, record: false };
+    let setup = Setup {
+        binary,
+        format: "text",
+        colour: out::colours(),
+        include_harmless: true,
+        record: false,
+        sizes: "",
+    };
     let rows = play(&setup)?;
     crate::say!("\nEvery verdict against what was really done:\n");
     report::print(&rows);

@@ -36,6 +36,8 @@ pub struct Setup {
     pub include_harmless: bool,
     /// Record what reaches its engine.
     pub record: bool,
+    /// Sizes of its tables other than those for this host; empty for these.
+    pub sizes: &'static str,
 }
 
 /// The recording, in the folder of a bench.
@@ -75,6 +77,9 @@ impl Tracer {
         }
         if setup.record {
             command.arg("--record").arg(folder.join(RECORDING));
+        }
+        if !setup.sizes.is_empty() {
+            command.env("RSTSCOPE_SIZES", setup.sizes);
         }
         command.args(arguments);
         let begin = Instant::now();
@@ -140,6 +145,16 @@ impl Tracer {
         }
         let text = std::fs::read_to_string(&self.stats).context("the tracer wrote no statistics")?;
         serde_json::from_str(&text).context("the tracer's statistics are no JSON")
+    }
+
+    /// Stops it (SIGSTOP) until the guard goes.
+    pub fn freeze(&self) -> Result<nginx::Frozen> {
+        nginx::Frozen::new(self.pid())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Lines it has printed so far.

@@ -3,11 +3,12 @@
 //! The lab starts it inside a network namespace and tells it, line by line on stdin, what to do with its
 //! sockets; each command is answered by one line, `ok …` or `err NAME`. So a client or an upstream does
 //! exactly what a scenario says, in the order it says, and no step depends on how long another takes.
-//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic.
+//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic, and `storm`.
 
 mod load;
 mod serve;
 mod sockets;
+mod storm;
 
 use anyhow::{Result, bail};
 use sockets::Sockets;
@@ -73,6 +74,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "finish" => sockets.finish(word()?.parse()?),
         "serve" => serve::start(word()?.parse()?),
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
+        "storm" => storm::run(word()?.parse()?, word()?.parse()?),
         _ => bail!("unknown command {verb}"),
     }
 }

@@ -5,7 +5,7 @@
 mod libtest;
 mod tidy;
 
-use crate::{lab, project, setup, shell};
+use crate::{host, lab, project, setup, shell};
 use anyhow::Result;
 use libtest::Count;
 use std::process::{Command, ExitCode};
@@ -33,6 +33,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         count.add_one(name, problems);
     }
     count.add_one("the published schema is there and valid", lab::schema::Schema::check());
+    count.add(host_results(options.no_lab));
     count.add(lab_results(options.no_lab));
     crate::say!("{count}");
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -56,6 +57,21 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("lints", command(&[&host[..], &lints].concat())),
         ("lints of the kernel programs", kernel),
     ]
+}
+
+/// The checks that need a real Nginx, or how many of them were skipped and why.
+fn host_results(left_out: bool) -> Count {
+    if left_out || !shell::is_root() {
+        let why = if left_out { "left out by --no-lab" } else { "they need root" };
+        crate::say!("the checks with a real nginx are skipped: {why}");
+        return Count { skipped: host::count(), ..Count::default() };
+    }
+    let mut count = Count::default();
+    match host::results(None, "") {
+        Ok(results) => results.into_iter().for_each(|(name, result)| count.add_one(name, result)),
+        Err(error) => count.add_one("the checks with a real nginx", Err(error)),
+    }
+    count
 }
 
 /// The lab, or how much of it was skipped and why.

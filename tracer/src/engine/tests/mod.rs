@@ -1,5 +1,6 @@
 //! Scenarios: what the kernel and the log say, and the verdict that has to come out.
 
+mod access;
 mod client;
 mod engine;
 mod listener;

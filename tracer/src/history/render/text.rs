@@ -180,8 +180,9 @@ impl Page<'_> {
         let statuses = wanted.iter().filter_map(|status| Some((status, access.statuses.get(status)?)));
         let statuses: Vec<String> = statuses.map(|(status, count)| format!("{status:03}: {count}")).collect();
         let statuses = if statuses.is_empty() { "no failed request".to_owned() } else { statuses.join(", ") };
+        let cut = if access.cut > 0 { format!("; {} cut", access.cut) } else { String::new() };
         let text = format!(
-            "{} of access.log; {statuses}; {} retried, {} of them repaired; {} without a status",
+            "{} of access.log; {statuses}; {} retried, {} of them repaired{cut}; {} without a status",
             count(access.lines, "line"),
             access.retried,
             access.repaired,

@@ -4,8 +4,9 @@ use std::io::Read;
 use std::path::Path;
 
 use super::files::Reader;
-use super::token::Step;
+use super::token::{Step, Tokens};
 use super::value::{self, Address, Hosts};
+use super::variables::Variables;
 use super::{AccessLog, Configuration, ErrorLog, Location, LogFormat};
 use crate::model::Level;
 use crate::nginx::tail;
@@ -15,18 +16,36 @@ const HOSTS_LIMIT: u64 = 4 * 1024 * 1024;
 
 pub(super) fn read(root: &Path, location: &Location) -> Configuration {
     let mut reader = Reader::new(root, &location.file);
-    let mut extractor = Extractor {
-        location,
-        hosts: hosts(root),
-        blocks: Vec::new(),
-        groups: Vec::new(),
-        passes: Vec::new(),
-        found: Configuration::default(),
-    };
+    let mut extractor = Extractor::new(location, hosts(root));
     reader.walk(&location.file, &mut |step| extractor.step(&step));
     let mut found = extractor.finish();
-    found.facts.problems.extend(reader.problems);
+    found.files = reader.read;
+    found.unread = reader.problems;
+    if found.is_half_read() {
+        found.facts.problems.push(half_read(&found));
+    }
+    found.facts.problems.extend(found.unread.iter().cloned());
     found
+}
+
+pub(super) fn read_text(text: &[u8], location: &Location) -> Configuration {
+    let mut extractor = Extractor::new(location, Hosts::default());
+    let mut unread = Vec::new();
+    for step in Tokens::new(text) {
+        match step {
+            Step::Problem(what) => unread.push(what),
+            step => extractor.step(&step),
+        }
+    }
+    Configuration { unread, ..extractor.finish() }
+}
+
+/// Says that what is not listed may still be set.
+fn half_read(found: &Configuration) -> String {
+    let places = found.unread.len();
+    format!(
+        "the configuration is read only in part ({places} places could not be read): settings in the rest are not known"
+    )
 }
 
 fn hosts(root: &Path) -> Hosts {
@@ -40,8 +59,10 @@ fn hosts(root: &Path) -> Hosts {
 }
 
 /// A block that is open.
-struct Block {
+struct Open {
     name: String,
+    /// The variable that the lines of a `map` or the like give values to.
+    variable: Option<String>,
     /// A `listen` stood in it.
     listens: bool,
 }
@@ -49,15 +70,28 @@ struct Block {
 struct Extractor<'a> {
     location: &'a Location,
     hosts: Hosts,
-    blocks: Vec<Block>,
+    blocks: Vec<Open>,
+    variables: Variables,
     /// Names of upstream groups.
     groups: Vec<String>,
-    /// Targets of `proxy_pass` and its kin with their default port; they may be groups defined later.
-    passes: Vec<(String, u16)>,
+    /// Targets of `proxy_pass` and its kin as written.
+    passes: Vec<String>,
     found: Configuration,
 }
 
-impl Extractor<'_> {
+impl<'a> Extractor<'a> {
+    fn new(location: &'a Location, hosts: Hosts) -> Self {
+        Self {
+            location,
+            hosts,
+            blocks: Vec::new(),
+            variables: Variables::default(),
+            groups: Vec::new(),
+            passes: Vec::new(),
+            found: Configuration::default(),
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
             Step::Open(words) => self.open(words),
@@ -72,7 +106,8 @@ impl Extractor<'_> {
         if name == "upstream" {
             self.groups.extend(words.get(1).cloned());
         }
-        self.blocks.push(Block { name, listens: false });
+        let variable = Variables::of_block(words).map(str::to_owned);
+        self.blocks.push(Open { name, variable, listens: false });
     }
 
     /// A server of HTTP without `listen` listens on port 80 (`ngx_http_add_listen`, running as root).
@@ -89,9 +124,14 @@ impl Extractor<'_> {
     }
 
     fn directive(&mut self, words: &[String]) {
+        if let Some(variable) = self.blocks.last().and_then(|block| block.variable.as_deref()) {
+            self.variables.entry(variable, words);
+            return;
+        }
         let [name, arguments @ ..] = words else { return };
         let Some(first) = arguments.first() else { return };
         match name.as_str() {
+            "set" => self.variables.set(arguments),
             "listen" if self.inside("server") => self.listen(first, &arguments[1..]),
             "server" if self.inside("upstream") => self.server(first),
             "keepalive_timeout" if self.inside("upstream") => {
@@ -149,25 +189,46 @@ impl Extractor<'_> {
         self.found.facts.problems.push(text);
     }
 
-    /// `proxy_pass http://host:port/uri`, `fastcgi_pass host:port`. What stands in a variable is not known.
+    /// `proxy_pass http://host:port/uri`, `fastcgi_pass host:port`.
     fn pass(&mut self, name: &str, target: &str) {
         const KNOWN: [&str; 6] =
             ["proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass"];
-        if !KNOWN.contains(&name) || target.contains('$') {
-            return;
+        if KNOWN.contains(&name) {
+            self.passes.push(target.to_owned());
         }
+    }
+
+    /// Addresses of the targets of `proxy_pass` and its kin. They may be groups that were defined later, and
+    /// variables whose values stand elsewhere.
+    fn resolve_passes(&mut self) {
+        for target in std::mem::take(&mut self.passes) {
+            match self.variables.expand(&target) {
+                Some(targets) => targets.iter().for_each(|target| self.add_pass(target)),
+                None => self.problem(format!(
+                    "{target}: the target depends on the request, its addresses are not known"
+                )),
+            }
+        }
+    }
+
+    fn add_pass(&mut self, target: &str) {
         let (scheme, rest) = target.split_once("://").unwrap_or(("", target));
-        if rest.starts_with("unix:") {
+        let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+        if rest.starts_with("unix:") || self.groups.iter().any(|group| group == authority) {
             return;
         }
-        let authority = rest.split(['/', '?']).next().unwrap_or(rest);
         let default_port = if matches!(scheme, "https" | "grpcs") { 443 } else { 80 };
-        self.passes.push((authority.to_owned(), default_port));
+        let found = value::upstream(authority, default_port, &self.hosts);
+        self.add_upstream(authority, found);
     }
 
     fn error_log(&mut self, target: &str, level: Option<&String>) {
         if target == "stderr" || target.starts_with("syslog:") || target.starts_with("memory:") {
             self.found.other_error_logs.push(target.to_owned());
+            if target.starts_with("syslog:") {
+                let level = level.and_then(|level| level_of(level)).unwrap_or(Level::Error);
+                self.found.syslog_error_logs.push((target.to_owned(), level));
+            }
             return;
         }
         let level = level.and_then(|level| level_of(level)).unwrap_or(Level::Error);
@@ -197,13 +258,7 @@ impl Extractor<'_> {
     }
 
     fn finish(mut self) -> Configuration {
-        for (target, port) in std::mem::take(&mut self.passes) {
-            if self.groups.contains(&target) {
-                continue;
-            }
-            let found = value::upstream(&target, port, &self.hosts);
-            self.add_upstream(&target, found);
-        }
+        self.resolve_passes();
         if self.found.error_logs.is_empty() && self.found.other_error_logs.is_empty() {
             let path = self.location.default_error_log.clone();
             self.found.error_logs.push(ErrorLog { path, level: Level::Error });
@@ -284,7 +339,9 @@ mod tests {
                  server { listen 127.0.0.1:8080 backlog=77 reuseport; lingering_close off;\n\
                  location / { proxy_pass http://back; proxy_read_timeout 1m; }\n\
                  location /d { proxy_pass https://10.0.0.7/x; error_log /var/log/d.log debug; }\n\
-                 location /v { proxy_pass http://$target; } }",
+                 location /v { proxy_pass http://$target; }\n\
+                 location /m { set $one 10.0.0.21; proxy_pass http://$one:81$request_uri; proxy_pass https://$pool; } }\n\
+                 map $host $pool { hostnames; default 10.0.0.22; *.a 10.0.0.23:8443; }",
             ),
             (
                 "etc/nginx/sites/b.conf",
@@ -293,7 +350,10 @@ mod tests {
             ("etc/nginx/sites/ignored", "server { listen 1; }"),
         ]);
         let addresses: Vec<String> = found.facts.upstreams.iter().map(ToString::to_string).collect();
-        assert_eq!(addresses, ["10.0.0.7:443", "10.0.0.9:80", "10.5.0.1:8080"]);
+        let from_variables = ["10.0.0.21:81", "10.0.0.22:443", "10.0.0.23:8443"];
+        assert_eq!(addresses[..2], ["10.0.0.7:443", "10.0.0.9:80"]);
+        assert_eq!(addresses[2..5], from_variables);
+        assert_eq!(addresses[5..], ["10.5.0.1:8080"]);
         let listeners: Vec<_> =
             found.facts.listeners.iter().map(|(address, log)| (address.to_string(), *log)).collect();
         assert_eq!(listeners, [("0.0.0.0:80".to_owned(), None), ("127.0.0.1:8080".to_owned(), Some(77))]);
@@ -306,8 +366,10 @@ mod tests {
         assert_eq!(logs, [("/usr/share/nginx/logs/e.log", Level::Warn), ("/var/log/d.log", Level::Debug)]);
         assert_eq!(found.access_logs[0].format, "main");
         let problems = &found.facts.problems;
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].contains("other:1") && problems[1].contains("missing"), "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[0].starts_with("http://$target") && problems[1].contains("other:1"), "{problems:?}");
+        assert!(problems[2].contains("only in part") && problems[3].contains("missing"), "{problems:?}");
+        assert!(found.is_half_read());
     }
 
     #[test]
@@ -325,7 +387,11 @@ mod tests {
     #[test]
     fn a_missing_configuration_is_a_problem() {
         let found = read_files(&[]);
-        assert_eq!(found.facts.problems, ["/etc/nginx/nginx.conf: does not exist"]);
+        assert_eq!(
+            found.facts.problems.last().map(String::as_str),
+            Some("/etc/nginx/nginx.conf: does not exist")
+        );
+        assert!(found.is_half_read());
     }
 
     #[test]

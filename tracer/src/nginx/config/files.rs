@@ -29,6 +29,8 @@ pub struct Reader<'a> {
     files: usize,
     /// Bytes that may still be read.
     allowance: u64,
+    /// Files that were looked at, in order.
+    pub read: Vec<PathBuf>,
     /// What could not be read.
     pub problems: Vec<String>,
 }
@@ -37,7 +39,7 @@ impl<'a> Reader<'a> {
     /// Reads inside `root`; relative includes start from the directory of `file`.
     pub fn new(root: &'a Path, file: &Path) -> Self {
         let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
-        Self { root, directory, files: 0, allowance: TOTAL_LIMIT, problems: Vec::new() }
+        Self { root, directory, files: 0, allowance: TOTAL_LIMIT, read: Vec::new(), problems: Vec::new() }
     }
 
     /// Reads a file and hands every step to `visit`, includes in their place.
@@ -51,6 +53,7 @@ impl<'a> Reader<'a> {
             return;
         }
         self.files += 1;
+        self.read.push(file.to_owned());
         let Some(bytes) = self.read(file) else { return };
         for step in Tokens::new(&bytes) {
             match step {

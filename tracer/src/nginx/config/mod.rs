@@ -5,7 +5,9 @@
 mod extract;
 mod files;
 mod token;
-mod value;
+pub mod tree;
+pub mod value;
+mod variables;
 
 use std::path::{Path, PathBuf};
 
@@ -49,10 +51,38 @@ pub struct Configuration {
     pub error_logs: Vec<ErrorLog>,
     /// `error_log` targets that are not files: `stderr`, `syslog:…`, `memory:…`.
     pub other_error_logs: Vec<String>,
+    /// Those of them that are syslog servers (`syslog:server=…`), with their level.
+    pub syslog_error_logs: Vec<(String, Level)>,
     /// `access_log` directives that name a file without variables.
     pub access_logs: Vec<AccessLog>,
     /// `log_format` directives.
     pub log_formats: Vec<LogFormat>,
+    /// The files that were read, inside the root of the process.
+    pub files: Vec<PathBuf>,
+    /// Files, includes and directives that could not be read: the configuration is known only in part.
+    pub unread: Vec<String>,
+}
+
+impl Configuration {
+    /// Whether a part of it could not be read, so that what is not in it may still be set.
+    pub fn is_half_read(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// The format of an access log: its name and text. `combined` is built in (`ngx_http_log_module`).
+    pub fn format_of(&self, log: &AccessLog) -> Option<LogFormat> {
+        let named = self.log_formats.iter().rev().find(|format| format.name == log.format);
+        named.cloned().or_else(|| (log.format == "combined").then(LogFormat::combined))
+    }
+}
+
+impl LogFormat {
+    /// The format that Nginx uses where none is named.
+    pub fn combined() -> Self {
+        let format = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
+            \"$http_referer\" \"$http_user_agent\"";
+        Self { name: "combined".to_owned(), escape: "default".to_owned(), format: format.to_owned() }
+    }
 }
 
 /// Where a configuration is.
@@ -64,6 +94,11 @@ pub struct Location {
     pub prefix: PathBuf,
     /// `error_log` when the configuration names none.
     pub default_error_log: PathBuf,
+}
+
+/// Reads the text of one file, without the files it includes and without `/etc/hosts`.
+pub fn read_text(text: &[u8], location: &Location) -> Configuration {
+    extract::read_text(text, location)
 }
 
 /// Reads a configuration inside the root of the process.

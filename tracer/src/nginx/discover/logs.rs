@@ -4,6 +4,7 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::container;
 use crate::model::Level;
 use crate::nginx::config::Configuration;
 use crate::nginx::line::Line;
@@ -46,6 +47,7 @@ pub(super) struct Logs {
     pub error: Vec<LogFile>,
     pub access: Vec<LogFile>,
     pub problems: Vec<String>,
+    standard_error: Option<PathBuf>,
 }
 
 /// Finds the log files of a master.
@@ -53,7 +55,7 @@ pub(super) fn find(proc: &Proc, master: u32, root: &Path, configuration: &Config
     let mut logs = Logs::default();
     for (descriptor, target) in proc.descriptors(master) {
         if descriptor == STANDARD_ERROR {
-            logs.note_standard_error(master, &target);
+            logs.standard_error = Some(target.clone());
         }
         if is_log(proc, master, descriptor) {
             logs.add_open(descriptor, &target, root, configuration);
@@ -65,7 +67,13 @@ pub(super) fn find(proc: &Proc, master: u32, root: &Path, configuration: &Config
     for log in &configuration.access_logs {
         logs.add(LogKind::Access, &log.path, root, None, false);
     }
-    for other in &configuration.other_error_logs {
+    let kept_by_runtime = logs.follow_container(root, configuration, || container::log_of(proc, master));
+    if !kept_by_runtime {
+        logs.note_standard_error(master);
+    }
+    // Syslog may be received: the session says how.
+    let unreadable = configuration.other_error_logs.iter().filter(|other| !other.starts_with("syslog:"));
+    for other in unreadable.filter(|other| !(kept_by_runtime && *other == "stderr")) {
         logs.problems.push(format!("error_log {other}: cannot be followed, it is not a file"));
     }
     logs
@@ -77,7 +85,32 @@ fn is_log(proc: &Proc, pid: u32, descriptor: u32) -> bool {
 }
 
 impl Logs {
-    fn note_standard_error(&mut self, master: u32, target: &Path) {
+    /// An error log that is the pipe of a container is followed where the runtime keeps it. True if it does.
+    fn follow_container(
+        &mut self,
+        root: &Path,
+        configuration: &Configuration,
+        kept: impl FnOnce() -> Option<Target>,
+    ) -> bool {
+        let is_pipe =
+            self.standard_error.as_ref().is_some_and(|target| target.to_string_lossy().starts_with("pipe:"));
+        let leads_nowhere =
+            |path: &Path| matches!(tail::identify(root, path), Err(tail::OpenError::NotAFile(_)));
+        let piped = || configuration.error_logs.iter().filter(|log| leads_nowhere(&log.path));
+        let is_wanted =
+            piped().next().is_some() || configuration.other_error_logs.iter().any(|log| log == "stderr");
+        if !(is_pipe && is_wanted) {
+            return false;
+        }
+        let Some(target) = kept() else { return false };
+        let level = piped().map(|log| log.level).max();
+        self.error.retain(|log| !leads_nowhere(&log.target.path));
+        self.error.push(LogFile { target, level, is_open: true });
+        true
+    }
+
+    fn note_standard_error(&mut self, master: u32) {
+        let Some(target) = &self.standard_error else { return };
         let text = target.to_string_lossy();
         if text.starts_with("pipe:") || text.starts_with("socket:") || text.starts_with("/dev/pts/") {
             self.problems.push(format!(
@@ -196,6 +229,29 @@ mod tests {
             logs.error.iter().map(|log| (log.level, log.is_open)).collect::<Vec<_>>(),
             [(Some(Level::Warn), true)]
         );
+    }
+
+    #[test]
+    fn the_pipe_of_a_container_is_followed_where_it_is_kept() {
+        let root = tempfile::tempdir().expect("directory");
+        std::os::unix::fs::symlink("/dev/stderr", root.path().join("error.log")).expect("link");
+        fs::write(root.path().join("own.log"), "").expect("write");
+        let log =
+            |path: &str| crate::nginx::config::ErrorLog { path: PathBuf::from(path), level: Level::Notice };
+        let kept = || Some(Target::local("/var/lib/docker/containers/x/x-json.log"));
+        let follow = |path: &str, standard_error: &str, kept: &dyn Fn() -> Option<Target>| {
+            let mut logs = Logs { standard_error: Some(PathBuf::from(standard_error)), ..Logs::default() };
+            let configuration = Configuration { error_logs: vec![log(path)], ..Configuration::default() };
+            logs.add(LogKind::Error, Path::new(path), root.path(), Some(Level::Notice), false);
+            logs.follow_container(root.path(), &configuration, kept);
+            let [one] = logs.error.as_slice() else { panic!("one log was expected: {:?}", logs.error) };
+            (one.target.path.display().to_string(), one.level)
+        };
+        let found = follow("/error.log", "pipe:[1]", &kept);
+        assert_eq!(found, ("/var/lib/docker/containers/x/x-json.log".to_owned(), Some(Level::Notice)));
+        assert_eq!(follow("/own.log", "pipe:[1]", &kept).0, "/own.log");
+        assert_eq!(follow("/error.log", "/dev/null", &kept).0, "/error.log");
+        assert_eq!(follow("/error.log", "pipe:[1]", &|| None).0, "/error.log");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! Reads `/proc` and files; changes, executes and resolves nothing.
 
 mod build;
+mod container;
 mod location;
 mod logs;
+mod scout;
 mod zone;
 
 #[cfg(test)]
@@ -23,6 +25,7 @@ use super::sockets::{self, Listening, Sockets};
 use crate::model::NginxConfig;
 
 pub use logs::{LogFile, LogKind};
+pub use scout::Scout;
 
 /// One running Nginx: a master and its workers, or a single process.
 #[derive(Debug, Clone)]
@@ -110,9 +113,12 @@ pub fn discover(pid: Option<u32>, netns: Option<u32>) -> Vec<Instance> {
 }
 
 fn discover_in(proc: &Proc, pid: Option<u32>, netns: Option<u32>) -> Vec<Instance> {
-    let all = process::list(proc);
-    let heads = all.iter().filter(|process| is_head(process, &all));
-    let groups = heads.map(|head| (head, family(head, &all)));
+    discover_among(proc, &process::list(proc), pid, netns)
+}
+
+fn discover_among(proc: &Proc, all: &[Process], pid: Option<u32>, netns: Option<u32>) -> Vec<Instance> {
+    let heads = all.iter().filter(|process| is_head(process, all));
+    let groups = heads.map(|head| (head, family(head, all)));
     let wanted = groups.filter(|(head, family)| {
         let is_pid = pid.is_none_or(|pid| head.pid == pid || family.iter().any(|child| child.pid == pid));
         let is_netns = netns.is_none_or(|netns| proc.net_namespace(head.pid) == Some(netns));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 
-fn process(root: &Path, pid: u32, parent: u32, cmdline: &str, own_pid: u32) {
+pub(super) fn process(root: &Path, pid: u32, parent: u32, cmdline: &str, own_pid: u32) {
     let directory = root.join(pid.to_string());
     fs::create_dir_all(directory.join("ns")).expect("directory");
     fs::create_dir_all(directory.join("fd")).expect("directory");
@@ -18,7 +18,7 @@ fn process(root: &Path, pid: u32, parent: u32, cmdline: &str, own_pid: u32) {
 }
 
 /// A master with two workers in a container whose root is a directory of the test.
-fn container() -> tempfile::TempDir {
+pub(super) fn container() -> tempfile::TempDir {
     let base = tempfile::tempdir().expect("directory");
     let proc = base.path();
     process(proc, 100, 1, "nginx: master process nginx -c /etc/nginx/nginx.conf\0", 1);

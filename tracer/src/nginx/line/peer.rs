@@ -5,6 +5,9 @@ use memchr::memmem;
 /// `addr:port`, `[v6]:port`, a group name, or `unix:/path`; `None` when nothing is left.
 pub(super) fn of_url(url: &[u8]) -> Option<&[u8]> {
     let peer = without_scheme(url);
+    if let Some(length) = plain_length(peer) {
+        return Some(&peer[..length]);
+    }
     let length = if peer.starts_with(b"unix:") { unix_length(peer) } else { inet_length(peer) };
     let peer = &peer[..length];
     (!peer.is_empty()).then_some(peer)
@@ -16,6 +19,9 @@ pub(super) fn is_tls(url: &[u8]) -> bool {
 }
 
 fn without_scheme(url: &[u8]) -> &[u8] {
+    if let Some((b"http://", rest)) = url.split_first_chunk() {
+        return rest;
+    }
     if let Some(at) = url.iter().take(22).position(|byte| *byte == b':')
         && url[at..].starts_with(b"://")
     {
@@ -29,6 +35,14 @@ fn without_scheme(url: &[u8]) -> &[u8] {
         Some(at) => &url[at + 1..],
         None => url,
     }
+}
+
+/// Length of `1.2.3.4:80` in front of a slash, which is what most lines have.
+fn plain_length(peer: &[u8]) -> Option<usize> {
+    let host = peer.iter().position(|byte| !(byte.is_ascii_digit() || *byte == b'.'))?;
+    let port = peer[host..].strip_prefix(b":")?;
+    let digits = port.iter().position(|byte| !byte.is_ascii_digit())?;
+    (host > 0 && (1..=5).contains(&digits) && port[digits] == b'/').then_some(host + 1 + digits)
 }
 
 /// Up to the colon that separates path and URI.

@@ -159,11 +159,28 @@ fn fields(bytes: &[u8]) -> Option<Tail<'_>> {
         return None;
     }
     let (request, rest) = quoted(&rest[quote + 1..])?;
-    if !ends_in_version(request) || has_field_opening(request) {
+    if !ends_in_version(request) {
         return None;
     }
     (tail.server, tail.request) = (Some(server), Some(request));
-    quoted_fields(rest, tail)
+    let tail = quoted_fields(rest, tail)?;
+    (commas(bytes) == openings(&tail) || is_free_of_openings(&tail)).then_some(tail)
+}
+
+/// Commas in `bytes`, counted in one go.
+fn commas(bytes: &[u8]) -> usize {
+    memchr_iter(b',', bytes).count()
+}
+
+/// Commas that the openings of the fields after the client have. Where there are no others, no value has one.
+fn openings(tail: &Tail<'_>) -> usize {
+    let optional = [tail.subrequest, tail.upstream, tail.host, tail.referrer];
+    2 + optional.iter().flatten().count()
+}
+
+/// No value that others write holds the opening of a field.
+fn is_free_of_openings(tail: &Tail<'_>) -> bool {
+    [tail.request, tail.referrer].iter().flatten().all(|value| !has_field_opening(value))
 }
 
 const REQUEST: &[u8; 11] = b", request: ";
@@ -194,8 +211,7 @@ fn quoted_fields<'a>(rest: &'a [u8], mut tail: Tail<'a>) -> Option<Tail<'a>> {
     (tail.host, rest) = optional(rest, b", host: \"")?;
     (tail.referrer, rest) = optional(rest, b", referrer: \"")?;
     let host_is_plain = tail.host.is_none_or(|host| memchr(b' ', host).is_none());
-    let referrer_is_plain = tail.referrer.is_none_or(|text| !has_field_opening(text));
-    (rest.is_empty() && host_is_plain && referrer_is_plain).then_some(tail)
+    (rest.is_empty() && host_is_plain).then_some(tail)
 }
 
 /// The value of a field that may be absent, and what follows it; `None` if its quote is not closed.

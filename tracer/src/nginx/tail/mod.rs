@@ -5,12 +5,17 @@
 mod inode;
 mod open;
 mod path;
+pub mod positions;
 mod run;
+mod siblings;
 mod watch;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as commands;
@@ -23,9 +28,10 @@ use tokio::sync::mpsc;
 
 use crate::model::{LogRecord, Mono};
 use crate::nginx::line;
+use positions::Position;
 
-pub use open::{Identity, OpenError, open_in_root};
-pub(in crate::nginx) use open::{identify, open_directory};
+pub use open::{Identity, OpenError, PathStatus, open_in_root, path_status};
+pub(in crate::nginx) use open::{Stamp, identify, open_directory, stamp};
 
 /// Longest line delivered whole, bytes. Nginx writes at most 2048; carriers in JSON make them longer.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -69,6 +75,12 @@ pub struct TailedLine {
     pub bytes: Vec<u8>,
     /// The line was longer than [`LINE_LIMIT`]; the rest is missing.
     pub is_cut: bool,
+    /// It was there before the file was followed: when it arrived is not known.
+    pub is_old: bool,
+    /// The file it stands in; `None` for a line that came by another way.
+    pub identity: Option<Identity>,
+    /// The reading it came from; see [`positions::Positions`].
+    pub reader: u64,
 }
 
 impl TailedLine {
@@ -77,7 +89,7 @@ impl TailedLine {
         let mut record = line::parse(&self.bytes, zone);
         record.file = String::from(&*self.file);
         record.offset = self.offset;
-        record.arrival = Some(self.arrival);
+        record.arrival = (!self.is_old).then_some(self.arrival);
         if self.is_cut {
             record.problems.push(format!("the line is longer than {LINE_LIMIT} bytes"));
         }
@@ -100,6 +112,8 @@ pub struct Counters {
     pub delays: AtomicU64,
     /// Rotated files given up although their end was unread.
     pub abandoned: AtomicU64,
+    /// Files that an earlier run followed and that are gone or compressed: their last lines may be missing.
+    pub gaps: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -116,11 +130,18 @@ pub struct StartError {
 
 enum Command {
     Add(Target, Start),
+    Resume(Target, Vec<Position>),
     Forget(Target),
 }
 
 /// The state of every followed file that has trouble, by path.
 type Problems = Arc<Mutex<Vec<String>>>;
+
+/// Readings that began and were not asked for yet, with the place they began at.
+type Opened = Arc<Mutex<VecDeque<(u64, Position)>>>;
+
+/// Beginnings kept for somebody who asks for them.
+const OPENED_LIMIT: usize = 1024;
 
 /// Follows files on a thread of its own. Dropping it stops the thread after a last read.
 #[derive(Debug)]
@@ -129,6 +150,7 @@ pub struct Follower {
     wake: Arc<OwnedFd>,
     counters: Arc<Counters>,
     problems: Problems,
+    opened: Opened,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -136,20 +158,44 @@ impl Follower {
     /// Starts the thread. `capacity` is that of the channel, in lines.
     pub fn start(capacity: usize) -> Result<(Self, mpsc::Receiver<TailedLine>), StartError> {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
+        Ok((Self::start_on(sender)?, receiver))
+    }
+
+    /// Starts the thread on a channel that others may send into, too.
+    pub fn start_on(sender: mpsc::Sender<TailedLine>) -> Result<Self, StartError> {
         let (commands, inbox) = commands::channel();
         let wake = Arc::new(watch::wake_descriptor().map_err(failed("eventfd"))?);
         let counters = Arc::new(Counters::default());
-        let problems = Problems::default();
-        let runner =
-            run::Runner::new(sender, inbox, Arc::clone(&wake), Arc::clone(&counters), Arc::clone(&problems));
+        let (problems, opened) = (Problems::default(), Opened::default());
+        let shared = run::Shared {
+            wake: Arc::clone(&wake),
+            counters: Arc::clone(&counters),
+            problems: Arc::clone(&problems),
+            opened: Arc::clone(&opened),
+        };
+        let runner = run::Runner::new(sender, inbox, shared);
         let thread = std::thread::Builder::new().name("nginx-tail".to_owned());
         let thread = thread.spawn(move || runner.run()).map_err(failed("thread"))?;
-        Ok((Self { commands, wake, counters, problems, thread: Some(thread) }, receiver))
+        Ok(Self { commands, wake, counters, problems, opened, thread: Some(thread) })
     }
 
     /// Follows one more file. A file that is followed already is left alone, also under another name.
     pub fn add(&self, target: Target, start: Start) {
         self.send(Command::Add(target, start));
+    }
+
+    /// Follows one more file, going on where an earlier run ended ([`positions::Positions::of`]). Without a position
+    /// only new lines come.
+    pub fn resume(&self, target: Target, saved: Vec<Position>) {
+        if saved.is_empty() {
+            return self.add(target, Start::End);
+        }
+        self.send(Command::Resume(target, saved));
+    }
+
+    /// Readings that began since the last call; ask for them before using the lines that came.
+    pub fn opened(&self) -> Vec<(u64, Position)> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
     /// Reads what is there of a file and follows it no longer.

@@ -43,6 +43,41 @@ pub(in crate::nginx) fn identify(root: &Path, path: &Path) -> Result<Identity, O
     identity_of_file(&open(root, path, OFlags::PATH)?)
 }
 
+/// Owner and mode of what stands at a path, whatever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathStatus {
+    /// File type and permissions (`st_mode`).
+    pub mode: u32,
+    /// User id of the owner.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Looks at a path inside a root.
+pub fn path_status(root: &Path, path: &Path) -> Result<PathStatus, OpenError> {
+    let status = rustix::fs::fstat(open(root, path, OFlags::PATH)?).map_err(OpenError::from)?;
+    Ok(PathStatus { mode: status.st_mode, uid: status.st_uid, gid: status.st_gid })
+}
+
+/// What changes about a file when somebody writes it: identity, size in bytes, time of the last write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::nginx) struct Stamp {
+    identity: Identity,
+    size: i64,
+    written: (i64, i64),
+}
+
+/// The stamp of a regular file; `None` when there is none.
+pub(in crate::nginx) fn stamp(root: &Path, path: &Path) -> Option<Stamp> {
+    let status = rustix::fs::fstat(open(root, path, OFlags::PATH).ok()?).ok()?;
+    Some(Stamp {
+        identity: Identity { device: status.st_dev, inode: status.st_ino },
+        size: status.st_size,
+        written: (status.st_mtime, i64::try_from(status.st_mtime_nsec).unwrap_or(0)),
+    })
+}
+
 /// A descriptor of a directory, good for watching it.
 pub(in crate::nginx) fn open_directory(root: &Path, path: &Path) -> Result<OwnedFd, OpenError> {
     open(root, path, OFlags::PATH | OFlags::DIRECTORY)

@@ -7,16 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inode::{OpenInode, RawLine, Stop};
+use super::inode::{OpenInode, Place, RawLine, Stop};
 use super::open::{self, OpenError};
+use super::positions::Position;
+use super::siblings::{self, Sibling};
 use super::{Counters, Identity, Start, Target, count};
 use crate::model::Mono;
 
 /// A rotated file that has no name any more is let go after this long without a line.
 const GRACE: Duration = Duration::from_mins(1);
 
-/// Rotated files kept open at once.
+/// Rotated files kept open although nothing is left to read in them.
 const ROTATED_LIMIT: usize = 4;
+
+/// Rotated files kept open because they are not read to their end.
+const UNREAD_LIMIT: usize = 64;
 
 struct Rotated {
     inode: OpenInode,
@@ -36,13 +41,74 @@ pub(super) struct FollowedPath {
 impl FollowedPath {
     /// Begins to follow.
     pub(super) fn new(target: Target, start: Start) -> Self {
-        let name = Arc::from(target.path.to_string_lossy());
-        let mut path = Self { target, name, problem: None, current: None, rotated: VecDeque::new() };
+        let mut path = Self::without_files(target);
         match path.open(start) {
             Ok(inode) => path.current = Some(inode),
             Err(problem) => path.problem = Some(problem),
         }
         path
+    }
+
+    fn without_files(target: Target) -> Self {
+        let name = Arc::from(target.path.to_string_lossy());
+        Self { target, name, problem: None, current: None, rotated: VecDeque::new() }
+    }
+
+    /// Goes on where an earlier run ended, through every rotation that happened in between.
+    pub(super) fn resume(target: Target, saved: &[Position], now: Mono, counters: &Counters) -> Self {
+        let mut path = Self::without_files(target);
+        let mut is_followed_on = false;
+        match open::open_in_root(&path.target.root, &path.target.path) {
+            Ok((file, identity)) => {
+                let place =
+                    saved.iter().rev().find_map(|position| siblings::place_in(&file, identity, position));
+                is_followed_on = place.is_some();
+                let inode = OpenInode::from_place(file, identity, place.unwrap_or_default());
+                path.current = Some(inode.already_written());
+            }
+            Err(problem) => path.problem = Some(problem),
+        }
+        let siblings = siblings::of(&path.target);
+        path.resume_rotated(siblings, saved, is_followed_on, now, counters);
+        path
+    }
+
+    /// Files that were read before and stand beside the log now are read to their end; those that came and went in
+    /// between are read whole.
+    fn resume_rotated(
+        &mut self,
+        siblings: Vec<Sibling>,
+        saved: &[Position],
+        is_followed_on: bool,
+        now: Mono,
+        counters: &Counters,
+    ) {
+        let Some(latest) = saved.last() else { return };
+        let stands_in = siblings.iter().find(|sibling| sibling.holds(latest));
+        let found = stands_in.map(|sibling| sibling.written);
+        let since = match found {
+            // Without content to recognise it by, a copy is known by its time only.
+            _ if latest.is_at_beginning() => latest.saved_at(),
+            _ if is_followed_on => None,
+            found => found.or_else(|| latest.saved_at()),
+        };
+        if !is_followed_on && found.is_none() && !latest.is_at_beginning() {
+            count(&counters.gaps);
+        }
+        let mut seen: Vec<Identity> = self.identities().collect();
+        for sibling in siblings {
+            let is_between = sibling.is_numbered && since.is_some_and(|since| sibling.written >= since);
+            let place = sibling.place(saved).or_else(|| is_between.then(Place::default));
+            let Some(place) = place.filter(|_| !seen.contains(&sibling.identity)) else { continue };
+            seen.push(sibling.identity);
+            let inode = OpenInode::from_place(sibling.file, sibling.identity, place).already_written();
+            self.rotated.push_back(Rotated { inode, last_data: now });
+        }
+    }
+
+    /// Everything that is read for this path, to be given numbers.
+    pub(super) fn readings(&mut self) -> impl Iterator<Item = &mut OpenInode> {
+        self.rotated.iter_mut().map(|rotated| &mut rotated.inode).chain(&mut self.current)
     }
 
     /// The directory to watch for new files.
@@ -138,19 +204,47 @@ impl FollowedPath {
             count(&counters.rotations);
             self.rotated.push_back(Rotated { inode, last_data: now });
         }
-        if self.rotated.len() > ROTATED_LIMIT {
-            self.rotated.pop_front();
-            count(&counters.abandoned);
-        }
+        self.shed(counters);
         true
     }
 
+    /// Lets old files go: first those that are read to their end, and only too many others, which is a loss.
+    fn shed(&mut self, counters: &Counters) {
+        while self.rotated.len() > ROTATED_LIMIT {
+            let finished = self.rotated.iter().position(|rotated| rotated.inode.is_at_end());
+            if finished.is_none() && self.rotated.len() <= UNREAD_LIMIT {
+                return;
+            }
+            if finished.is_none() {
+                count(&counters.abandoned);
+            }
+            self.rotated.remove(finished.unwrap_or(0));
+        }
+    }
+
     fn forget_old(&mut self, now: Mono) {
-        self.rotated.retain(|rotated| now.since(rotated.last_data) < GRACE || has_name(&rotated.inode));
+        self.rotated.retain(|Rotated { inode, last_data }| {
+            now.since(*last_data) < GRACE || has_name(inode) || !inode.is_at_end()
+        });
     }
 
     /// Reads every file behind the path once, the oldest first.
     pub(super) fn read(
+        &mut self,
+        now: Mono,
+        buffer: &mut [u8],
+        counters: &Counters,
+        sink: &mut dyn FnMut(&RawLine<'_>) -> bool,
+    ) -> Stop {
+        let stop = self.read_each(now, buffer, counters, sink);
+        let truncated: Vec<Place> = self.readings().filter_map(OpenInode::take_left).collect();
+        for left in &truncated {
+            self.read_copy(left, now, counters);
+        }
+        stop
+    }
+
+    fn read_each(
         &mut self,
         now: Mono,
         buffer: &mut [u8],
@@ -174,6 +268,21 @@ impl FollowedPath {
         }
         let Some(current) = &mut self.current else { return Stop::End };
         settle(&current.read(buffer, sink), counters)
+    }
+
+    /// `copytruncate` took the unread end of the file away, but its copy has it. Only what was written between the
+    /// copy and the truncation is nowhere.
+    fn read_copy(&mut self, left: &Place, now: Mono, counters: &Counters) {
+        if left.next == 0 {
+            return;
+        }
+        let taken: Vec<Identity> = self.identities().collect();
+        let is_copy = |sibling: &Sibling| !taken.contains(&sibling.identity) && left.is_in(&sibling.file);
+        let Some(copy) = siblings::of(&self.target).into_iter().rev().find(is_copy) else { return };
+        // Also one without an unread end: it is known from then on, and not taken for a new file after a restart.
+        let inode = OpenInode::from_place(copy.file, copy.identity, left.clone());
+        self.rotated.push_back(Rotated { inode, last_data: now });
+        self.shed(counters);
     }
 }
 

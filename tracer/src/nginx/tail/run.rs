@@ -12,8 +12,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::inode::{BUFFER, RawLine, Stop};
 use super::path::FollowedPath;
+use super::positions::Position;
 use super::watch::Watcher;
-use super::{Command, Counters, Identity, Problems, Start, TailedLine, Target, count};
+use super::{Command, Counters, Identity, OPENED_LIMIT, Opened, Problems, TailedLine, Target, count};
 use crate::model::Mono;
 
 /// Longest wait: file systems without inotify are read this often.
@@ -25,12 +26,23 @@ const RETRY: Duration = Duration::from_millis(5);
 /// Reads while the last read is finished, at most this often: an unread receiver must not keep the thread.
 const LAST_READS: u32 = 1000;
 
+/// What the thread shares with its [`super::Follower`].
+pub(super) struct Shared {
+    pub wake: Arc<OwnedFd>,
+    pub counters: Arc<Counters>,
+    pub problems: Problems,
+    pub opened: Opened,
+}
+
 pub(super) struct Runner {
     sender: mpsc::Sender<TailedLine>,
     inbox: commands::Receiver<Command>,
     wake: Arc<OwnedFd>,
     counters: Arc<Counters>,
     problems: Problems,
+    opened: Opened,
+    /// Readings numbered so far.
+    readers: u64,
     watcher: Watcher,
     paths: Vec<FollowedPath>,
     buffer: Vec<u8>,
@@ -41,16 +53,16 @@ impl Runner {
     pub(super) fn new(
         sender: mpsc::Sender<TailedLine>,
         inbox: commands::Receiver<Command>,
-        wake: Arc<OwnedFd>,
-        counters: Arc<Counters>,
-        problems: Problems,
+        shared: Shared,
     ) -> Self {
         Self {
             sender,
             inbox,
-            wake,
-            counters,
-            problems,
+            wake: shared.wake,
+            counters: shared.counters,
+            problems: shared.problems,
+            opened: shared.opened,
+            readers: 0,
             watcher: Watcher::new(),
             paths: Vec::new(),
             buffer: vec![0; BUFFER],
@@ -87,7 +99,10 @@ impl Runner {
     fn take_commands(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
-                Ok(Command::Add(target, start)) => self.add(target, start),
+                Ok(Command::Add(target, start)) => {
+                    self.add(&target, |target| FollowedPath::new(target, start));
+                }
+                Ok(Command::Resume(target, saved)) => self.resume(&target, &saved),
                 Ok(Command::Forget(target)) => self.forget(&target),
                 Err(commands::TryRecvError::Empty) => return true,
                 Err(commands::TryRecvError::Disconnected) => return false,
@@ -95,11 +110,16 @@ impl Runner {
         }
     }
 
-    fn add(&mut self, target: Target, start: Start) {
-        if self.paths.iter().any(|path| path.target == target) {
+    fn resume(&mut self, target: &Target, saved: &[Position]) {
+        let counters = Arc::clone(&self.counters);
+        self.add(target, |target| FollowedPath::resume(target, saved, now(), &counters));
+    }
+
+    fn add(&mut self, target: &Target, open: impl FnOnce(Target) -> FollowedPath) {
+        if self.paths.iter().any(|path| path.target == *target) {
             return;
         }
-        let mut path = FollowedPath::new(target, start);
+        let mut path = open(target.clone());
         if let Some(directory) = path.directory() {
             self.watcher.watch_directory(&path.target.root, directory);
         }
@@ -115,7 +135,24 @@ impl Runner {
                 self.paths.push(path);
             }
         }
+        self.number_readings();
         self.publish_problems();
+    }
+
+    /// Gives every reading that has just begun its number, and makes known where it began.
+    fn number_readings(&mut self) {
+        for path in &mut self.paths {
+            let name = Arc::clone(&path.name);
+            for inode in path.readings().filter(|inode| inode.reader == 0) {
+                self.readers += 1;
+                inode.reader = self.readers;
+                let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+                opened.push_back((self.readers, inode.position(&name)));
+                if opened.len() > OPENED_LIMIT {
+                    opened.pop_front();
+                }
+            }
+        }
     }
 
     /// The path that reads the same file already.
@@ -178,6 +215,7 @@ impl Runner {
     /// Reads every file until nothing is left or the receiver takes no more.
     fn read_all(&mut self) -> Stop {
         loop {
+            self.number_readings();
             let mut result = Stop::End;
             for path in &mut self.paths {
                 let stop = read_path(path, &mut self.buffer, &self.counters, &self.sender);
@@ -235,6 +273,9 @@ fn hand_over(
                 arrival,
                 bytes: line.bytes.to_vec(),
                 is_cut: line.is_cut,
+                is_old: line.is_old,
+                identity: Some(line.identity),
+                reader: line.reader,
             });
             true
         }

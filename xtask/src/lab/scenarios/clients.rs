@@ -4,9 +4,11 @@ use super::super::kernel::ESTABLISHED;
 use super::super::net::Node;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
+use super::super::wait;
 use super::upstream::in_flight;
 use super::{KEPT, PLAIN};
 use anyhow::Result;
+use std::time::Duration;
 
 pub(super) const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
 
@@ -209,6 +211,8 @@ fn abort_waiting(stage: &mut Stage<'_>) -> Result<()> {
 fn leaves_waiting(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
+    // Within a tick or two a request looks like the last words of TLS, see UNANSWERED_TICKS.
+    wait::pass(Duration::from_millis(50))?;
     stage.client.tell(&format!("close {client}"))?;
     // Nginx gives up the upstream connection: its FIN arrives there.
     stage.server()?.tell(&format!("readable {upstream}"))?;

@@ -7,6 +7,7 @@ mod filters;
 mod firewall;
 mod healthy;
 mod host;
+mod losses;
 mod middlebox;
 mod nginx;
 mod race;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         host::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
+        losses::TABLE,
         filters::TABLE,
     ]
     .into_iter()

@@ -1,0 +1,100 @@
+//! access.log tells how a request ended: retried, failed, cut; and which of several clients a line means.
+
+use crate::engine::testing::*;
+use crate::model::verdict::{Impact, MatchMethod};
+use crate::model::{AccessRecord, Attempt, Input, MessageKind};
+
+const UPSTREAM: &str = "10.0.0.2:8080";
+
+fn access(milliseconds: u64, status: u16, attempts: &[(&str, u16)]) -> (u64, Input) {
+    let attempt = |one: &(&str, u16)| Attempt { address: Some(one.0.to_owned()), status: Some(one.1) };
+    let record = AccessRecord {
+        arrival: Some(at(milliseconds)),
+        connection: Some(3),
+        request: Some("GET /x HTTP/1.1".to_owned()),
+        status: Some(status),
+        attempts: attempts.iter().map(attempt).collect(),
+        ..AccessRecord::default()
+    };
+    (milliseconds, Input::Access(Box::new(record)))
+}
+
+fn impact(kind: MessageKind, action: &str, ending: (u64, Input)) -> Impact {
+    let socket = upstream();
+    let reset = active_reset(&socket);
+    let failed = logged(line(101, kind, Some(104), action));
+    let verdicts = play(vec![received(100, socket, Some(reset)), failed, ending]);
+    assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
+    verdicts[0].impact
+}
+
+const WAITING: &str = "reading response header from upstream";
+
+#[test]
+fn a_retry_that_served_the_request_repaired_it() {
+    let retried = access(102, 200, &[(UPSTREAM, 502), ("10.0.0.3:8080", 200)]);
+    assert_eq!(impact(MessageKind::RECV_FAILED, WAITING, retried), Impact::RequestRetried);
+    let in_vain = access(102, 502, &[(UPSTREAM, 502), ("10.0.0.3:8080", 502)]);
+    assert_eq!(impact(MessageKind::RECV_FAILED, WAITING, in_vain), Impact::RequestFailed);
+}
+
+#[test]
+fn a_success_that_broke_off_was_cut() {
+    let cut = access(102, 200, &[(UPSTREAM, 200)]);
+    assert_eq!(impact(MessageKind::RECV_FAILED, "reading upstream", cut), Impact::ResponseTruncated);
+    // The retry repaired another one's failure; what this one served broke off.
+    let second = access(102, 200, &[("10.0.0.3:8080", 502), (UPSTREAM, 200)]);
+    assert_eq!(impact(MessageKind::RECV_FAILED, "reading upstream", second), Impact::ResponseTruncated);
+}
+
+#[test]
+fn a_line_of_another_request_says_nothing() {
+    let (milliseconds, input) = access(102, 200, &[(UPSTREAM, 502), ("10.0.0.3:8080", 200)]);
+    let Input::Access(mut record) = input else { unreachable!("made above") };
+    record.connection = Some(4);
+    let other = (milliseconds, Input::Access(record));
+    assert_eq!(impact(MessageKind::RECV_FAILED, WAITING, other), Impact::RequestFailed);
+}
+
+#[test]
+fn without_numbers_client_request_and_upstream_decide() {
+    let (milliseconds, input) = access(102, 200, &[(UPSTREAM, 502), ("10.0.0.3:8080", 200)]);
+    let Input::Access(mut record) = input else { unreachable!("made above") };
+    record.connection = None;
+    record.client = Some("10.0.1.9".parse().expect("an address"));
+    let words = (milliseconds, Input::Access(record));
+    assert_eq!(impact(MessageKind::RECV_FAILED, WAITING, words), Impact::RequestRetried);
+}
+
+#[test]
+fn the_port_behind_a_number_tells_two_connections_of_one_client_apart() {
+    let one = client();
+    let mut other = client();
+    other.remote.set_port(one.remote.port() + 1);
+    other.cookie += 1;
+    let mut reset = line(101, MessageKind::RECV_FAILED, Some(104), "reading client request headers");
+    reset.side = crate::model::LogSide::Client;
+    reset.client = Some(one.remote.ip().to_string());
+    (reset.upstream, reset.upstream_url) = (None, None);
+    let record = AccessRecord {
+        arrival: Some(at(102)),
+        connection: Some(3),
+        client: Some(other.remote.ip()),
+        client_port: Some(other.remote.port()),
+        status: Some(400),
+        ..AccessRecord::default()
+    };
+    let port = other.remote.port();
+    let verdicts = play(vec![
+        received(100, one, None),
+        received(100, other, None),
+        logged(reset),
+        (102, Input::Access(Box::new(record))),
+    ]);
+    let joined: Vec<_> = verdicts.iter().filter(|verdict| verdict.log.is_some()).collect();
+    assert_eq!(joined.len(), 1, "{verdicts:#?}");
+    let matched = joined[0].matched.as_ref().expect("a match");
+    assert_eq!((matched.method, matched.candidates), (MatchMethod::Address, 1));
+    let remote = &joined[0].connection.as_ref().expect("a connection").remote;
+    assert!(remote.ends_with(&format!(":{port}")), "{remote}");
+}

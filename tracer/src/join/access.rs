@@ -1,0 +1,88 @@
+//! Which line of access.log tells how the request of an incident ended. Pure.
+//!
+//! Best are numbers: `$connection` is the `*N` of error.log, and `$remote_port` makes the client's address unique.
+//! Without them a line is taken only when client, request and upstream agree and no other line does.
+
+use std::time::Duration;
+
+use crate::model::{AccessRecord, Clock, LogRecord, Mono, Side};
+use crate::timeline::{Incident, Subject};
+
+/// A request is logged when it ends; at most this much before the kernel's event is a matter of clocks.
+const EARLY: Duration = Duration::from_millis(100);
+/// Nginx writes the line at the end of the request, which follows the failure closely unless it is retried.
+const LATE: Duration = Duration::from_secs(10);
+
+/// A line of access.log and when it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Access {
+    /// The line.
+    pub record: AccessRecord,
+    /// When it appeared; from the printed time when the arrival is not known.
+    pub at: Mono,
+}
+
+impl Access {
+    /// A line received at `now`.
+    pub fn new(record: AccessRecord, now: Mono, clock: Clock) -> Self {
+        let printed = record.time.map(|time| clock.mono(time));
+        Self { at: record.arrival.or(printed).unwrap_or(now), record }
+    }
+}
+
+/// How sure it is that a line belongs to an incident, the better the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Words,
+    Numbers,
+}
+
+/// The line that tells how the request of an incident ended. `line` is its line of error.log.
+pub fn ending<'a>(
+    lines: impl Iterator<Item = &'a Access>,
+    incident: &Incident,
+    line: Option<&LogRecord>,
+) -> Option<&'a AccessRecord> {
+    let line = line.or(match &incident.subject {
+        Subject::Line(record) => Some(record),
+        Subject::Connection(_) | Subject::Listener(..) => None,
+    });
+    let mut fits: Vec<(Fit, &Access)> =
+        lines.filter_map(|access| Some((fit(access, incident, line)?, access))).collect();
+    let best = fits.iter().map(|(fit, _)| *fit).max()?;
+    fits.retain(|(fit, _)| *fit == best);
+    // On a kept-alive connection several requests end; the one that failed ends first after the failure.
+    let (_, first) = *fits.iter().min_by_key(|(_, access)| access.at)?;
+    let is_clear = best == Fit::Numbers || fits.len() == 1;
+    is_clear.then_some(&first.record)
+}
+
+fn fit(access: &Access, incident: &Incident, line: Option<&LogRecord>) -> Option<Fit> {
+    let is_near = access.at.after(EARLY) >= incident.first && access.at <= incident.last.after(LATE);
+    if !is_near {
+        return None;
+    }
+    let record = &access.record;
+    if let (Some(ours), Some(theirs)) = (line.and_then(|line| line.connection), record.connection) {
+        return (ours == theirs && agree(line, record)).then_some(Fit::Numbers);
+    }
+    let remote = incident.tuple().filter(|_| incident.side() == Some(Side::Client)).map(|tuple| tuple.remote);
+    if let (Some(remote), Some(peer)) = (remote, record.peer()) {
+        return (remote == peer).then_some(Fit::Numbers);
+    }
+    let line = line?;
+    let client = line.client.as_deref().and_then(|client| client.parse().ok());
+    let is_client = client.is_some() && (client == record.client || client == record.behind);
+    let has_request = line.request.is_some() && line.request == record.request;
+    let tried = |upstream: &String| record.attempts.iter().any(|one| one.address.as_ref() == Some(upstream));
+    let is_upstream = record.attempts.is_empty() || line.upstream.as_ref().is_none_or(tried);
+    (is_client && has_request && is_upstream).then_some(Fit::Words)
+}
+
+/// One connection carries several requests; where both lines name theirs, it has to be the same.
+fn agree(line: Option<&LogRecord>, record: &AccessRecord) -> bool {
+    match (line.and_then(|line| line.request.as_ref()), &record.request) {
+        (Some(ours), Some(theirs)) => ours == theirs,
+        _ => true,
+    }
+}

@@ -1,0 +1,104 @@
+//! Everything that brings log lines into a session: followed files, syslog listeners, and the positions that are kept
+//! over a restart.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc::{self, Receiver};
+
+use super::{SessionError, Settings};
+use crate::model::Losses;
+use crate::nginx::syslog::{Address, Listener};
+use crate::nginx::tail::positions::Positions;
+use crate::nginx::tail::{Follower, Start, TailedLine, Target};
+
+/// Lines that may wait between their sources and the loop.
+const LINES_WAITING: usize = 4096;
+
+/// The sources of log lines.
+#[derive(Debug)]
+pub struct Lines {
+    follower: Follower,
+    listeners: Vec<Listener>,
+    positions: Option<Positions>,
+    /// Why the positions could not be written, and whether that was told.
+    problem: Option<String>,
+    told: bool,
+}
+
+impl Lines {
+    /// Starts the sources; nothing is followed yet.
+    pub fn start(settings: &Settings) -> Result<(Self, Receiver<TailedLine>), SessionError> {
+        let (sender, lines) = mpsc::channel(LINES_WAITING);
+        let listen = |address: &Address| Listener::start(address, sender.clone());
+        let listeners = settings.syslog.iter().map(listen).collect::<Result<_, _>>()?;
+        let mut positions = settings.positions.as_deref().map(Positions::load).transpose()?;
+        // A place that cannot be written is said before anything else.
+        positions.as_mut().map(Positions::save).transpose()?;
+        Ok((
+            Self { follower: Follower::start_on(sender)?, listeners, positions, problem: None, told: false },
+            lines,
+        ))
+    }
+
+    /// Follows a file: from its position, if positions are kept, and otherwise from its end.
+    pub fn follow(&self, target: Target) {
+        match &self.positions {
+            Some(positions) => {
+                let saved = positions.of(&target.path);
+                self.follower.resume(target, saved);
+            }
+            None => self.follower.add(target, Start::End),
+        }
+    }
+
+    /// A line was used and need not come again.
+    pub fn note(&mut self, line: &TailedLine) {
+        if let Some(positions) = &mut self.positions {
+            positions.opened(self.follower.opened());
+            positions.note(line);
+        }
+    }
+
+    /// Writes the positions, if they are kept. A full disk must not end the session.
+    pub fn save(&mut self) {
+        let Some(positions) = &mut self.positions else { return };
+        positions.opened(self.follower.opened());
+        if let Err(error) = positions.save() {
+            self.problem = Some(error.to_string());
+        }
+    }
+
+    /// What there is to tell about the positions; given once.
+    pub fn problem_to_tell(&mut self) -> Option<String> {
+        if self.told {
+            return None;
+        }
+        let problem = self.problem.take()?;
+        self.told = true;
+        Some(format!(
+            "{problem}; the trace goes on, and the next one reads what came since the last save again"
+        ))
+    }
+
+    /// Takes what is there and ends the sources.
+    pub fn stop(&mut self) {
+        self.follower.stop();
+        self.listeners.iter_mut().for_each(Listener::stop);
+    }
+
+    /// Lines that came to be missing on the way.
+    pub fn losses(&self) -> Losses {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let of_files = self.follower.counters();
+        let dropped = self.listeners.iter().map(|listener| load(&listener.counters().dropped)).sum();
+        let by_kernel = self.listeners.iter().map(Listener::kernel_drops).sum();
+        let all: [(&str, u64); 4] = [
+            ("log files given up", load(&of_files.abandoned)),
+            ("log files gone before they were read", load(&of_files.gaps)),
+            ("syslog messages", dropped),
+            ("syslog messages in the kernel", by_kernel),
+        ];
+        let lost = all.into_iter().filter(|(_, lost)| *lost > 0);
+        Losses { by_handover: lost.map(|(name, lost)| (name.to_owned(), lost)).collect() }
+    }
+}

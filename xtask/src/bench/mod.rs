@@ -1,0 +1,57 @@
+//! `cargo xtask bench kernel`: what watching costs, measured on a real Nginx, beside other ways of watching.
+//!
+//! A command for people, never part of the tests: its numbers depend on the machine and on what else it does.
+#![expect(clippy::cast_precision_loss, reason = "times and counts that are shown with three digits")]
+
+mod bpf;
+mod kernel;
+mod programs;
+mod report;
+mod scene;
+mod traffic;
+mod watcher;
+mod wrk;
+
+use anyhow::Result;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Options of `bench`.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Subject {
+    /// Time of the kernel programs per run and connection, and Nginx's throughput with and without them (root).
+    Kernel(KernelOptions),
+}
+
+/// Options of `bench kernel`.
+#[derive(clap::Args, Debug)]
+pub struct KernelOptions {
+    /// Seconds of each measurement.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    seconds: u64,
+    /// How often the ways of watching take turns.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Only the time of the programs.
+    #[arg(long)]
+    programs_only: bool,
+    /// Write docs/performance.md.
+    #[arg(long)]
+    write_docs: bool,
+    /// A tracer that is built already.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+/// Runs the sub-command.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    match &options.subject {
+        Subject::Kernel(options) => kernel::run(options),
+    }
+}

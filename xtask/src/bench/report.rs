@@ -1,0 +1,167 @@
+//! The measurements as the page for operators, docs/performance.md.
+
+use super::kernel::{Packet, Spent, Throughput};
+use super::traffic::TRAFFIC;
+use super::watcher::{WAYS, Way};
+use super::wrk::Measured;
+use std::fmt::Write;
+
+/// Everything measured.
+pub struct Report {
+    /// The packet hook alone.
+    pub packet: Packet,
+    /// Time of the programs.
+    pub spent: Vec<Spent>,
+    /// Nginx's throughput.
+    pub throughput: Vec<Throughput>,
+}
+
+const TITLE: &str = "# What watching costs
+
+Written by `cargo xtask bench kernel --write-docs`; do not edit by hand.
+";
+
+const METHOD: &str = "## Method
+
+One Nginx with one worker in a network namespace, `wrk` with one thread in the namespace on its one side, an upstream in that on its other side.
+Both ends of every connection live on the same machine: hooks on sockets run for the clients' and the upstream's sockets, too, about twice as often as on a server whose peers are elsewhere.
+The time of a program is what the kernel measures (`BPF_ENABLE_STATS`), less what an empty program in the place of the packet hook shows during the same traffic, because that is the measuring itself.
+The packet hook is also run alone, a million times on an ordinary data segment (`BPF_PROG_TEST_RUN`), without statistics.
+Throughput is measured without statistics; the ways of watching take turns in every round, and the best round of each counts, because other work on the machine only ever slows down.
+tcpdump captures `tcp[tcpflags] & (tcp-rst|tcp-syn) != 0` with a snapshot length of 128; the bpftrace script prints received and sent RSTs and keeps begin and owner of every connection.
+Neither of the two says who was to blame.
+";
+
+/// The whole page.
+pub fn text(report: &Report) -> String {
+    let mut page = TITLE.to_owned();
+    let parts =
+        [machine(), sums(report), packet(report), programs(report), throughput(report), METHOD.to_owned()];
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        page.push('\n');
+        page.push_str(part);
+    }
+    page
+}
+
+fn machine() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    format!(
+        "Linux {} on {cpus} virtual CPUs ({}).\n",
+        release.trim().split('-').next().unwrap_or_default(),
+        model.trim_start_matches([':', '\t', ' '])
+    )
+}
+
+/// Kernel time per unit, by traffic and way.
+fn sums(report: &Report) -> String {
+    let ways: Vec<Way> =
+        WAYS.into_iter().filter(|way| report.spent.iter().any(|one| one.way == *way)).collect();
+    let heads: Vec<String> = ways.iter().map(|way| format!("{}, ns", way.name())).collect();
+    let mut table = format!(
+        "## Time in kernel programs\n\n| traffic | for each | {} |\n| --- | --- | {}\n",
+        heads.join(" | "),
+        "--: | ".repeat(ways.len()).trim_end()
+    );
+    for traffic in TRAFFIC {
+        let cell = |way: &Way| {
+            let one = report.spent.iter().find(|one| one.traffic.name == traffic.name && one.way == *way);
+            one.map_or_else(String::new, |one| format!("{:.0}", one.each()))
+        };
+        let cells: Vec<String> = ways.iter().map(cell).collect();
+        line(&mut table, &[&[traffic.name.to_owned(), traffic.unit.to_owned()][..], &cells].concat());
+    }
+    table.push('\n');
+    for traffic in TRAFFIC {
+        // Writing into a string cannot fail.
+        let _written = writeln!(table, "- {}: {}", traffic.name, traffic.says);
+    }
+    table
+}
+
+fn packet(report: &Report) -> String {
+    let Packet { ours, nothing } = report.packet;
+    let measuring: Vec<f64> = report.spent.iter().map(|one| one.measuring).collect();
+    let (least, most) =
+        (measuring.iter().fold(f64::MAX, |a, b| a.min(*b)), measuring.iter().fold(0.0, |a, b| b.max(a)));
+    format!(
+        "The packet hook takes {ours} ns for an ordinary data segment; a program that does nothing takes {nothing} ns.\n\
+         The measuring itself showed as {least:.0} to {most:.0} ns in every run, depending on the traffic; it is left out \
+         above, and off in normal operation.\n"
+    )
+}
+
+/// Every program under every kind of traffic.
+fn programs(report: &Report) -> String {
+    let mut table = "## Program by program\n\n| traffic | program | runs for each | ns per run |\n\
+                     | --- | --- | --: | --: |\n"
+        .to_owned();
+    for one in report.spent.iter().filter(|one| one.way == Way::Rstscope) {
+        for (name, runs) in &one.runs {
+            let often = runs.count as f64 / one.units.max(1) as f64;
+            let each = (runs.each() - one.measuring).max(0.0);
+            line(
+                &mut table,
+                &[one.traffic.name.to_owned(), name.clone(), format!("{often:.2}"), format!("{each:.0}")],
+            );
+        }
+    }
+    table
+}
+
+/// Requests per second and 99th percentile.
+fn throughput(report: &Report) -> String {
+    if report.throughput.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        "## Nginx beside it\n\n| traffic | watching | requests/s | beside none | p99, ms | rounds |\n\
+                     | --- | --- | --: | --: | --: | --- |\n"
+            .to_owned();
+    for one in &report.throughput {
+        let (rate, p99) = best(&one.rounds);
+        let none = report
+            .throughput
+            .iter()
+            .find(|other| other.way == Way::Nothing && other.traffic.name == one.traffic.name);
+        let ratio = none.map_or(1.0, |none| rate / best(&none.rounds).0);
+        let rounds: Vec<String> = one.rounds.iter().map(|round| format!("{:.0}", round.rate)).collect();
+        line(
+            &mut table,
+            &[
+                one.traffic.name.to_owned(),
+                one.way.name().to_owned(),
+                format!("{rate:.0}"),
+                format!("{:+.1} %", (ratio - 1.0) * 100.0),
+                format!("{:.2}", p99 / 1e3),
+                rounds.join(" "),
+            ],
+        );
+    }
+    table
+}
+
+/// The highest rate and the lowest percentile.
+fn best(rounds: &[Measured]) -> (f64, f64) {
+    let rate = rounds.iter().map(|round| round.rate).fold(0.0, f64::max);
+    (rate, rounds.iter().map(|round| round.p99_us).fold(f64::INFINITY, f64::min))
+}
+
+fn line(table: &mut String, cells: &[String]) {
+    // Writing into a string cannot fail.
+    let _written = writeln!(table, "| {} |", cells.join(" | "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_round_counts() {
+        let round = |rate, p99_us| Measured { requests: 1, rate, p99_us };
+        assert_eq!(best(&[round(10.0, 9.0), round(12.0, 11.0)]), (12.0, 9.0));
+    }
+}

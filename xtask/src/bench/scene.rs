@@ -1,0 +1,86 @@
+//! What is measured on: the lab's namespaces, one Nginx with one worker, a healthy upstream next to it.
+//!
+//! Clients live in the namespace beside Nginx's, the upstream in that on its other side, each one link away.
+
+use crate::lab::net::{Network, Node};
+use crate::lab::nginx::{Level, Nginx};
+use crate::lab::puppet::Puppet;
+use crate::shell;
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Number of the bench among those of one process.
+const NUMBER: usize = 90;
+/// Where Nginx listens.
+pub const PLAIN: &str = "10.77.2.2:8000";
+/// Where it listens with TLS.
+pub const TLS: &str = "10.77.2.2:8443";
+const UPSTREAM: &str = "10.77.3.2:9000";
+
+/// Everything that runs during a measurement, but the watcher.
+pub struct Scene {
+    // Fields are dropped in this order: Nginx and peers end before their namespaces go.
+    /// Nginx.
+    pub nginx: Nginx,
+    /// Clients that break off.
+    pub client: Puppet,
+    _upstream: Puppet,
+    /// The namespaces.
+    pub network: Network,
+}
+
+impl Scene {
+    /// Lays it.
+    pub fn lay() -> Result<Self> {
+        let network = Network::lay(NUMBER)?;
+        let mut upstream = Puppet::start(&network, Node::Near)?;
+        upstream.tell(&format!("serve {UPSTREAM}"))?;
+        let listeners = [PLAIN.parse()?, TLS.parse()?];
+        let keys = Keys::make()?;
+        let nginx = Nginx::start(&network, NUMBER, Level::Error, |root| servers(root, &keys), &listeners)?;
+        let client = Puppet::start(&network, Node::Inner)?;
+        Ok(Self { nginx, client, _upstream: upstream, network })
+    }
+}
+
+/// A key and a certificate of nobody, in a folder that goes with them.
+struct Keys {
+    folder: PathBuf,
+}
+
+impl Keys {
+    fn make() -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("rsl-{}-keys", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let keys = Self { folder };
+        let mut command = Command::new(shell::need("openssl")?);
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+        command.args(["-subj", "/CN=bench", "-days", "2", "-keyout"]);
+        shell::read(command.arg(keys.file("key")).arg("-out").arg(keys.file("certificate")))?;
+        Ok(keys)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+fn servers(root: &str, keys: &Keys) -> String {
+    let shown = |path: &Path| path.display().to_string();
+    format!(
+        "  upstream kept {{ server {UPSTREAM}; keepalive 64; }}\n\
+         server {{\n  access_log off;\n  listen {PLAIN};\n  listen {TLS} ssl;\n\
+         ssl_certificate {};\n  ssl_certificate_key {};\n  root {root};\n\
+         location /new {{ proxy_pass http://{UPSTREAM}; }}\n\
+         location /kept {{ proxy_pass http://kept; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}\n }}\n",
+        shown(&keys.file("certificate")),
+        shown(&keys.file("key"))
+    )
+}

@@ -1,0 +1,55 @@
+//! Losses of the kernel side, each made to happen: it must be counted, and the tracer must go on.
+
+use super::super::scenario::{LogTruth, Loss, ORDINARY, Scenario};
+use super::super::stage::Stage;
+use anyhow::Result;
+use std::time::Duration;
+
+/// Seconds of a storm.
+const STORM: u64 = 1;
+/// Until it is over, on a busy machine.
+const LIMIT: Duration = Duration::from_mins(1);
+/// Connections that stay open at the same time.
+const OPEN: usize = 12;
+
+/// No upstream, so that the clients' resets are all there is.
+const SERVERS: &str = "server { listen @LISTEN@; location / { return 200; } }\n";
+
+const LOSES: Scenario = Scenario { servers: SERVERS, log: LogTruth::Either, alone: true, ..ORDINARY };
+
+/// Losses.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "loss-ring-full",
+        says: "clients reset while the tracer is stopped and its ring is a page",
+        drive: storm,
+        loss: Some(Loss { sizes: "ring=4096", frozen: true, counted: "tcp_receive_reset" }),
+        ..LOSES
+    },
+    Scenario {
+        name: "loss-limit",
+        says: "clients reset more often than the tracer may tell in a second",
+        drive: storm,
+        loss: Some(Loss { sizes: "records=5", frozen: false, counted: "tcp_receive_reset (limit)" }),
+        ..LOSES
+    },
+    Scenario {
+        name: "loss-table-full",
+        says: "more clients are connected than the tracer has room for",
+        drive: open_many,
+        loss: Some(Loss { sizes: "connections=4", frozen: false, counted: "connection table" }),
+        ..LOSES
+    },
+];
+
+fn storm(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listener();
+    stage.client.start_command(&format!("storm {listener} {STORM}"))?;
+    stage.client.finish_command(LIMIT).map(drop)
+}
+
+fn open_many(stage: &mut Stage<'_>) -> Result<()> {
+    let clients = (0..OPEN).map(|_| stage.connect()).collect::<Result<Vec<_>>>()?;
+    stage.wait_accepted()?;
+    clients.iter().try_for_each(|client| stage.client.tell(&format!("close {client}")).map(drop))
+}
