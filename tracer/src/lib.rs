@@ -18,6 +18,7 @@ pub mod nginx;
 pub mod output;
 pub mod probe;
 pub mod recording;
+pub mod report;
 pub mod session;
 pub mod store;
 pub mod timeline;

@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod compare;
 pub mod correlate;
 pub mod doctor;
 pub mod exit;
@@ -8,9 +9,12 @@ pub mod log;
 pub mod pcap;
 pub mod query;
 pub mod replay;
+pub mod report;
+pub mod reporting;
 pub mod shown;
 pub mod trace;
 pub mod value;
+pub mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +44,12 @@ pub enum Command {
     Pcap(Box<pcap::PcapArgs>),
     /// Judge two captures of the same time: one taken at the Nginx host, one at the other end
     Correlate(Box<correlate::CorrelateArgs>),
+    /// Make proof material of a recording or of verdicts: HTML, Markdown, JSON, text, packets
+    Report(Box<report::ReportArgs>),
+    /// Check a bundle of report: its checksums, and its verdicts by replaying its recording
+    Verify(verify::VerifyArgs),
+    /// Compare the rates of incidents before and after a change
+    Compare(Box<compare::CompareArgs>),
     /// Ask the daemon's store for verdicts: by time, party, cause, upstream, client, certainty, text
     Query(Box<query::QueryArgs>),
     /// Show one stored verdict in full
@@ -56,6 +66,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Replay(args) => replay::run(args),
         Command::Pcap(args) => pcap::run(args),
         Command::Correlate(args) => correlate::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Query(args) => query::run(args),
         Command::Show(args) => query::show(args),
     }

@@ -19,6 +19,11 @@ pub fn id(number: u64, time: Mono, clock: Clock, host: &str, about: &[u8]) -> St
     Ulid::from_parts(milliseconds, (high << NUMBER_BITS) | low).to_string()
 }
 
+/// The incident's number in an id, given as a number.
+pub fn number_of(id: u128) -> u128 {
+    id & ((1 << NUMBER_BITS) - 1)
+}
+
 /// What an event is about, as bytes: cookie and addresses.
 pub fn about(event: &Event) -> Vec<u8> {
     let socket =

@@ -4,7 +4,7 @@
 
 mod access;
 mod capture;
-mod identity;
+pub mod identity;
 mod limits;
 mod lines;
 mod losses;

@@ -57,10 +57,12 @@ impl Seen {
 pub fn seen(case: &Case) -> Vec<Seen> {
     let incident = case.incident;
     let mut seen = Vec::new();
-    incident.own.iter().for_each(|event| add(&mut seen, event, role(event)));
-    case.peer.iter().for_each(|event| add(&mut seen, event, Role::AtOtherEnd));
-    incident.refused.iter().for_each(|event| add(&mut seen, event, Role::ResetRefused));
-    incident.aftermath.iter().for_each(|event| add(&mut seen, event, Role::Afterwards));
+    // What came for a connection without a socket came to where its socket was.
+    let here = case.socket().map_or(0, |socket| socket.netns);
+    incident.own.iter().for_each(|event| add(&mut seen, event, role(event), here));
+    case.peer.iter().for_each(|event| add(&mut seen, event, Role::AtOtherEnd, 0));
+    incident.refused.iter().for_each(|event| add(&mut seen, event, Role::ResetRefused, here));
+    incident.aftermath.iter().for_each(|event| add(&mut seen, event, Role::Afterwards, here));
     if let Some(sum) = &incident.overflow {
         let dropped = sum.dropped_packet.as_ref();
         seen.extend(dropped.map(|(time, packet)| Seen::new(packet, *time, Role::Dropped, sum.latest.netns)));
@@ -78,9 +80,9 @@ fn role(event: &Event) -> Role {
     }
 }
 
-fn add(seen: &mut Vec<Seen>, event: &Event, role: Role) {
+fn add(seen: &mut Vec<Seen>, event: &Event, role: Role, otherwise: u32) {
     let socket = event.socket.as_ref();
-    let netns = socket.map_or(0, |socket| socket.netns);
+    let netns = socket.map_or(otherwise, |socket| socket.netns);
     seen.extend(socket.and_then(|socket| opening(socket, event.time)));
     seen.extend(event.packet.as_ref().map(|packet| Seen::new(packet, event.time, role, netns)));
 }

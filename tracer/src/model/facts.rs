@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+/// Name among [`SystemFacts::counters`] of the connections of Nginx that a session saw.
+pub const CONNECTIONS_SEEN: &str = "RstscopeConnections";
+
 /// State of one kernel hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookState {

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use rstscope_ebpf::abi::Counter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
@@ -17,6 +18,7 @@ use super::watch::{self, Watch};
 use super::{SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
+use crate::model::facts::CONNECTIONS_SEEN;
 use crate::model::{AccessRecord, Clock, Event, Input, Losses, Mono};
 use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
@@ -372,7 +374,9 @@ impl Session {
         let now = clock::now();
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
-        let host = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        let mut host = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        let connections = self.kernel.count(Counter::Connections)?;
+        host.system.counters.insert(CONNECTIONS_SEEN.to_owned(), connections);
         self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.

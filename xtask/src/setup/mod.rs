@@ -29,17 +29,34 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         crate::say!("{need}");
     }
     let missing: Vec<&Need> = needs.iter().filter(|need| need.found.is_none()).collect();
+    let no_install = options.check || options.no_install;
+    tools(no_install);
     if missing.is_empty() {
         crate::say!("everything is installed");
         return Ok(ExitCode::SUCCESS);
     }
-    if options.check || options.no_install {
+    if no_install {
         list(&missing);
         return Ok(ExitCode::FAILURE);
     }
     install(&missing)?;
     verify()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Programs that only some tests need; without them those tests are skipped, and counted as that.
+pub fn tools(no_install: bool) {
+    let tools = need::tools();
+    let missing: Vec<&Need> = tools.iter().filter(|need| need.found.is_none()).collect();
+    if missing.is_empty() {
+        return;
+    }
+    list(&missing);
+    if no_install {
+        crate::say!("tests that need these will be skipped");
+    } else if let Err(error) = install(&missing) {
+        crate::say!("tests that need these will be skipped: {error:#}");
+    }
 }
 
 /// Set-up as the first step of another command: quiet when nothing is missing.

@@ -73,6 +73,18 @@ const LINKER_LLVM: (&str, &str, Probe, &[&str]) = (
     &["llvm-22-dev"],
 );
 
+/// Only some tests of reports need these; without them those tests are skipped and counted.
+const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
+    ("tshark", "reads the packets of reports in tests", Probe::Program("tshark"), &["tshark"]),
+    ("chromium", "opens the pages of reports in tests", Probe::Program("chromium"), &["chromium"]),
+    ("chromedriver", "drives chromium in tests", Probe::Program("chromedriver"), &["chromium-driver"]),
+];
+
+/// Looks at what some tests need.
+pub fn tools() -> Vec<Need> {
+    TOOLS.iter().map(packaged).collect()
+}
+
 /// Looks at everything the project needs.
 pub fn survey() -> Vec<Need> {
     let linker = rust::find_linker();

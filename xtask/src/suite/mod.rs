@@ -24,6 +24,7 @@ pub struct Options {
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
     setup::ensure(options.no_install)?;
+    setup::tools(options.no_install);
     let mut count = Count::default();
     for (name, mut command) in commands() {
         count.add_one(name, shell::run(&mut command));

@@ -1,0 +1,122 @@
+//! A bundle: everything of one report in one file, with a manifest of checksums, for somebody who was not there.
+//!
+//! A tar archive in a Zstandard frame. The manifest comes first and the recording last, so that a reader can check and
+//! replay in one pass. Names are fixed; nothing from outside becomes one.
+
+use std::fmt::Write as _;
+use std::io;
+
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::model::HostFacts;
+
+use super::source::Origin;
+
+/// Value of `Manifest::schema`.
+pub const SCHEMA: &str = "rstscope.bundle/1";
+/// Name of the manifest, the first file.
+pub const MANIFEST: &str = "manifest.json";
+/// Name of the selected verdicts, one per line.
+pub const VERDICTS: &str = "verdicts.ndjson";
+/// Name of the recording, the last file.
+pub const RECORDING: &str = "session.rec";
+
+/// What is in a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Version of the tool that made it.
+    pub version: String,
+    /// When it was made, RFC 3339 UTC.
+    pub made: String,
+    /// Verdicts in it.
+    pub verdicts: u64,
+    /// What was replaced by pseudonyms, in sentences; empty when nothing was.
+    pub redaction: Vec<String>,
+    /// What a reader has to know, in sentences.
+    pub notes: Vec<String>,
+    /// The files, in their order.
+    pub files: Vec<Listed>,
+}
+
+/// A file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its length, bytes.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// A file that goes into a bundle.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its name.
+    pub name: &'static str,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// SHA-256 in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// Hexadecimal digits of a checksum.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing into a string does not fail.
+        let _written = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+/// Host, configuration as far as it was read, settings, and the kernel's counters before and after, as JSON.
+pub fn host(origin: &Origin) -> io::Result<Vec<u8>> {
+    let counters = |host: &Option<Box<HostFacts>>| host.as_ref().map(|host| host.system.counters.clone());
+    let mut bytes = serde_json::to_vec_pretty(&json!({
+        "host": origin.last_host,
+        "counters": {"before": counters(&origin.first_host), "after": counters(&origin.last_host)},
+        "losses": origin.losses,
+        "clock": origin.clock,
+    }))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The bundle of these files. `manifest` needs no list of files yet.
+pub fn pack(mut manifest: Manifest, members: &[Member]) -> io::Result<Vec<u8>> {
+    manifest.files = members
+        .iter()
+        .map(|member| Listed {
+            name: member.name.to_owned(),
+            bytes: member.bytes.len() as u64,
+            sha256: sha256(&member.bytes),
+        })
+        .collect();
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut text = serde_json::to_vec_pretty(&manifest)?;
+    text.push(b'\n');
+    append(&mut archive, MANIFEST, &text)?;
+    for member in members {
+        append(&mut archive, member.name, &member.bytes)?;
+    }
+    let bytes = archive.into_inner()?;
+    // Neither a slice nor a vector can fail to be read or written.
+    Ok(compress_to_vec(bytes.as_slice(), CompressionLevel::Fastest))
+}
+
+fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o600);
+    header.set_entry_type(tar::EntryType::Regular);
+    archive.append_data(&mut header, name, bytes)
+}

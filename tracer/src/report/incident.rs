@@ -1,0 +1,345 @@
+//! The page of one incident: the verdict laid out for a reader who has never heard of rstscope and doubts it.
+//! Lays out and words; it concludes nothing that the verdict does not say.
+
+use crate::engine::Dossier;
+use crate::judge::What;
+use crate::model::verdict::{Connection, ConnectionSide, LogLine, Party, Reset, Segment as Fault};
+use crate::model::{LogRecord, Verdict};
+use crate::output::layout::span;
+use crate::output::parts;
+
+use super::document::{Answer, Block, Column, Path, PathSegment, Section, Table, fields, paragraph};
+use super::{ladder, lore, premise, words};
+
+/// The sections of an incident.
+pub fn sections(verdict: &Verdict, dossier: Option<&Dossier>) -> Vec<Section> {
+    let mut sections = vec![
+        Section::new("answer", "Answer", vec![answer(verdict)]),
+        Section::new("path", "Where on the path", vec![Block::Path(path(verdict))]),
+        Section::new("statement", "Statement for the other team", statement(verdict)),
+        Section::new("ladder", "The connection, step by step", steps(verdict, dossier)),
+        Section::new("evidence", "Evidence, for and against", evidence(verdict)),
+        Section::new("missing", "What was looked for and is missing", missing(verdict)),
+        Section::new("alternatives", "What else was considered", alternatives(verdict)),
+    ];
+    sections.extend(log(verdict, dossier));
+    sections.extend(reset(verdict));
+    sections.extend(connections(verdict));
+    sections.push(Section::new("identity", "Identity of the incident", vec![identity(verdict)]));
+    sections
+}
+
+/// What has to be known first.
+fn answer(verdict: &Verdict) -> Block {
+    let who = match verdict.party {
+        Party::Unknown => "not known: the evidence does not tell".to_owned(),
+        party => {
+            let culprit = parts::culprit(verdict);
+            let culprit = if culprit.is_empty() { String::new() } else { format!(" ({culprit})") };
+            format!("{}{culprit}", capital(words::party(party, verdict.cause)))
+        }
+    };
+    let mut next = vec![words::next(verdict.cause).to_owned()];
+    next.extend(verdict.advice.iter().map(parts::advice));
+    Block::Answer(Answer {
+        what: verdict.summary.clone(),
+        who,
+        party: Some(verdict.party),
+        sure: words::certainty(verdict),
+        certainty: Some(verdict.certainty),
+        next,
+    })
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// The four segments, with the addresses of both halves where they are known.
+fn path(verdict: &Verdict) -> Path {
+    let client = end(verdict, ConnectionSide::Client)
+        .or_else(|| verdict.log.as_ref().and_then(|log| log.client.clone()))
+        .unwrap_or_default();
+    let upstream = end(verdict, ConnectionSide::Upstream)
+        .or_else(|| verdict.log.as_ref().and_then(|log| log.upstream.clone()))
+        .unwrap_or_default();
+    let own = verdict.connection.as_ref().and_then(|connection| connection.owner.as_ref());
+    let worker = own.map(|owner| format!("{} {}", owner.comm, owner.pid)).unwrap_or_default();
+    let segment = |name: &str, detail: String, fault: Fault| PathSegment {
+        name: name.to_owned(),
+        detail,
+        culprit: verdict.segment == fault,
+    };
+    Path {
+        segments: vec![
+            segment("Client to Nginx", client, Fault::ClientNginx),
+            segment("Nginx", worker, Fault::Nginx),
+            segment("Nginx to upstream", String::new(), Fault::NginxUpstream),
+            segment("Upstream", upstream, Fault::Upstream),
+        ],
+        device: verdict.party == Party::Middlebox,
+    }
+}
+
+fn end(verdict: &Verdict, side: ConnectionSide) -> Option<String> {
+    let ends = [&verdict.connection, &verdict.peer_connection];
+    ends.into_iter().flatten().find(|end| end.side == side).map(|end| end.remote.clone())
+}
+
+fn statement(verdict: &Verdict) -> Vec<Block> {
+    let premises = premise::premises(verdict);
+    let mut blocks = vec![Block::Statement { text: premise::statement(verdict) }];
+    if premises.is_empty() {
+        return blocks;
+    }
+    let row = |one: &premise::Premise| {
+        vec![
+            one.party.to_string(),
+            premise::reach(verdict, one).to_owned(),
+            premise::sentence(verdict, one),
+            one.rests_on.clone(),
+        ]
+    };
+    blocks.push(Block::Table(Table {
+        caption: "Premises of the statement".to_owned(),
+        columns: vec![
+            Column::words("Party"),
+            Column::words("Is"),
+            Column::words("Premise"),
+            Column::words("Rests on"),
+        ],
+        rows: premises.iter().map(row).collect(),
+        searchable: false,
+    }));
+    blocks
+}
+
+fn steps(verdict: &Verdict, dossier: Option<&Dossier>) -> Vec<Block> {
+    let Some(ladder) = ladder::ladder(verdict, dossier) else {
+        return vec![paragraph("No connection belongs to this incident.")];
+    };
+    let mut blocks = vec![Block::Ladder(ladder)];
+    if dossier.is_none() {
+        blocks.push(paragraph(
+            "Made from the verdict alone. A report on the recording of the session shows every step and packet.",
+        ));
+    }
+    if let Some(beyond) = dossier.map(|dossier| dossier.beyond).filter(|beyond| *beyond > 0) {
+        blocks.push(paragraph(format!("{beyond} more events of this incident were counted and not kept.")));
+    }
+    blocks
+}
+
+fn evidence(verdict: &Verdict) -> Vec<Block> {
+    if verdict.evidence.is_empty() {
+        return vec![paragraph("None.")];
+    }
+    let rows = verdict.evidence.iter().map(|piece| {
+        let (obtained, limits) = lore::of(&piece.code).map_or(("", ""), |lore| (lore.obtained, lore.limits));
+        vec![
+            words::weight(piece).to_owned(),
+            piece.detail.clone(),
+            piece.value.clone().unwrap_or_default(),
+            piece.baseline.clone().unwrap_or_default(),
+            obtained.to_owned(),
+            limits.to_owned(),
+            piece.code.to_string(),
+        ]
+    });
+    vec![Block::Table(Table {
+        caption: "Each piece with its numbers, how it was obtained and what it does not prove".to_owned(),
+        columns: vec![
+            Column::words("Speaks"),
+            Column::words("What was seen"),
+            Column::words("Value"),
+            Column::words("Compared with"),
+            Column::words("How obtained"),
+            Column::words("Does not prove"),
+            Column::words("Code"),
+        ],
+        rows: rows.collect(),
+        searchable: false,
+    })]
+}
+
+fn missing(verdict: &Verdict) -> Vec<Block> {
+    if verdict.missing.is_empty() {
+        return vec![paragraph("Nothing.")];
+    }
+    let items = verdict.missing.iter().map(|missing| format!("{} ({})", missing.why, missing.code));
+    vec![Block::List { items: items.collect() }]
+}
+
+fn alternatives(verdict: &Verdict) -> Vec<Block> {
+    if verdict.alternatives.is_empty() {
+        return vec![paragraph("Nothing else.")];
+    }
+    let row = |other: &crate::model::verdict::Alternative| {
+        vec![other.party.to_string(), other.cause.to_string(), other.why_not.clone()]
+    };
+    vec![Block::Table(Table {
+        caption: "Other explanations and what speaks against them".to_owned(),
+        columns: vec![Column::words("Party"), Column::words("Cause"), Column::words("Why not")],
+        rows: verdict.alternatives.iter().map(row).collect(),
+        searchable: false,
+    })]
+}
+
+/// The line of the log in the order in which Nginx writes it, and how it was joined.
+fn log(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Section> {
+    let line = verdict.log.as_ref()?;
+    let record = dossier.and_then(|dossier| {
+        dossier.steps.iter().find_map(|step| match &step.what {
+            What::Line(record) => Some(&**record),
+            _ => None,
+        })
+    });
+    let text = record.map_or_else(|| written(line), |record| with_record(line, record));
+    let source = format!("{} at byte {}, put together again from its fields", line.file, line.offset);
+    let joined = verdict.matched.as_ref().map(|joined| {
+        fields([
+            ("Joined by", Some(joined.method.to_string())),
+            ("Line after the event", Some(format!("{} ms", joined.gap_ms))),
+            ("Incidents it could belong to", Some(joined.candidates.to_string())),
+        ])
+    });
+    let blocks = [Some(Block::Lines { source, lines: vec![text] }), joined];
+    Some(Section::new("log", "The line of error.log", blocks.into_iter().flatten().collect()))
+}
+
+/// The line put together again from its parts; the referrer stands only in the record.
+fn with_record(line: &LogLine, record: &LogRecord) -> String {
+    let referrer = record.referrer.as_ref().map(|referrer| format!(", referrer: \"{referrer}\""));
+    format!("{}{}", written(line), referrer.unwrap_or_default())
+}
+
+fn written(line: &LogLine) -> String {
+    let level = line.level.map(|level| format!("{level:?}").to_lowercase()).unwrap_or_default();
+    let number = line.connection.map(|number| format!(" *{number}")).unwrap_or_default();
+    let errno = line.errno.map(|errno| format!(" ({errno})")).unwrap_or_default();
+    let action = line.action.as_ref().map(|action| format!(" while {action}")).unwrap_or_default();
+    let plain = [("client", &line.client), ("server", &line.server)];
+    let quoted = [("request", &line.request), ("upstream", &line.upstream), ("host", &line.host)];
+    let plain = plain.iter().filter_map(|(name, value)| Some(format!(", {name}: {}", value.as_ref()?)));
+    let quoted = quoted.iter().filter_map(|(name, value)| Some(format!(", {name}: \"{}\"", value.as_ref()?)));
+    let tail: String = plain.chain(quoted).collect();
+    format!(
+        "{} [{level}] {}#{number}: {}{errno}{action}{tail}",
+        line.time.as_deref().unwrap_or("-"),
+        line.pid.unwrap_or(0),
+        line.message
+    )
+}
+
+/// Header fields of the RST beside what was expected.
+fn reset(verdict: &Verdict) -> Option<Section> {
+    let reset = verdict.reset.as_ref()?;
+    let number = |value: Option<u32>| value.map(|value| value.to_string());
+    let rows: [(&str, Option<String>, Option<String>); 8] = [
+        ("Flags", reset.flags.clone(), None),
+        ("Sequence number", number(reset.seq), number(reset.expected_seq)),
+        (
+            "Distance from the expected sequence number",
+            reset.seq_offset.map(|offset| offset.to_string()),
+            Some("0".to_owned()),
+        ),
+        ("Acknowledgment number", number(reset.ack), None),
+        ("Window", number(reset.window), None),
+        ("TTL or hop limit", number(reset.ttl.map(u32::from)), number(reset.baseline_ttl.map(u32::from))),
+        ("IP identification", number(reset.ip_id.map(u32::from)), None),
+        ("TCP options", reset.options.as_ref().map(|options| listed(options)), None),
+    ];
+    let unknown = "not known".to_owned();
+    let rows = rows.into_iter().map(|(name, seen, expected)| {
+        vec![name.to_owned(), seen.unwrap_or_else(|| unknown.clone()), expected.unwrap_or_default()]
+    });
+    let table = Block::Table(Table {
+        caption: format!("Header of the RST ({}) beside the baseline of this connection", reset.direction),
+        columns: vec![Column::words("Field"), Column::words("RST"), Column::words("Baseline")],
+        rows: rows.collect(),
+        searchable: false,
+    });
+    let known = fields([
+        ("Reason named by the kernel", reset.reason.clone()),
+        ("Sender seen on this host", sender(reset)),
+    ]);
+    Some(Section::new("reset", "Header of the reset", vec![table, known]))
+}
+
+fn listed(options: &[String]) -> String {
+    if options.is_empty() { "none".to_owned() } else { options.join(", ") }
+}
+
+fn sender(reset: &Reset) -> Option<String> {
+    let sender = reset.sender.as_ref()?;
+    let exe = sender.exe.as_ref().map(|exe| format!(", {exe}")).unwrap_or_default();
+    let exit = sender.exit.as_ref().map(|exit| format!(", {exit}")).unwrap_or_default();
+    Some(format!("pid {} ({}{exe}){exit}", sender.pid, sender.comm))
+}
+
+fn connections(verdict: &Verdict) -> Option<Section> {
+    let one = |title: &str, connection: &Option<Connection>| {
+        connection.as_ref().map(|connection| Section::new(title, title, vec![connection_fields(connection)]))
+    };
+    let own = one("The connection that failed", &verdict.connection);
+    let other = one("The other half of the request", &verdict.peer_connection);
+    let listener = verdict.listener.as_ref().map(|listener| {
+        let fields = fields([
+            ("Address", Some(listener.address.clone())),
+            ("Connections waiting", Some(listener.queue.to_string())),
+            ("Limit", Some(listener.limit.to_string())),
+            ("Packets dropped", Some(listener.dropped.to_string())),
+        ]);
+        Section::new("The listener", "The listener", vec![fields])
+    });
+    let sections: Vec<Section> = [own, other, listener]
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(at, section)| Section { id: format!("connection-{}", at + 1), ..section })
+        .collect();
+    (!sections.is_empty())
+        .then(|| Section { sections, ..Section::new("connections", "Connections", Vec::new()) })
+}
+
+fn connection_fields(connection: &Connection) -> Block {
+    let owner = connection.owner.as_ref().map(|owner| format!("pid {} ({})", owner.pid, owner.comm));
+    let preexisting = connection.preexisting.then(|| "yes: its handshake was not seen".to_owned());
+    fields([
+        ("Side", Some(connection.side.to_string())),
+        ("Local", Some(connection.local.clone())),
+        ("Remote", Some(connection.remote.clone())),
+        ("Owner", owner),
+        ("State before", Some(connection.state.clone())),
+        ("Opened (UTC)", connection.opened_at.clone()),
+        ("Age", connection.age_ms.map(span)),
+        ("Silence", connection.idle_ms.map(span)),
+        ("Bytes sent", Some(connection.bytes_sent.to_string())),
+        ("Bytes received", Some(connection.bytes_received.to_string())),
+        ("Smoothed round trip", Some(format!("{} µs", connection.srtt_us))),
+        ("Segments retransmitted", Some(connection.retransmits.to_string())),
+        ("Older than the tracer", preexisting),
+        ("Network namespace", Some(connection.netns.to_string())),
+        ("Socket cookie", Some(connection.cookie.to_string())),
+    ])
+}
+
+fn identity(verdict: &Verdict) -> Block {
+    let packets: Vec<String> = verdict.packets.iter().map(ToString::to_string).collect();
+    fields([
+        ("Incident", Some(verdict.id.clone())),
+        ("Time (UTC)", Some(verdict.time.clone())),
+        ("Observer", Some(verdict.host.clone())),
+        ("Kind", Some(verdict.kind.to_string())),
+        ("Party", Some(verdict.party.to_string())),
+        ("Cause", Some(verdict.cause.to_string())),
+        ("Certainty", Some(verdict.certainty.to_string())),
+        ("Segment", Some(verdict.segment.to_string())),
+        ("Impact", Some(verdict.impact.to_string())),
+        ("Phase", Some(verdict.phase.to_string())),
+        ("Stage (Cloudflare Radar)", Some(verdict.stage.to_string())),
+        ("Consequence of", verdict.consequence_of.clone()),
+        ("Packets in the evidence capture", Some(packets.join(", "))),
+    ])
+}

@@ -1,0 +1,211 @@
+//! How each piece of evidence is obtained and what it does not prove, as data: the reader of a report is told with
+//! every piece. The long form is `docs/verdicts.md`.
+
+/// What is to be said with a piece of evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lore {
+    /// Slug of the detector's finding.
+    pub code: &'static str,
+    /// Hook, kernel function or RFC that it comes from.
+    pub obtained: &'static str,
+    /// What it does not prove.
+    pub limits: &'static str,
+}
+
+const fn lore(code: &'static str, obtained: &'static str, limits: &'static str) -> Lore {
+    Lore { code, obtained, limits }
+}
+
+/// What is to be said with the piece of evidence `code`.
+pub fn of(code: &str) -> Option<&'static Lore> {
+    LORE.iter().find(|lore| lore.code == code)
+}
+
+const HOP: &str = "TTL of the RST at the cgroup ingress hook, beside the TTL of this connection's SYN-ACK or handshake (inet_sock.mc_ttl); hops are counted from the initial values 64, 128 and 255";
+const FORM: &str = "TCP header of the RST as captured by the cgroup ingress hook, compared with what Linux sends (tcp_send_active_reset, tcp_v4_send_reset)";
+const SENT: &str = "Tracepoint tcp_send_reset with the kernel's own reason (include/net/rstreason.h), or the state of the socket in __tcp_close on kernels without one";
+const COUNTERS: &str = "Counters of the socket (struct tcp_sock) at the moment of the event";
+const LOGGED: &str = "The joined line of error.log, read by the catalogue of Nginx's messages";
+const OTHER_END: &str = "Tracepoints on the other end's socket, which is on this host";
+const WHY_CLOSED: &str = "Why Nginx closed when it did";
+const ORIGIN: &str = "Who sent the RST";
+const SEGMENT: &str = "Who sent a segment: an errno alone is no evidence for a party";
+const LOST_WHERE: &str = "Whether the path, the host or its listener is at fault";
+
+/// One line per code of `judge::CODES`.
+pub const LORE: &[Lore] = &[
+    lore(
+        "hop_equal",
+        HOP,
+        "That no device at the same distance sent it, for example the peer's own firewall",
+    ),
+    lore(
+        "hop_differs",
+        HOP,
+        "Which device sent it; the path may have changed since the handshake, one hop off is the usual sign of that",
+    ),
+    lore(
+        "hop_differs_history",
+        "TTL of the RST beside the TTL of the latest SYN-ACK of other connections to the address",
+        "Which device sent it; the path may have changed",
+    ),
+    lore(
+        "peer_answers_others",
+        "Completed handshakes of other connections to the address, counted in the kernel",
+        "That the same host answered: several hosts may share the address",
+    ),
+    lore(
+        "timestamps_continue",
+        "Timestamp option of the RST (RFC 7323, section 3.2) beside the last one accepted (tcp_sock.rx_opt.ts_recent)",
+        "That no device copied the option",
+    ),
+    lore("active_form", FORM, "That the header was not forged"),
+    lore(
+        "stateless_form",
+        FORM,
+        "Whether a device, a restarted host or a full listener sent it: netfilter's REJECT looks the same",
+    ),
+    lore("header_incomplete", FORM, "Anything about a peer that only looks like Linux"),
+    lore("ip_id_not_zero", FORM, "Anything about a peer that only looks like Linux"),
+    lore(
+        "syn_refused",
+        "Acknowledgment number of the RST beside the SYN's (RFC 9293, section 3.10.7.3)",
+        "Who sent it: everyone on the path can read the SYN",
+    ),
+    lore(
+        "fin_before",
+        "TCP state: the peer's FIN had been accepted before (RFC 9293, section 3.6)",
+        "Why the peer closed",
+    ),
+    lore(
+        "resets_refused",
+        "Drop reasons of RSTs that the kernel refused (RFC 5961, section 3)",
+        "Which device sent them",
+    ),
+    lore(
+        "answered_too_soon",
+        "Time from the last send to the RST beside the shortest round trip measured (tcp_sock, earlier handshakes)",
+        "Which device sent it",
+    ),
+    lore(
+        "keepalive_race",
+        "Times of the last send and the last receive on the socket",
+        "Who ended the connection: the hops speak of that",
+    ),
+    lore("waited_timeout", "Time Nginx waited beside the timers of its configuration", "Why no answer came"),
+    lore(
+        "peer_alive",
+        "Segment of the peer after the connection was dead, captured where this kernel answered it (tcp_send_reset without a socket)",
+        "Which device sent the RST; a load balancer that changes the server looks the same",
+    ),
+    lore("both_ends_reset", OTHER_END, "Which device sent the two RSTs"),
+    lore(
+        "peer_process_exit",
+        "Tracepoint sched_process_exit and the exiting flag of the process that held the other end, on this host",
+        "Why the process ended",
+    ),
+    lore(
+        "peer_process_reset",
+        "Tracepoint tcp_send_reset in the context of the process that held the other end, on this host",
+        "The program's motive",
+    ),
+    lore(
+        "peer_no_socket",
+        "Tracepoint tcp_send_reset without a socket, on this host",
+        "Whether the socket was closed a second or a day ago",
+    ),
+    lore(
+        "peer_listener_full",
+        "Queue and limit of the upstream's listener on this host (sk_ack_backlog, sk_max_ack_backlog)",
+        "Why the program accepted too slowly",
+    ),
+    lore(
+        "upstream_leg_closed",
+        "Close of an upstream socket by the same worker within 50 ms",
+        "That it was this request's upstream, when several were open",
+    ),
+    lore(
+        "client_went_first",
+        "End of a client connection of the same worker up to 50 ms before",
+        "That it was this request's client, when several ended",
+    ),
+    lore(
+        "reset_on_loopback",
+        "Interface on which the RST came in: lo",
+        "Which rule of the packet filter it was",
+    ),
+    lore("linger_zero_reset", SENT, WHY_CLOSED),
+    lore("closed_with_unread", SENT, WHY_CLOSED),
+    lore(
+        "worker_exiting",
+        "Exiting flag of the worker that held the socket (PF_EXITING)",
+        "Why the worker ended",
+    ),
+    lore("memory_pressure", SENT, "What used the memory"),
+    lore("data_after_close", SENT, WHY_CLOSED),
+    lore("no_listener", SENT, "Since when nothing listens"),
+    lore(
+        "listener_full",
+        "Queue and limit of the listener when the kernel dropped the packet (sk_ack_backlog, sk_max_ack_backlog)",
+        "Why the queue was not emptied in time",
+    ),
+    lore("listener_closed", SENT, WHY_CLOSED),
+    lore(
+        "keepalive_unanswered",
+        "Probes sent without an answer (tcp_keepalive_timer)",
+        "Whether the peer or the path is gone",
+    ),
+    lore(
+        "local_kill",
+        "Errno 103 and the process that destroyed the socket (tcp_abort)",
+        "On whose behalf it did so",
+    ),
+    lore(
+        "kernel_error",
+        "sk_err of the socket without any RST: an ICMP message or a local limit (tcp_v4_err)",
+        "Which router sent it",
+    ),
+    lore(
+        "reset_accepted",
+        "Tracepoint tcp_receive_reset: the kernel accepted a RST (tcp_reset)",
+        "Everything about its origin: its packet was not seen",
+    ),
+    lore(
+        "closed_by_worker",
+        "Tracepoint inet_sock_set_state in the context of the worker",
+        "The worker's reason",
+    ),
+    lore("no_request", COUNTERS, ORIGIN),
+    lore("request_unanswered", COUNTERS, ORIGIN),
+    lore("response_in_flight", COUNTERS, ORIGIN),
+    lore("nothing_outstanding", COUNTERS, ORIGIN),
+    lore("connection_idle", COUNTERS, ORIGIN),
+    lore("fin_received", "TCP state CLOSE_WAIT: the peer's FIN was accepted", "Why the peer closed"),
+    lore(
+        "request_acknowledged",
+        "Acknowledged bytes of the socket (snd_una)",
+        "That the program read the request",
+    ),
+    lore("answer_stalled", "Time of the last segment with data (lrcvtime)", "Why nothing more came"),
+    lore("unacknowledged", "Retransmissions without an acknowledgment (icsk_retransmits)", LOST_WHERE),
+    lore("log_timed_out", LOGGED, SEGMENT),
+    lore("log_closed_early", LOGGED, SEGMENT),
+    lore("log_client_aborted", LOGGED, SEGMENT),
+    lore("log_limit", LOGGED, SEGMENT),
+    lore("log_resource", LOGGED, SEGMENT),
+    lore("log_alone", LOGGED, "Anything the kernel did: no event of it was seen"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::CODES;
+
+    #[test]
+    fn every_code_of_the_judge_is_explained_once() {
+        for (code, _) in CODES {
+            assert_eq!(LORE.iter().filter(|lore| lore.code == *code).count(), 1, "{code}");
+        }
+        assert_eq!(LORE.len(), CODES.len());
+    }
+}

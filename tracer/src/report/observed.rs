@@ -1,0 +1,149 @@
+//! What a report says of the observation itself: how long and with what it was made, what was lost, the clock, the host.
+
+use crate::model::HostFacts;
+use crate::output::layout::span;
+
+use super::document::{Block, Column, Section, Table, fields, paragraph};
+use super::page::Material;
+use super::source::Origin;
+
+/// Length of the observation, cut to what was selected.
+pub fn length_ms(material: &Material) -> Option<u64> {
+    let (from, to) = material.origin.observed?;
+    let bound = |text: &Option<String>| {
+        let stamp: jiff::Timestamp = text.as_ref()?.parse().ok()?;
+        i64::try_from(stamp.as_nanosecond()).ok()
+    };
+    let from = bound(&material.selection.since).map_or(from.0, |since| since.max(from.0));
+    let to = bound(&material.selection.until).map_or(to.0, |until| until.min(to.0));
+    u64::try_from((to - from) / 1_000_000).ok()
+}
+
+/// What is known of the observation: selection, host, losses, clock, redaction.
+pub fn sections(material: &Material) -> Vec<Section> {
+    let mut sections = vec![
+        Section::new("observation", "What was observed, and how", observation(material)),
+        Section::new("losses", "What was lost", losses(&material.origin)),
+        Section::new("clock", "Clock", clock(&material.origin)),
+    ];
+    if let Some(host) = &material.origin.last_host {
+        sections.push(Section::new("host", "Host and Nginx", self::host(host)));
+    }
+    if !material.redaction.is_empty() {
+        let items = material.redaction.clone();
+        sections.push(Section::new("redaction", "What was replaced", vec![Block::List { items }]));
+    }
+    sections.push(Section::new("reading", "How to read this report", reading()));
+    sections
+}
+
+fn observation(material: &Material) -> Vec<Block> {
+    let origin = &material.origin;
+    let mut pairs: Vec<(String, String)> = origin
+        .inputs
+        .iter()
+        .map(|(name, kind)| ("Made from".to_owned(), format!("{name} ({kind})")))
+        .collect();
+    let mut pair = |name: &str, value: Option<String>| {
+        pairs.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    pair(
+        "Observed (UTC)",
+        origin.observed.map(|(from, to)| format!("{} to {}", from.rfc3339(), to.rfc3339())),
+    );
+    pair("Observed by", origin.version.as_ref().map(|version| format!("rstscope {version}")));
+    pair("Report made by", Some(format!("rstscope {} at {}", env!("CARGO_PKG_VERSION"), material.made)));
+    pair("Connections seen", origin.connections.map(|number| number.to_string()));
+    for (name, value) in material.selection.words() {
+        pair(name, Some(value));
+    }
+    let mut blocks = vec![fields(pairs.iter().map(|(name, value)| (name.as_str(), Some(value.clone()))))];
+    if !origin.notes.is_empty() {
+        blocks.push(Block::List { items: origin.notes.clone() });
+    }
+    blocks
+}
+
+fn losses(origin: &Origin) -> Vec<Block> {
+    let Some(losses) = &origin.losses else {
+        return vec![paragraph(
+            "Not told by this source: verdicts alone do not say what was lost. An incident that suffered from a loss \
+             has it in what is missing.",
+        )];
+    };
+    let idle = origin.last_host.iter().flat_map(|host| &host.hooks).filter(|hook| !hook.running);
+    let idle = idle.map(|hook| {
+        let why = hook.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
+        format!("Hook {} did not run{why}: {}", hook.name, hook.lost_evidence)
+    });
+    let lost = losses.by_handover.iter().filter(|(_, number)| **number > 0);
+    let items: Vec<String> =
+        lost.map(|(name, number)| format!("{name}: {number} lost")).chain(idle).collect();
+    if items.is_empty() {
+        return vec![paragraph("Nothing: every hook ran, and 0 events were lost at any hand-over.")];
+    }
+    vec![Block::List { items }]
+}
+
+fn clock(origin: &Origin) -> Vec<Block> {
+    let state = origin.last_host.as_ref().and_then(|host| host.system.clock);
+    let offset = origin.clock.map(|clock| format!("{} ns", clock.offset_ns));
+    let Some(state) = state else {
+        let unknown = "Whether this host's clock was synchronised is not known from this source.";
+        return match offset {
+            Some(offset) => vec![fields([("UTC minus kernel clock", Some(offset))]), paragraph(unknown)],
+            None => vec![paragraph(unknown)],
+        };
+    };
+    let synchronised = if state.synchronised { "yes" } else { "no: times may be off by an unknown amount" };
+    vec![fields([
+        ("Synchronised (adjtimex)", Some(synchronised.to_owned())),
+        ("Estimated error", Some(format!("{} µs", state.estimated_error_us))),
+        ("Largest possible error", Some(format!("{} µs", state.maximum_error_us))),
+        ("UTC minus kernel clock", offset),
+    ])]
+}
+
+fn host(host: &HostFacts) -> Vec<Block> {
+    let running = host.hooks.iter().filter(|hook| hook.running).count();
+    let list = |items: Vec<String>| items.join(", ");
+    let milliseconds = |values: &[u64]| {
+        let mut values = values.to_vec();
+        values.sort_unstable();
+        values.dedup();
+        list(values.into_iter().map(span).collect())
+    };
+    let nginx = &host.nginx;
+    let mut blocks = vec![fields([
+        ("Host", Some(host.host.clone())),
+        ("Kernel", Some(host.kernel.clone())),
+        ("Lockdown", host.system.lockdown.clone()),
+        ("Hooks running", Some(format!("{running} of {}", host.hooks.len()))),
+        ("Nginx configuration", Some(list(host.system.configuration_files.clone()))),
+        ("Upstreams", Some(list(nginx.upstreams.iter().map(ToString::to_string).collect()))),
+        ("Listeners", Some(list(nginx.listeners.iter().map(|(address, _)| address.to_string()).collect()))),
+        ("Connect timeouts", Some(milliseconds(&nginx.connect_timeouts_ms))),
+        ("Read timeouts", Some(milliseconds(&nginx.read_timeouts_ms))),
+        ("Upstream keep-alive timeouts", Some(milliseconds(&nginx.upstream_keepalive_timeouts_ms))),
+    ])];
+    if !host.system.sysctls.is_empty() {
+        let rows = host.system.sysctls.iter().map(|(name, value)| vec![name.clone(), value.clone()]);
+        blocks.push(Block::Table(Table {
+            caption: "Settings of the kernel (sysctl)".to_owned(),
+            columns: vec![Column::words("Setting"), Column::words("Value")],
+            rows: rows.collect(),
+            searchable: false,
+        }));
+    }
+    blocks
+}
+
+fn reading() -> Vec<Block> {
+    let rules = [
+        "proven: at least one decisive piece of evidence, none against. strong: two independent pieces, none against. weak: one piece, or something against it. undetermined: the evidence does not tell.",
+        "A packet that no hook captured is never presumed. What was looked for and could not be had stands under what is missing.",
+        "Times are UTC of the observing host; segments are identified by addresses and sequence numbers, so that the other side can find them in its own capture.",
+        "rstscope replay --explain shows for a recording which events, detectors and rule led to a verdict.",
+    ];
+    vec![Block::List { items: rules.map(str::to_owned).to_vec() }]
+}

@@ -1,0 +1,260 @@
+//! What a report claims about who did not send a segment, and the paragraph that a network team needs.
+//!
+//! Every claim is a [`Premise`]: about one party, excluded or not, with the reason as the evidence has it. Nothing is
+//! excluded that the verdict itself does not exclude, and the words follow the certainty.
+
+use crate::judge::{Class, class_of};
+use crate::model::Verdict;
+use crate::model::verdict::{Cause, Certainty, ConnectionSide, Direction, Evidence, Kind, Party, Weight};
+
+use super::{lore, words};
+
+/// How the judge begins a reason that does not rule out.
+const OPEN: &str = "Not ruled out";
+
+/// One claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Premise {
+    /// About whom.
+    pub party: Party,
+    /// The party did not do it.
+    pub excluded: bool,
+    /// Why, or why that cannot be said.
+    pub because: String,
+    /// What the reason rests on: codes of the evidence, or fields of the verdict.
+    pub rests_on: String,
+    /// The reason is something that the kernel of Nginx's host saw itself, whatever else is uncertain.
+    pub fact: bool,
+}
+
+/// What can be said about each party that the verdict does not name.
+pub fn premises(verdict: &Verdict) -> Vec<Premise> {
+    let others = [Party::Nginx, Party::Client, Party::Upstream, Party::Middlebox];
+    let others = others.into_iter().filter(|party| *party != verdict.party);
+    others.filter_map(|party| about(verdict, party)).collect()
+}
+
+fn about(verdict: &Verdict, party: Party) -> Option<Premise> {
+    let other = alternative(verdict, party);
+    if verdict.party == Party::Unknown {
+        return other;
+    }
+    if party == Party::Nginx {
+        return of_nginx(verdict);
+    }
+    if verdict.party == Party::Middlebox && Some(party) == peer(verdict) {
+        return Some(of_peer(verdict, party));
+    }
+    other.or_else(|| of_uninvolved(verdict, party))
+}
+
+/// A party is excluded when every explanation by it is; the first is the one most easily mistaken for the cause.
+fn alternative(verdict: &Verdict, party: Party) -> Option<Premise> {
+    let others: Vec<&str> = verdict
+        .alternatives
+        .iter()
+        .filter(|other| other.party == party)
+        .map(|other| other.why_not.as_str())
+        .collect();
+    let open = others.iter().find(|why_not| why_not.starts_with(OPEN));
+    open.or_else(|| others.first()).map(|why_not| from_alternative(verdict, party, why_not))
+}
+
+fn from_alternative(verdict: &Verdict, party: Party, why_not: &str) -> Premise {
+    let open = why_not.starts_with(OPEN);
+    let because = why_not.strip_prefix(OPEN).map_or(why_not, |rest| rest.trim_start_matches([':', ' ']));
+    let because = if because.is_empty() { "nothing seen speaks against it" } else { because };
+    let piece = verdict.evidence.iter().find(|piece| because.contains(&piece.detail));
+    let rests_on = piece.map_or_else(|| "alternatives".to_owned(), |piece| piece.code.to_string());
+    Premise { party, excluded: !open, because: because.to_owned(), rests_on, fact: false }
+}
+
+/// The kernel of Nginx's host tells whether a segment came in or went out.
+fn of_nginx(verdict: &Verdict) -> Option<Premise> {
+    if verdict.cause == Cause::LocalFirewall {
+        return None;
+    }
+    let connection = verdict.connection.as_ref()?;
+    let state = &connection.state;
+    let received = verdict.reset.as_ref().is_some_and(|reset| reset.direction == Direction::Received);
+    let because = match verdict.kind {
+        Kind::ResetReceived if received => format!(
+            "the RST came in: the kernel of Nginx's host accepted it on receive (tcp_reset) while the connection was {state}"
+        ),
+        Kind::Refused if received => format!(
+            "the RST came in: the kernel of Nginx's host accepted it as the answer to its SYN (state {state})"
+        ),
+        Kind::ClosedEarly => "the peer's FIN came in before Nginx closed".to_owned(),
+        Kind::Timeout if connection.retransmits > 0 => {
+            format!("Nginx's host sent its segments and repeated them {} times", connection.retransmits)
+        }
+        _ => return None,
+    };
+    Some(Premise {
+        party: Party::Nginx,
+        excluded: true,
+        because,
+        rests_on: "kind, connection.state".to_owned(),
+        fact: true,
+    })
+}
+
+/// The party in whose name a device spoke: what speaks for the device speaks against it.
+fn of_peer(verdict: &Verdict, party: Party) -> Premise {
+    let speaks = |weight: Weight| weight != Weight::Against;
+    let pieces = verdict.evidence.iter().filter(|piece| speaks(piece.weight));
+    let pieces: Vec<_> = pieces.filter(|piece| class_of(&piece.code) != Some(Class::Log)).collect();
+    let details: Vec<String> = pieces.iter().map(|piece| lower(&piece.detail)).collect();
+    let codes: Vec<&str> = pieces.iter().map(|piece| &*piece.code).collect();
+    Premise {
+        party,
+        excluded: !pieces.is_empty() && verdict.certainty <= Certainty::Strong,
+        because: details.join("; "),
+        rests_on: codes.join(", "),
+        fact: false,
+    }
+}
+
+/// The party at the other half of the request has no part in this connection.
+fn of_uninvolved(verdict: &Verdict, party: Party) -> Option<Premise> {
+    let connection = verdict.connection.as_ref()?;
+    let uninvolved = match connection.side {
+        ConnectionSide::Client => Party::Upstream,
+        ConnectionSide::Upstream => Party::Client,
+    };
+    let caused = verdict.consequence_of.is_some();
+    (party == uninvolved && !caused).then(|| Premise {
+        party,
+        excluded: true,
+        because: format!("the connection is the one between {} and {}", connection.local, connection.remote),
+        rests_on: "connection.side".to_owned(),
+        fact: true,
+    })
+}
+
+fn peer(verdict: &Verdict) -> Option<Party> {
+    verdict.connection.as_ref().map(|connection| match connection.side {
+        ConnectionSide::Client => Party::Client,
+        ConnectionSide::Upstream => Party::Upstream,
+    })
+}
+
+/// How far a premise goes, in a word or two.
+pub fn reach(verdict: &Verdict, premise: &Premise) -> &'static str {
+    match premise.excluded {
+        true if premise.fact || verdict.certainty == Certainty::Proven => "excluded",
+        true => "spoken against",
+        false => "not excluded",
+    }
+}
+
+/// A premise as a sentence, as strong as the verdict is.
+pub fn sentence(verdict: &Verdict, premise: &Premise) -> String {
+    let act = if verdict.reset.as_ref().is_some_and(|reset| reset.flags.is_some() || reset.reason.is_some())
+        && verdict.kind != Kind::ClosedEarly
+    {
+        "sent"
+    } else {
+        "caused"
+    };
+    let who = match premise.party {
+        Party::Client => "the client",
+        Party::Nginx => "Nginx",
+        Party::Upstream => "the upstream",
+        Party::Middlebox => "a device on the path",
+        Party::Unknown => "an unknown party",
+    };
+    let because = lower(&premise.because);
+    if !premise.excluded {
+        return format!("That it was {act} by {who} is not excluded: {because}.");
+    }
+    if premise.fact || verdict.certainty == Certainty::Proven {
+        return format!("It was not {act} by {who} because {because}.");
+    }
+    let limit =
+        lore::of(&premise.rests_on).map(|lore| format!(" (this does not prove: {})", lower(lore.limits)));
+    format!("What speaks against {who} having {act} it: {because}{}.", limit.unwrap_or_default())
+}
+
+/// A sentence in the middle of another begins small, unless its first word is a name or an abbreviation.
+fn lower(text: &str) -> String {
+    const SMALL: [&str; 17] = [
+        "The ", "Every ", "A ", "An ", "No ", "Neither ", "What ", "Both ", "Nothing ", "At ", "From ",
+        "Other ", "That ", "Which ", "Whether ", "Who ", "Why ",
+    ];
+    let small = SMALL.iter().any(|word| text.starts_with(word));
+    let mut characters = text.chars();
+    let text = match characters.next() {
+        Some(first) if small => first.to_lowercase().chain(characters).collect(),
+        _ => text.to_owned(),
+    };
+    text.trim_end_matches('.').to_owned()
+}
+
+/// The paragraph to paste: what happened when and where, whose doing, who not and why, what was not seen.
+pub fn statement(verdict: &Verdict) -> String {
+    let mut sentences = vec![format!("{}: {}.", verdict.time, verdict.summary.trim_end_matches('.'))];
+    sentences.extend(place(verdict));
+    sentences.push(attribution(verdict));
+    sentences.extend(premises(verdict).iter().map(|premise| sentence(verdict, premise)));
+    let said = sentences.join(" ");
+    sentences.extend(pieces(verdict, &said));
+    let missing: Vec<&str> =
+        verdict.missing.iter().map(|missing| missing.why.trim_end_matches('.')).collect();
+    if !missing.is_empty() {
+        sentences.push(format!("Not available: {}.", missing.join("; ")));
+    }
+    sentences.push(format!("Observed by rstscope on {}, incident {}.", verdict.host, verdict.id));
+    sentences.join(" ")
+}
+
+/// Addresses and numbers by which the other side finds the segment in its own capture.
+fn place(verdict: &Verdict) -> Option<String> {
+    let connection = verdict.connection.as_ref()?;
+    let (local, remote) = (&connection.local, &connection.remote);
+    let reset = verdict.reset.as_ref().filter(|reset| reset.flags.is_some());
+    let Some(reset) = reset else { return Some(format!("Connection: {local} to {remote}, TCP.")) };
+    let number = |name: &str, value: Option<u32>| value.map(|value| format!(", {name} {value}"));
+    let (from, to) = match reset.direction {
+        Direction::Received => (remote, local),
+        Direction::Sent => (local, remote),
+    };
+    let parts: String = [
+        number("sequence", reset.seq),
+        number("acknowledgment", reset.ack),
+        number("window", reset.window),
+        number("TTL", reset.ttl.map(u32::from)),
+        number("IP identification", reset.ip_id.map(u32::from)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let flags = reset.flags.as_deref().unwrap_or("RST");
+    Some(format!("Segment: {flags} from {from} to {to}{parts}."))
+}
+
+fn attribution(verdict: &Verdict) -> String {
+    if verdict.party == Party::Unknown {
+        return "Who caused it cannot be said from what was seen.".to_owned();
+    }
+    let who = words::party(verdict.party, verdict.cause);
+    format!("Attributed to {who} ({}), certainty: {}.", verdict.cause, verdict.certainty)
+}
+
+/// The evidence that no sentence has told yet, for and against.
+fn pieces(verdict: &Verdict, said: &str) -> Option<String> {
+    let new = verdict.evidence.iter().filter(|piece| !said.contains(&lower(&piece.detail)));
+    let (against, rest): (Vec<&Evidence>, Vec<&Evidence>) =
+        new.partition(|piece| piece.weight == Weight::Against);
+    let told = |pieces: &[&Evidence]| {
+        let details: Vec<&str> = pieces.iter().map(|piece| piece.detail.trim_end_matches('.')).collect();
+        details.join("; ")
+    };
+    let parts = [("It rests on", &rest), ("Against it speaks", &against)];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(_, pieces)| !pieces.is_empty())
+        .map(|(lead, pieces)| format!("{lead}: {}.", told(pieces)))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
