@@ -1,12 +1,14 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
 pub mod compare;
+pub mod correlate;
 pub mod daemon;
 pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod generate;
 pub mod log;
+pub mod pcap;
 pub mod query;
 pub mod replay;
 pub mod report;
@@ -42,6 +44,10 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Judge a recording again, on any machine and without root, or explain one of its verdicts
     Replay(Box<replay::ReplayArgs>),
+    /// Judge captures (pcap, pcapng) taken at the Nginx host, at a client or at an upstream
+    Pcap(Box<pcap::PcapArgs>),
+    /// Judge two captures of the same time: one taken at the Nginx host, one at the other end
+    Correlate(Box<correlate::CorrelateArgs>),
     /// Make proof material of a recording or of verdicts: HTML, Markdown, JSON, text, packets
     Report(Box<report::ReportArgs>),
     /// Check a bundle of report: its checksums, and its verdicts by replaying its recording
@@ -73,6 +79,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Pcap(args) => pcap::run(args),
+        Command::Correlate(args) => correlate::run(args),
         Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Compare(args) => compare::run(args),

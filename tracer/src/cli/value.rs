@@ -61,6 +61,14 @@ pub fn impact(text: &str) -> Result<Impact, String> {
     Impact::from_slug(text).ok_or_else(|| format!("an impact is one of {}", known()))
 }
 
+/// How many connections a tracker keeps.
+pub fn connections(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (1..=10_000_000).contains(&number) => Ok(number),
+        _ => Err("a number of connections is 1 to 10000000".to_owned()),
+    }
+}
+
 /// A process id.
 pub fn pid(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {

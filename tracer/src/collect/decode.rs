@@ -202,6 +202,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         baseline: baseline(sock, syn_ack.as_ref()),
         syn_ack,
         peer_history: history(sock),
+        unseen: 0,
     }
 }
 
@@ -247,6 +248,7 @@ pub(super) fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         baseline: None,
         syn_ack: None,
         peer_history: None,
+        unseen: 0,
     }
 }
 

@@ -43,7 +43,7 @@ pub fn decode(header: &Header) -> Option<Packet> {
         ack: tcp.acknowledgment_number(),
         window: tcp.window_size(),
         timestamps: timestamps(&tcp),
-        options: options(&tcp),
+        options: option_names(&tcp),
         payload_len: u32::try_from(ip.total_len.saturating_sub(headers_len)).unwrap_or(0),
         ifindex: header.ifindex,
         on_loopback: header.ifindex == LOOPBACK,
@@ -85,7 +85,8 @@ fn ipv6(ip: &Ipv6HeaderSlice<'_>) -> Network {
     }
 }
 
-fn timestamps(tcp: &TcpSlice<'_>) -> Option<Timestamps> {
+/// The timestamp option.
+pub fn timestamps(tcp: &TcpSlice<'_>) -> Option<Timestamps> {
     tcp.options_iterator().filter_map(Result::ok).find_map(|option| match option {
         TcpOptionElement::Timestamp(value, echo) => Some(Timestamps { value, echo }),
         _ => None,
@@ -93,7 +94,7 @@ fn timestamps(tcp: &TcpSlice<'_>) -> Option<Timestamps> {
 }
 
 /// Option names in order; padding is left out, what cannot be read is named so.
-fn options(tcp: &TcpSlice<'_>) -> Vec<String> {
+pub fn option_names(tcp: &TcpSlice<'_>) -> Vec<String> {
     let name = |option| match option {
         Ok(TcpOptionElement::Noop) => None,
         Ok(TcpOptionElement::MaximumSegmentSize(_)) => Some("mss"),

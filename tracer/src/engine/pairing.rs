@@ -18,7 +18,7 @@ pub fn own_end(incident: &Incident) -> Option<&Event> {
         return None;
     }
     incident.own.iter().find(|event| match event.kind {
-        EventKind::Closed { .. } => true,
+        EventKind::Closed { .. } | EventKind::ResetSeen { .. } => true,
         EventKind::ResetSent { .. } => event.task.is_actor && event.task.is_nginx,
         _ => false,
     })
@@ -40,7 +40,8 @@ fn client_end(incident: &Incident) -> Option<(Mono, u32)> {
     let reset = incident.reset_received()?;
     let carried = incident.socket().is_some_and(|socket| socket.bytes_received > 0);
     let client = incident.side() == Some(Side::Client) && carried;
-    client.then_some((reset.time, incident.worker()?))
+    // A capture knows no workers; there every event has the pid zero, which no live one has.
+    client.then_some((reset.time, incident.worker().unwrap_or(0)))
 }
 
 /// Something the client had asked for was under way when it left.

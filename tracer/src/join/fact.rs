@@ -36,7 +36,7 @@ pub fn fact(incident: &Incident) -> Fact {
         (EventKind::ResetReceived, TcpState::SynSent) => Fact::Refused,
         (EventKind::ResetReceived, TcpState::CloseWait) => Fact::ResetAfterFin,
         (EventKind::ResetReceived, _) => Fact::Reset,
-        (EventKind::ResetSent { .. }, _) => Fact::ResetByUs,
+        (EventKind::ResetSent { .. } | EventKind::ResetSeen { .. }, _) => Fact::ResetByUs,
         (EventKind::Closed { .. }, state) => close_fact(incident, state),
         _ => Fact::OtherEnd,
     }

@@ -76,9 +76,7 @@ const TABLE: &[Row] = &[
     }),
     (&[C::NginxClosedUnread], P::Nginx, C::NginxTimeoutReset, not_timed_out),
     (&[C::NginxClosedUnread], P::Client, C::ClientAbort, |_| "No RST of the client came before".to_owned()),
-    (&[C::NginxTimeoutReset], P::Nginx, C::NginxClosedUnread, |_| {
-        "SO_LINGER was set to zero: Nginx asked for the reset".to_owned()
-    }),
+    (&[C::NginxTimeoutReset], P::Nginx, C::NginxClosedUnread, not_unread),
     (&[C::NginxWorkerExit], P::Nginx, C::NginxClosedUnread, |_| {
         "The worker was already ending; the kernel closed its sockets".to_owned()
     }),
@@ -95,7 +93,17 @@ fn not_timed_out(look: &Look) -> String {
         return "SO_LINGER was zero, but data had moved just before and nothing says that a timer ran out"
             .to_owned();
     }
+    if look.case.is_capture() {
+        return not_ruled_out(look);
+    }
     "SO_LINGER was not set to zero, so the reset was not asked for".to_owned()
+}
+
+fn not_unread(look: &Look) -> String {
+    if look.has("linger_zero_reset") {
+        return "SO_LINGER was set to zero: Nginx asked for the reset".to_owned();
+    }
+    not_ruled_out(look)
 }
 
 fn not_ruled_out(_: &Look) -> String {
@@ -150,7 +158,8 @@ fn not_an_overflow(look: &Look) -> String {
 }
 
 fn not_the_peer(look: &Look) -> String {
-    const PROOF: [&str; 6] = [
+    const PROOF: [&str; 7] = [
+        "not_sent",
         "both_ends_reset",
         "peer_alive",
         "answered_too_soon",

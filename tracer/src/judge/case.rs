@@ -97,6 +97,11 @@ impl<'a> Case<'a> {
         self.incident.side()
     }
 
+    /// The inputs come from a capture: nobody asked a kernel or a process.
+    pub fn is_capture(&self) -> bool {
+        self.host.capture.is_some()
+    }
+
     /// On the client side.
     pub fn is_client(&self) -> bool {
         self.side() == Some(Side::Client)

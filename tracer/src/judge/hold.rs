@@ -20,6 +20,9 @@ pub fn hold(incident: &Incident) -> Duration {
     if incident.reset_received().is_some() {
         return received(incident);
     }
+    if incident.reset_seen().is_some() {
+        return LONG;
+    }
     let decisive = incident
         .own
         .iter()

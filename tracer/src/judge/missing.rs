@@ -26,6 +26,7 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
         ));
     }
     gaps.extend(preexisting(case));
+    gaps.extend(captured(case, ruling));
     gaps.extend(ambiguous_line(case, leans_on_log));
     gaps.extend(ambiguous_client(case));
     gaps.extend(wire(case));
@@ -36,6 +37,10 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
         gaps.extend(hooks(case));
     }
     gaps
+}
+
+fn observer(case: &Case) -> &'static str {
+    if case.is_capture() { "capture" } else { "tracer" }
 }
 
 fn lowering(code: &'static str, why: String) -> Gap {
@@ -50,13 +55,37 @@ fn noted(code: &'static str, why: String) -> Gap {
 /// Where the kernel names its own act, age does not matter.
 fn preexisting(case: &Case) -> Option<Gap> {
     let old = case.socket().is_some_and(|socket| socket.preexisting);
-    let matters = case.incident.reset_received().is_some() && case.peer_reset().is_none();
+    let matters = (case.incident.reset_received().is_some() || case.incident.reset_seen().is_some())
+        && case.peer_reset().is_none();
     (old && matters).then(|| {
         lowering(
             "preexisting",
-            "The connection is older than the tracer; its handshake was not seen".to_owned(),
+            format!("The connection is older than the {}; its handshake was not seen", observer(case)),
         )
     })
+}
+
+/// What a capture cannot carry, and what this one has lost.
+fn captured(case: &Case, ruling: Ruling) -> Vec<Gap> {
+    use crate::model::verdict::Party;
+    let Some(capture) = case.host.capture.as_ref() else { return Vec::new() };
+    let mut gaps = vec![noted(
+        "capture",
+        "Packets carry no processes, no errors of sockets and no reasons of the kernel; only a tracer on the host sees those".to_owned(),
+    )];
+    let unseen = case.socket().map_or(0, |socket| socket.unseen);
+    if unseen > 0 {
+        let why = format!("The capture lacks {unseen} stretch(es) of this connection shortly before");
+        gaps.push(lowering("packets_lost", why));
+    } else if capture.dropped > 0 {
+        let why = format!("The capturing system lost {} packets somewhere in the capture", capture.dropped);
+        gaps.push(noted("packets_lost", why));
+    }
+    if case.incident.reset_seen().is_some() && ruling.party == Party::Nginx {
+        let why = "On the wire unread data, a timer and the end of a worker look alike; the kernel of the Nginx host would name the reason";
+        gaps.push(lowering("kernel_reason", why.to_owned()));
+    }
+    gaps
 }
 
 fn ambiguous_line(case: &Case, leans_on_log: bool) -> Option<Gap> {
@@ -114,7 +143,12 @@ fn other_end(case: &Case, kind: Kind) -> Option<Gap> {
     let concerns = !matches!(kind, Kind::ListenOverflow | Kind::LogOnly | Kind::ResetSent);
     let tuple = case.tuple()?;
     (concerns && case.peer.is_empty()).then(|| {
-        let why = if case.is_local(tuple.remote) {
+        let why = if case.is_capture() {
+            format!(
+                "A capture taken at {} at the same time would show whether it sent and received the same",
+                tuple.remote.ip()
+            )
+        } else if case.is_local(tuple.remote) {
             format!("{} is on this host, but no event of its end of the connection came", tuple.remote)
         } else {
             format!(
@@ -132,12 +166,14 @@ fn log(case: &Case, kind: Kind, ruling: Ruling) -> Option<Gap> {
         upstream && !matches!(kind, Kind::ListenOverflow | Kind::LogOnly) && case.caused_by.is_none();
     let idle = ruling.cause == crate::model::verdict::Cause::UpstreamAbort
         && case.socket().is_some_and(|socket| !socket.awaits_answer());
-    (expected && !idle && case.line.is_none()).then(|| {
-        noted(
-            "log_line",
-            "No line of error.log matched; Nginx logs upstream failures at level error".to_owned(),
-        )
-    })
+    (expected && !idle && case.line.is_none()).then(|| noted("log_line", unjoined(case).to_owned()))
+}
+
+fn unjoined(case: &Case) -> &'static str {
+    if case.is_capture() && !case.host.follows_error_log {
+        return "No error.log was given";
+    }
+    "No line of error.log matched; Nginx logs upstream failures at level error"
 }
 
 fn hooks(case: &Case) -> Vec<Gap> {
@@ -155,6 +191,9 @@ pub fn undecided(case: &Case) -> Missing {
     let why = match case.incident.principal().map(|event| &event.kind) {
         Some(EventKind::Closed { .. }) => {
             "Nginx closed while it waited; a line of error.log or the client's own close would tell why"
+        }
+        _ if case.is_capture() && case.connecting() => {
+            "Counters of the Nginx host (nstat: TcpExtListenOverflows, packet filter) would tell why it did not answer"
         }
         Some(EventKind::ResetReceived) => {
             "The RST's packet with a TTL to compare, or a tracer on the other host, would tell who sent it"

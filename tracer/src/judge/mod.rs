@@ -25,6 +25,7 @@ use crate::timeline::Subject;
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Processes};
 pub use certainty::{earned, lowered};
+pub use detect::hop_difference;
 pub use explain::{Explanation, Said, Step, What, explain, steps};
 pub use finding::{CODES, Class, class_of};
 pub use hold::hold;
@@ -69,7 +70,9 @@ fn stray(case: &Case) -> bool {
 /// them after the close, so up to a few repetitions say nothing.
 fn ordinary_close(case: &Case) -> bool {
     const FEW: u32 = 3;
+    let unanswered = case.is_capture() && case.connecting();
     case.is_client()
+        && !unanswered
         && case.incident.own.iter().all(|event| {
             let Some(socket) = &event.socket else { return false };
             matches!(event.kind, EventKind::Closed { .. })

@@ -26,7 +26,9 @@ pub fn kind(case: &Case) -> Kind {
             Kind::Refused
         }
         Some(EventKind::ResetReceived) if case.incident.reset_received().is_some() => Kind::ResetReceived,
-        Some(EventKind::ResetReceived | EventKind::ResetSent { .. }) => Kind::ResetSent,
+        Some(EventKind::ResetReceived | EventKind::ResetSent { .. } | EventKind::ResetSeen { .. }) => {
+            Kind::ResetSent
+        }
         Some(EventKind::Closed { .. }) => closed(case),
         _ => other_end(case),
     }

@@ -152,6 +152,9 @@ pub fn reset(case: &Case) -> Option<Reset> {
     if let Some(event) = case.incident.reset_received() {
         return Some(received(case, event));
     }
+    if let Some(event) = case.incident.reset_seen() {
+        return Some(seen(event));
+    }
     if let Some(event) = case.incident.reset_sent() {
         return Some(sent(case, event));
     }
@@ -193,6 +196,19 @@ fn received(case: &Case, event: &Event) -> Reset {
         reason,
         sender: sender(case),
         ..seen.unwrap_or_else(|| empty(Direction::Received))
+    }
+}
+
+/// A RST in the name of Nginx's end, from a capture.
+fn seen(event: &Event) -> Reset {
+    let EventKind::ResetSeen { baseline, .. } = &event.kind else { return empty(Direction::Sent) };
+    let expected = event.socket.as_ref().map(|socket| socket.snd_nxt);
+    let read = event.packet.as_ref().map(|packet| of_packet(packet, expected));
+    Reset {
+        direction: Direction::Sent,
+        baseline_ttl: baseline.map(|Baseline { ttl, .. }| ttl),
+        expected_seq: expected,
+        ..read.unwrap_or_else(|| empty(Direction::Sent))
     }
 }
 

@@ -48,6 +48,9 @@ fn sentence(case: &Case, slug: Cause) -> String {
         Cause::ClientLateReset => format!("Client {peer} ended a connection that was already done"),
         Cause::ClientHandshakeReset => format!("Client {peer} reset the connection before it sent a request"),
         Cause::ClientVanished => format!("Client {peer} no longer acknowledges what Nginx sends"),
+        Cause::NginxTimeoutReset | Cause::NginxClosedUnread if case.incident.reset_seen().is_some() => {
+            format!("Nginx's end reset its connection to {peer} {at}{}", silence(case))
+        }
         Cause::NginxTimeoutReset => {
             format!("Nginx reset the timed-out connection of client {peer} on purpose{}", worker(case))
         }
@@ -226,10 +229,18 @@ fn rejection(case: &Case) -> String {
     }
 }
 
+fn syns(case: &Case) -> u32 {
+    case.socket().map_or(1, |socket| socket.retransmits.saturating_add(1))
+}
+
 fn happened(case: &Case, peer: &str) -> String {
     match case.incident.principal().map(|event| &event.kind) {
         Some(EventKind::ResetReceived) => format!("The connection to {peer} was reset from outside"),
         Some(EventKind::ResetSent { .. }) => format!("This host reset the connection to {peer}"),
+        Some(EventKind::ResetSeen { .. }) => format!("The connection to {peer} was reset in Nginx's name"),
+        Some(EventKind::Closed { .. }) if case.is_client() && case.connecting() => {
+            format!("{peer} sent its SYN {} time(s) and Nginx's end never answered", syns(case))
+        }
         Some(EventKind::Closed { .. }) => format!("The connection to {peer} was closed"),
         _ => format!("The connection to {peer} failed"),
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mono, Packet, Side, Socket, TcpState};
+use super::{Baseline, Mono, Packet, Side, Socket, TcpState};
 
 /// How a process ended, from `task_struct.exit_code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,6 +67,25 @@ pub struct Overflow {
     pub side: Side,
 }
 
+/// What a second capture, taken at the other end of the connection, shows of its failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherCapture {
+    /// Its file.
+    pub file: String,
+    /// It has the RST that Nginx's end received; `None` where there was none, or its absence would mean nothing.
+    pub reset: Option<bool>,
+    /// That it has no such RST cannot be a loss of its own: it counts its losses and had none, or that end went on.
+    pub sure: bool,
+    /// It has a RST in Nginx's name that the first capture does not have.
+    pub other_reset: bool,
+    /// It has what Nginx's end sent in vain; `None` as for `reset`.
+    pub arrived: Option<bool>,
+    /// It has an acknowledgment of that.
+    pub answered: bool,
+    /// Hops from the other end to the place of that capture, zero on its host.
+    pub hops: Option<u8>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
@@ -85,6 +104,18 @@ pub enum EventKind {
         /// See `local`.
         remote: SocketAddr,
     },
+    /// A capture shows a RST in the name of Nginx's end; `packet` is that RST. The kernel that may have sent it
+    /// was not asked.
+    ResetSeen {
+        /// What TTL the packets of Nginx's end carry where the capture was taken.
+        baseline: Option<Baseline>,
+        /// Latest `TSval` of Nginx's end.
+        ts_recent: Option<u32>,
+        /// The segment it answers, if it quotes one.
+        answers: Option<Box<Packet>>,
+    },
+    /// What a capture taken at the other end shows of a connection that failed.
+    OtherCapture(OtherCapture),
     /// A RST for a living connection arrived and was refused (out of window, challenge ACK). `packet` is the RST.
     ResetRefused {
         /// The kernel's drop reason without prefix.

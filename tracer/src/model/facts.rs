@@ -93,9 +93,21 @@ pub struct HostFacts {
     pub local_addresses: Vec<std::net::IpAddr>,
     /// Nginx's configuration.
     pub nginx: NginxConfig,
+    /// The inputs were made of a capture, not by this host's kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureFacts>,
     /// What a reader of the proof wants to know of the system. The judge does not look at it.
     #[serde(default)]
     pub system: SystemFacts,
+}
+
+/// What the judge has to know of the capture it looks through.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CaptureFacts {
+    /// Its files.
+    pub files: Vec<String>,
+    /// Packets that the capturing system says it lost.
+    pub dropped: u64,
 }
 
 /// The system around Nginx, for the reader of a report.

@@ -16,9 +16,9 @@ pub mod time;
 pub mod verdict;
 
 pub use access::{AccessRecord, Attempt};
-pub use event::{Event, EventKind, ExitStatus, Overflow, QueueKind, Task};
+pub use event::{Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind, Task};
 pub use facts::{
-    ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
+    CaptureFacts, ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
 };
 pub use input::Input;
 pub use log::{Level, LogRecord, LogSide, MessageKind};

@@ -88,6 +88,8 @@ pub enum BaselineSource {
     Handshake,
     /// TTL of the SYN-ACK of the latest other connection to the same address.
     PeerHistory,
+    /// TTL of the other packets of this very connection, all from one distance; only a capture has them.
+    Data,
 }
 
 /// The TTL that packets of the peer are expected to carry.
@@ -207,6 +209,14 @@ pub struct Socket {
     pub syn_ack: Option<Packet>,
     /// What other connections to the same address taught.
     pub peer_history: Option<PeerHistory>,
+    /// Packets shortly before that must have been sent and were not seen; only a capture can tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unseen: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Socket {

@@ -80,6 +80,11 @@ impl Archive {
         })
     }
 
+    /// The decompressed bytes themselves, for files that are no text.
+    pub fn into_reader(self) -> Box<dyn Read> {
+        self.input
+    }
+
     /// Hands out every line without its line feed. `block` is told how far the reading is after each block and
     /// stops it by returning `false`.
     pub fn lines(

@@ -86,6 +86,8 @@ fn event(event: &Event) -> String {
 fn kind(kind: &EventKind) -> String {
     match kind {
         EventKind::ResetReceived => "a RST was accepted".to_owned(),
+        EventKind::OtherCapture(seen) => format!("the capture {} shows the other end", seen.file),
+        EventKind::ResetSeen { .. } => "the capture shows a RST in Nginx's name".to_owned(),
         EventKind::ResetSent { reason, after_reset, local, remote } => {
             let reason = reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
             let after = if after_reset.is_some() { ", after a RST had killed the connection" } else { "" };

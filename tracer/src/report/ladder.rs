@@ -210,7 +210,10 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
         EventKind::OomVictim => {
             (at, format!("OOM killer chose {} ({})", event.task.pid, event.task.comm), "mark_victim")
         }
-        EventKind::ListenOverflow(_) | EventKind::ResetRefused { .. } => return None,
+        EventKind::ResetSeen { .. } => (from, "RST in the name of this end".to_owned(), "capture"),
+        EventKind::ListenOverflow(_) | EventKind::ResetRefused { .. } | EventKind::OtherCapture(_) => {
+            return None;
+        }
     };
     Some(Step { time, way, label, source: source.to_owned(), deciding: false, rank: 2 })
 }

@@ -30,6 +30,7 @@ pub fn facts(
         follows_error_log: follows_error_log(watch.instances(), settings),
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
+        capture: None,
         system: system::facts(watch.instances(), environment.lockdown.as_deref()),
     }
 }

@@ -128,6 +128,11 @@ impl Incident {
         sent.min_by_key(|event| (rank(self, event), event.time))
     }
 
+    /// The RST in the name of Nginx's end that a capture shows, where none came from the other end.
+    pub fn reset_seen(&self) -> Option<&Event> {
+        self.own.iter().find(|event| matches!(event.kind, EventKind::ResetSeen { .. }))
+    }
+
     /// The suspicious close of Nginx's socket.
     pub fn closed(&self) -> Option<&Event> {
         self.own.iter().find(|event| matches!(event.kind, EventKind::Closed { .. }))
@@ -152,7 +157,7 @@ impl Incident {
         owner.or_else(|| {
             self.own
                 .iter()
-                .find(|event| event.task.is_actor && event.task.is_nginx)
+                .find(|event| event.task.is_actor && event.task.is_nginx && event.task.pid != 0)
                 .map(|event| event.task.pid)
         })
     }
@@ -193,6 +198,7 @@ fn rank(incident: &Incident, event: &Event) -> u8 {
     match &event.kind {
         EventKind::ResetReceived if incident.is_echo(event) || incident.is_afterthought(event) => 4,
         EventKind::ResetReceived => 0,
+        EventKind::ResetSeen { .. } => 1,
         EventKind::ResetSent { .. } if event.packet.is_none() => 1,
         EventKind::Closed { .. } => 2,
         EventKind::ResetSent { .. } => 3,

@@ -49,9 +49,10 @@ pub fn route(event: &Event, known: &impl Known) -> Route {
             Some(socket) => of_socket(socket),
             None => without_socket(event, Tuple::new(*local, *remote), known),
         },
-        EventKind::ResetReceived | EventKind::Closed { .. } => {
-            event.socket.as_ref().map_or(Route::Nothing, of_socket)
-        }
+        EventKind::ResetReceived
+        | EventKind::ResetSeen { .. }
+        | EventKind::OtherCapture(_)
+        | EventKind::Closed { .. } => event.socket.as_ref().map_or(Route::Nothing, of_socket),
     }
 }
 

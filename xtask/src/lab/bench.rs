@@ -3,6 +3,7 @@
 //! A scenario starts while the tracer still thinks about the one before, as on a real host; its addresses
 //! tell its records apart from all others. Records are compared when everything has been played.
 
+use super::capture::{self, Capture};
 use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
@@ -98,6 +99,8 @@ pub struct After {
     pub copy_to: Option<PathBuf>,
     /// Its recording and its verdicts are copied there.
     pub record_to: Option<PathBuf>,
+    /// It is captured, and this program judges the capture.
+    pub pcap: Option<PathBuf>,
 }
 
 /// Result of one seat.
@@ -208,6 +211,11 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let setup = setup.map(|setup| Setup { sizes: loss.map_or("", |loss| loss.sizes), ..setup.clone() });
     let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
     let tracer = setup.as_ref().map(start).transpose()?;
+    let capture = |node, name| Capture::start(&bench.network, node, bench.nginx.folder(), name);
+    let captures = match after.pcap {
+        Some(_) => Some((capture(Node::Web, "web.pcap")?, capture(Node::Upstream, "upstream.pcap")?)),
+        None => None,
+    };
     let mut played = Vec::new();
     for seat in &plan.seats {
         let frozen = tracer.as_ref().filter(|_| loss.is_some_and(|loss| loss.frozen));
@@ -216,6 +224,9 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         if super::cleanup::interrupted() {
             bail!("interrupted");
         }
+    }
+    if let (Some((web, upstream)), Some(binary)) = (captures, &after.pcap) {
+        return captured(&plan, &played, [web, upstream], binary, &bench, after);
     }
     let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
     let file = tracer.records_file();
@@ -237,6 +248,29 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         drop(wait::pass(Duration::from_hours(24)));
     }
     Ok(rows)
+}
+
+/// What the captures say, once the last packets have come.
+fn captured(
+    plan: &Plan,
+    played: &[(Truth, Vec<String>)],
+    captures: [Capture; 2],
+    binary: &Path,
+    bench: &Bench,
+    after: &After,
+) -> Result<Vec<Row>> {
+    wait::pass(Duration::from_secs(1))?;
+    let files = captures.into_iter().map(Capture::stop).collect::<Result<Vec<_>>>()?;
+    let log = bench.nginx.folder().join("error.log");
+    if let Some(folder) = &after.copy_to {
+        std::fs::create_dir_all(folder)?;
+        for file in files.iter().chain([&log]) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            std::fs::copy(file, folder.join(format!("{}-{name}", plan.number)))?;
+        }
+    }
+    let records = capture::judged(binary, &[&files[0]], &log, plan)?;
+    Ok(capture::rows(plan, played, &records))
 }
 
 fn copy_files(from: &Path, to: &Path, bench: usize) -> Result<()> {

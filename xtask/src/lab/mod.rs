@@ -4,6 +4,7 @@
 //! scenarios. Nothing leaves the namespaces, and nothing is left behind.
 
 mod bench;
+mod capture;
 pub mod cleanup;
 mod fixture;
 mod judge;
@@ -61,6 +62,10 @@ pub struct Options {
     /// Record every bench, and put each recording with its verdicts into this folder: fixtures of tests/replay.rs.
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_tracer")]
     record: Option<PathBuf>,
+    /// Capture every bench with tcpdump and judge the capture and the log instead of running a tracer. Fails if
+    /// a strong or proven verdict names the wrong party.
+    #[arg(long, conflicts_with_all = ["no_tracer", "record"])]
+    pcap: bool,
     /// Play the faults without a tracer: checks what Nginx logs.
     #[arg(long)]
     no_tracer: bool,
@@ -134,11 +139,17 @@ fn play(options: &Options) -> Result<Vec<Row>> {
         );
     }
     let setup = if options.no_tracer { None } else { Some(tracer_setup(options)?) };
+    let pcap = setup.as_ref().filter(|_| options.pcap).map(|setup| setup.binary.clone());
+    let setup = setup.filter(|_| !options.pcap);
     let schema = Schema::load()?;
     cleanup::prepare();
     cleanup::leftovers();
-    let after =
-        After { keep: options.keep, copy_to: options.records.clone(), record_to: options.record.clone() };
+    let after = After {
+        keep: options.keep,
+        copy_to: options.records.clone(),
+        record_to: options.record.clone(),
+        pcap,
+    };
     let plans = plans(options)?;
     side_by_side(options.jobs.max(1), plans, |plan| bench::run(plan, setup.as_ref(), &schema, &after))
 }

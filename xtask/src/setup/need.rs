@@ -67,6 +67,7 @@ const PACKAGED: &[(&str, &str, Probe, &[&str])] = &[
         Probe::Program("promtool"),
         &["prometheus"],
     ),
+    ("tcpdump", "captures benches of the lab", Probe::Program("tcpdump"), &["tcpdump"]),
     ("python3", "an upstream of the lab", Probe::Program("python3"), &["python3"]),
 ];
 

@@ -29,7 +29,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(history(packet, socket, baseline.source));
 }
 
-fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against: Origins) -> Finding {
+pub fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against: Origins) -> Finding {
     if difference == 0 {
         let detail = format!(
             "The RST arrived with TTL {}, which is as many hops away as {source} (TTL {expected})",
@@ -60,11 +60,12 @@ fn history(packet: &Packet, socket: &Socket, source: BaselineSource) -> Option<F
     Some(differs.compared(&packet.ttl, &history.ttl))
 }
 
-fn source_name(source: BaselineSource) -> &'static str {
+pub fn source_name(source: BaselineSource) -> &'static str {
     match source {
         BaselineSource::SynAck => "the SYN-ACK of this connection",
         BaselineSource::Handshake => "the packet that completed the handshake",
         BaselineSource::PeerHistory => "the latest SYN-ACK of the same address on another connection",
+        BaselineSource::Data => "the other packets of that end of this connection",
     }
 }
 

@@ -1,10 +1,12 @@
 //! Detectors: facts in, findings out. One file per class of evidence; none of them decides anything.
 
+mod captured;
 mod header;
 mod hop;
 mod life;
 mod local;
 mod log;
+mod other_capture;
 mod other_end;
 mod sequence;
 mod size;
@@ -22,7 +24,9 @@ pub type Detector = fn(&Case, &mut Vec<Finding>);
 /// Every detector with its name, in the order in which their findings are told. Those that can decide come first.
 pub const DETECTORS: &[(&str, Detector)] = &[
     ("other_end", other_end::detect),
+    ("other_capture", other_capture::detect),
     ("local", local::detect),
+    ("captured", captured::detect),
     ("life", life::detect),
     ("timing", timing::detect),
     ("hop", hop::detect),

@@ -22,6 +22,9 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     if reset && case.reset_packet().is_none() {
         findings.push(accepted(case, socket));
     }
+    if reset && case.is_capture() {
+        findings.extend(unheard(case, socket));
+    }
     if !reset {
         findings.extend(fin_received(case, socket));
         findings.extend(silence(case, socket));
@@ -49,6 +52,12 @@ fn client(case: &Case, socket: &Socket) -> Finding {
         let detail = format!(
             "{} bytes of the response were sent and not acknowledged, {} not yet sent",
             socket.unacked, socket.unsent
+        );
+        ("response_in_flight", detail)
+    } else if case.is_capture() && socket.snd_wnd == 0 && socket.bytes_sent > 0 {
+        let detail = format!(
+            "The client's window was closed after {} bytes: Nginx could not send on",
+            socket.bytes_sent
         );
         ("response_in_flight", detail)
     } else if socket.owes_answer() {
@@ -112,14 +121,28 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     })
 }
 
+/// What Nginx had sent was repeated and not acknowledged when the RST came: the path had failed before it.
+fn unheard(case: &Case, socket: &Socket) -> Option<Finding> {
+    const FEW: u32 = 2;
+    let repeated = socket.retransmits_pending;
+    (!case.connecting() && repeated >= FEW && socket.unacked > 0).then(|| {
+        let detail = format!(
+            "{} bytes had been sent again {repeated} time(s) without an acknowledgment before the RST came",
+            socket.unacked
+        );
+        Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::PEER).valued(&repeated)
+    })
+}
+
 /// For a client's incident: Nginx dropped the upstream leg because of it.
 fn upstream_leg(case: &Case) -> Option<Finding> {
     let effect = case.effects.first()?;
     let socket = effect.socket.as_ref()?;
     let gap = effect.time.distance(case.time()).as_micros();
     let detail = format!(
-        "Worker {} closed its connection to {} with the answer outstanding within {gap} us: a request was in progress",
-        effect.task.pid, socket.remote
+        "{} closed its connection to {} with the answer outstanding within {gap} us: a request was in progress",
+        worker(case, effect),
+        socket.remote
     );
     Some(Finding::supporting("upstream_leg_closed", Origins::PEER.and(Origins::CLIENT_FIRST), detail))
 }
@@ -128,7 +151,9 @@ fn upstream_leg(case: &Case) -> Option<Finding> {
 fn client_first(case: &Case) -> Option<Finding> {
     let by = case.caused_by.as_ref()?;
     let client = by.socket.as_ref().map_or_else(|| "the client".to_owned(), |s| s.remote.to_string());
-    let detail = format!("{client} ended its connection {} us before, on the same worker", by.after_us);
+    let place = if case.is_capture() { "; no other client did" } else { ", on the same worker" };
+    let place = if case.is_capture() && by.candidates > 1 { "" } else { place };
+    let detail = format!("{client} ended its connection {} us before{place}", by.after_us);
     Some(Finding::supporting("client_went_first", Origins::CLIENT_FIRST, detail).valued(&by.after_us))
 }
 
@@ -137,7 +162,7 @@ fn closed_by_worker(case: &Case) -> Option<Finding> {
     let event = own_end(case).filter(|_| !case.is_client() && case.incident.reset_received().is_none())?;
     let acted = event.task.is_actor && event.task.is_nginx;
     acted.then(|| {
-        let detail = format!("Worker {} closed this connection itself", event.task.pid);
+        let detail = format!("{} closed this connection itself", worker(case, event));
         Finding::supporting("closed_by_worker", Origins::CLIENT_FIRST.and(Origins::NGINX), detail)
     })
 }
@@ -153,6 +178,11 @@ fn stalled(case: &Case, socket: &Socket) -> Option<Finding> {
         );
         Finding::supporting("answer_stalled", Origins::SLOW, detail).valued(&silent)
     })
+}
+
+/// Who acted, as far as it is known.
+fn worker(case: &Case, event: &Event) -> String {
+    if case.is_capture() { "Nginx's end".to_owned() } else { format!("Worker {}", event.task.pid) }
 }
 
 fn own_end<'a>(case: &Case<'a>) -> Option<&'a Event> {

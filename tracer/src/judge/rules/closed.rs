@@ -44,6 +44,20 @@ pub const RULES: &[Rule] = &[
         origins: Origins::LARGE_LOSS,
     },
     Rule {
+        name: "closed/lost_between_captures_after_silence",
+        when: |look| lost_between(look) && idle_before(look),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxIdleDrop,
+        origins: Origins::LOSS,
+    },
+    Rule {
+        name: "closed/lost_between_captures",
+        when: lost_between,
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxDrop,
+        origins: Origins::LOSS,
+    },
+    Rule {
         name: "closed/client_silent",
         when: |look| !upstream(look) && (error(look) != 0 || look.has("unacknowledged")),
         party: Party::Client,
@@ -138,6 +152,11 @@ pub const RULES: &[Rule] = &[
         origins: Origins::SLOW,
     },
 ];
+
+/// One capture has what the other lacks.
+fn lost_between(look: &Look) -> bool {
+    look.has("never_arrived") || look.has("answer_lost")
+}
 
 fn upstream(look: &Look) -> bool {
     !look.case.is_client()

@@ -1,6 +1,7 @@
 //! Rules: from findings to party and cause. Tables, read from the top; the first rule that holds decides.
 //! A rule never sets the certainty, and one whose explanation has no evidence falls back to `unknown`.
 
+mod captured;
 mod client;
 mod closed;
 mod line;
@@ -99,6 +100,9 @@ fn tables(case: &Case) -> &'static [&'static [Rule]] {
         _ if case.worker_exit().is_some() && !received => &[other::WORKER],
         (_, Some(Side::Client)) if received => &[client::RULES],
         _ if received => &[upstream::DECIDED, upstream::RULES],
+        (Some(EventKind::ResetSeen { .. }), _) => &[captured::RULES],
+        // Why a SYN stays without an answer cannot be seen in a capture.
+        (Some(EventKind::Closed { .. }), Some(Side::Client)) if case.is_capture() && case.connecting() => &[],
         (Some(EventKind::Closed { .. }), _) => &[closed::RULES],
         _ => &[sent::RULES],
     }
@@ -169,6 +173,7 @@ mod tests {
             upstream::DECIDED,
             upstream::RULES,
             closed::RULES,
+            captured::RULES,
             sent::RULES,
         ];
         let names: Vec<&str> = tables.iter().flat_map(|table| table.iter()).map(|rule| rule.name).collect();

@@ -1,0 +1,324 @@
+//! From an IP packet to a TCP segment: the fields that the tracker needs of every packet, and the whole header
+//! as a `model::Packet` where a packet matters. Headers that the capture cut off are read as far as they go.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{LaxIpSlice, TcpOptionElement, TcpSlice};
+
+use crate::collect::headers::{option_names, timestamps};
+use crate::model::{Mono, Packet, TcpFlags, Timestamps};
+
+/// Bytes of a TCP header without options.
+const SHORTEST: usize = 20;
+/// ICMP for IPv4 and IPv6.
+const ICMP: [u8; 2] = [1, 58];
+/// TCP.
+const TCP: u8 = 6;
+
+/// What of an IP packet concerns a TCP connection.
+#[derive(Debug)]
+pub enum Content<'a> {
+    /// A segment.
+    Tcp(Segment, Bytes<'a>),
+    /// An ICMP error about a segment.
+    Unreachable(Unreachable),
+    /// Another protocol.
+    Other,
+    /// A fragment that does not hold the TCP header.
+    Fragment,
+    /// TCP that cannot be read.
+    Broken,
+}
+
+/// One TCP segment. Numbers are in host byte order.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    /// Nanoseconds since 1970.
+    pub time: u64,
+    /// Who it says it is from.
+    pub source: SocketAddr,
+    /// Who it is for.
+    pub destination: SocketAddr,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// IPv4 identification.
+    pub ip_id: Option<u16>,
+    /// IPv4 don't-fragment bit.
+    pub dont_fragment: Option<bool>,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TCP flags.
+    pub flags: TcpFlags,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Window, unscaled.
+    pub window: u16,
+    /// Timestamp option.
+    pub timestamps: Option<Timestamps>,
+    /// Payload bytes on the wire.
+    pub payload: u32,
+    /// Only a part of the segment is in this packet (first fragment).
+    pub partial: bool,
+}
+
+/// The captured bytes of a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes<'a> {
+    /// From the IP header on.
+    pub ip: &'a [u8],
+    /// TCP header with options, as far as captured.
+    pub tcp: &'a [u8],
+    /// Payload, as far as captured.
+    pub payload: &'a [u8],
+}
+
+/// An ICMP error that quotes a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Unreachable {
+    /// Nanoseconds since 1970.
+    pub time: u64,
+    /// Source of the quoted segment.
+    pub source: SocketAddr,
+    /// Destination of the quoted segment.
+    pub destination: SocketAddr,
+    /// The errno that Linux makes of it (`icmp_err_convert`, `icmpv6_err_convert`).
+    pub errno: i32,
+}
+
+impl Segment {
+    /// Sequence number behind the segment; SYN and FIN count one each (RFC 9293, section 3.4).
+    pub fn end(&self) -> u32 {
+        self.seq
+            .wrapping_add(self.payload)
+            .wrapping_add(u32::from(self.flags.has(TcpFlags::SYN)))
+            .wrapping_add(u32::from(self.flags.has(TcpFlags::FIN)))
+    }
+
+    /// The segment without its options and bytes.
+    pub fn bare(&self) -> Packet {
+        Packet {
+            time: Some(Mono(self.time)),
+            source: self.source,
+            destination: self.destination,
+            ttl: self.ttl,
+            ip_id: self.ip_id,
+            dont_fragment: self.dont_fragment,
+            tos: self.tos,
+            flags: self.flags,
+            seq: self.seq,
+            ack: self.ack,
+            window: self.window,
+            timestamps: self.timestamps,
+            options: Vec::new(),
+            payload_len: self.payload,
+            ifindex: 0,
+            on_loopback: false,
+            raw: Vec::new(),
+        }
+    }
+
+    /// The whole packet.
+    pub fn packet(&self, bytes: &Bytes<'_>) -> Packet {
+        let options = TcpSlice::from_slice(bytes.tcp).map(|tcp| option_names(&tcp)).unwrap_or_default();
+        let headers = bytes.ip.len().saturating_sub(bytes.payload.len());
+        let raw = bytes.ip.get(..headers).unwrap_or_default().to_vec();
+        Packet { options, raw, ..self.bare() }
+    }
+}
+
+/// MSS and window scale of a SYN.
+pub fn offer(bytes: &Bytes<'_>) -> (Option<u16>, Option<u8>) {
+    let (mut mss, mut scale) = (None, None);
+    if let Ok(tcp) = TcpSlice::from_slice(bytes.tcp) {
+        for option in tcp.options_iterator().filter_map(Result::ok) {
+            match option {
+                TcpOptionElement::MaximumSegmentSize(size) => mss = Some(size),
+                TcpOptionElement::WindowScale(shift) => scale = Some(shift.min(14)),
+                _ => {}
+            }
+        }
+    }
+    (mss, scale)
+}
+
+/// Reads an IP packet. `original` is the length of the whole frame on the wire, for packets whose IP length
+/// field is zero because the network card cuts them later.
+pub fn content<'a>(
+    time: u64,
+    ip: &LaxIpSlice<'a>,
+    bytes: &'a [u8],
+    original: u32,
+    captured: usize,
+) -> Content<'a> {
+    let payload = ip.payload();
+    let number = payload.ip_number.0;
+    if ICMP.contains(&number) && !payload.fragmented {
+        return unreachable(time, ip).map_or(Content::Other, Content::Unreachable);
+    }
+    if number != TCP {
+        return Content::Other;
+    }
+    if payload.fragmented && !first_fragment(ip) {
+        return Content::Fragment;
+    }
+    let cut = usize::try_from(original).unwrap_or(0).saturating_sub(captured);
+    segment(time, ip, payload.payload, bytes, cut)
+        .map_or(Content::Broken, |(segment, bytes)| Content::Tcp(segment, bytes))
+}
+
+fn first_fragment(ip: &LaxIpSlice<'_>) -> bool {
+    match ip {
+        LaxIpSlice::Ipv4(ip) => ip.header().fragments_offset().value() == 0,
+        LaxIpSlice::Ipv6(ip) => {
+            let fragment = ip.extensions().clone().into_iter().find_map(|extension| match extension {
+                etherparse::Ipv6ExtensionSlice::Fragment(fragment) => {
+                    Some(fragment.fragment_offset().value())
+                }
+                _ => None,
+            });
+            fragment == Some(0)
+        }
+    }
+}
+
+fn segment<'a>(
+    time: u64,
+    ip: &LaxIpSlice<'a>,
+    transport: &'a [u8],
+    bytes: &'a [u8],
+    cut: usize,
+) -> Option<(Segment, Bytes<'a>)> {
+    let fixed: &[u8; SHORTEST] = transport.first_chunk()?;
+    let header_len = usize::from(fixed[12] >> 4) * 4;
+    if header_len < SHORTEST {
+        return None;
+    }
+    let mut shortened = *fixed;
+    shortened[12] = 5 << 4;
+    let whole = TcpSlice::from_slice(transport);
+    let tcp = match &whole {
+        Ok(tcp) => tcp.clone(),
+        Err(_) => TcpSlice::from_slice(&shortened).ok()?,
+    };
+    let on_wire = on_wire(ip, transport, bytes, cut);
+    let (source, destination) = addresses(ip);
+    let (ip_id, dont_fragment, ttl, tos) = header(ip);
+    let header_end = header_len.min(transport.len());
+    let payload = u32::try_from(on_wire.saturating_sub(header_len)).unwrap_or(0);
+    let segment = Segment {
+        time,
+        source: SocketAddr::new(source.to_canonical(), tcp.source_port()),
+        destination: SocketAddr::new(destination.to_canonical(), tcp.destination_port()),
+        ttl,
+        ip_id,
+        dont_fragment,
+        tos,
+        flags: TcpFlags(fixed[13]),
+        seq: tcp.sequence_number(),
+        ack: tcp.acknowledgment_number(),
+        window: tcp.window_size(),
+        timestamps: whole.ok().and_then(|tcp| timestamps(&tcp)),
+        payload,
+        partial: ip.payload().fragmented,
+    };
+    let length = usize::try_from(payload).unwrap_or(0);
+    let data = &transport[header_end..];
+    let data = &data[..data.len().min(length)];
+    let start = bytes
+        .len()
+        .min(transport.as_ptr().addr().saturating_sub(bytes.as_ptr().addr()) + header_end + data.len());
+    Some((segment, Bytes { ip: &bytes[..start], tcp: &transport[..header_end], payload: data }))
+}
+
+/// Length of TCP header and payload on the wire, from the IP header; from the frame where that says zero.
+fn on_wire(ip: &LaxIpSlice<'_>, transport: &[u8], bytes: &[u8], cut: usize) -> usize {
+    let before = transport.as_ptr().addr().saturating_sub(bytes.as_ptr().addr());
+    let length = match ip {
+        LaxIpSlice::Ipv4(ip) => usize::from(ip.header().total_len()),
+        LaxIpSlice::Ipv6(ip) => match ip.header().payload_length() {
+            0 => 0,
+            length => usize::from(length) + 40,
+        },
+    };
+    match length {
+        0 => transport.len() + cut,
+        length => length.saturating_sub(before),
+    }
+}
+
+fn addresses(ip: &LaxIpSlice<'_>) -> (IpAddr, IpAddr) {
+    match ip {
+        LaxIpSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+        LaxIpSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+    }
+}
+
+fn header(ip: &LaxIpSlice<'_>) -> (Option<u16>, Option<bool>, u8, u8) {
+    match ip {
+        LaxIpSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let tos = header.dcp().value() << 2 | header.ecn().value();
+            (Some(header.identification()), Some(header.dont_fragment()), header.ttl(), tos)
+        }
+        LaxIpSlice::Ipv6(ip) => (None, None, ip.header().hop_limit(), ip.header().traffic_class()),
+    }
+}
+
+/// Destination unreachable, with the addresses of the quoted segment.
+fn unreachable(time: u64, ip: &LaxIpSlice<'_>) -> Option<Unreachable> {
+    let message = ip.payload().payload;
+    let [kind, code, ..] = message.get(..2)? else { return None };
+    let errno = match ip {
+        LaxIpSlice::Ipv4(_) => errno_v4(*kind, *code)?,
+        LaxIpSlice::Ipv6(_) => errno_v6(*kind, *code)?,
+    };
+    let quoted = message.get(8..)?;
+    let (source, destination, ports) = match quoted.first()? >> 4 {
+        4 => {
+            let header = usize::from(quoted[0] & 15) * 4;
+            (octets::<4>(quoted, 12)?.into(), octets::<4>(quoted, 16)?.into(), tcp(quoted, 9, header)?)
+        }
+        6 => (octets::<16>(quoted, 8)?.into(), octets::<16>(quoted, 24)?.into(), tcp(quoted, 6, 40)?),
+        _ => return None,
+    };
+    let (source, destination): (IpAddr, IpAddr) = (source, destination);
+    let port = |at: usize| Some(u16::from_be_bytes([*ports.get(at)?, *ports.get(at + 1)?]));
+    Some(Unreachable {
+        time,
+        source: SocketAddr::new(source.to_canonical(), port(0)?),
+        destination: SocketAddr::new(destination.to_canonical(), port(2)?),
+        errno,
+    })
+}
+
+fn octets<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+/// What follows the quoted IP header, if it is TCP.
+fn tcp(quoted: &[u8], protocol: usize, header: usize) -> Option<&[u8]> {
+    (*quoted.get(protocol)? == TCP).then(|| quoted.get(header..)).flatten()
+}
+
+/// Type 3 by code; "fragmentation needed" is no refusal.
+fn errno_v4(kind: u8, code: u8) -> Option<i32> {
+    match (kind, code) {
+        (3, 0 | 6 | 9 | 11) => Some(101),
+        (3, 3) => Some(111),
+        (3, 4) => None,
+        (3, _) => Some(113),
+        _ => None,
+    }
+}
+
+fn errno_v6(kind: u8, code: u8) -> Option<i32> {
+    match (kind, code) {
+        (1, 0) => Some(101),
+        (1, 1 | 5 | 6) => Some(13),
+        (1, 4) => Some(111),
+        (1, _) => Some(113),
+        _ => None,
+    }
+}

@@ -1,0 +1,203 @@
+//! `rstscope pcap`: its flags, and what is said on standard error about the capture.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::tz::TimeZone;
+
+use super::exit::Exit;
+use super::shown::ShownArgs;
+use super::{trace, value};
+use crate::capture::session::{Account, Ending, Lines, Packets, Session, Settings};
+use crate::capture::{Named, Offset, Roles};
+use crate::model::{Losses, Utc};
+use crate::output::Closing;
+use crate::session::View;
+
+/// Flags of `rstscope pcap`.
+#[derive(Debug, Clone, Args)]
+pub struct PcapArgs {
+    /// pcap or pcapng, plain, gzip or zstd; several are merged by time; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// error.log of the same time; lines are joined as in a live session
+    #[arg(long, value_name = "FILE")]
+    pub error_log: Vec<PathBuf>,
+
+    /// Listen address of Nginx: ADDR:PORT, [ADDR6]:PORT, or ADDR for every port; without it, it is worked out
+    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', value_parser = value::upstream)]
+    pub nginx: Vec<SocketAddr>,
+
+    /// Upstream of Nginx: ADDR:PORT, [ADDR6]:PORT, or ADDR for every port
+    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', value_parser = value::upstream)]
+    pub upstream: Vec<SocketAddr>,
+
+    /// Time zone of the Nginx that wrote the log: UTC, Europe/Berlin, +02:00
+    #[arg(long, value_name = "ZONE", value_parser = value::zone)]
+    pub zone: Option<TimeZone>,
+
+    /// Connections tracked at the same time; beyond, the longest silent one is judged early and counted
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = value::connections)]
+    pub connections: usize,
+
+    /// What is shown.
+    #[command(flatten)]
+    pub shown: ShownArgs,
+}
+
+/// Runs `rstscope pcap`.
+pub fn run(args: &PcapArgs) -> anyhow::Result<Exit> {
+    match Packets::open(&args.files, args.connections) {
+        Ok(packets) => run_with(args, packets, &|_| String::new()),
+        Err(error) => Ok(trace::refuse(&error, Exit::Input)),
+    }
+}
+
+/// Judges packets that are open already; `clocks` says what is known of the clock of a second capture.
+pub(super) fn run_with(
+    args: &PcapArgs,
+    packets: Packets,
+    clocks: &dyn Fn(Option<Offset>) -> String,
+) -> anyhow::Result<Exit> {
+    let zone = args.zone.clone().unwrap_or_else(TimeZone::system);
+    let lines = match args.error_log.as_slice() {
+        [] => None,
+        paths => match Lines::read(paths, &zone) {
+            Ok(lines) => Some(lines),
+            Err(error) => return Ok(trace::refuse(&error, Exit::Input)),
+        },
+    };
+    let outputs = match args.shown.outputs() {
+        Ok(outputs) => outputs,
+        Err(error) => return Ok(trace::refuse(&error, Exit::Output)),
+    };
+    trace::notice(&lacks(lines.is_some()));
+    let named = Named { nginx: args.nginx.clone(), upstreams: args.upstream.clone() };
+    let settings = Settings { named, lines };
+    let view = View::new(args.shown.selection(), outputs);
+    judge(args, Session::new(packets, settings), view, clocks)
+}
+
+fn judge(
+    args: &PcapArgs,
+    mut session: Session,
+    mut view: View,
+    clocks: &dyn Fn(Option<Offset>) -> String,
+) -> anyhow::Result<Exit> {
+    let mut told =
+        |verdicts: Vec<crate::model::Verdict>| verdicts.iter().all(|verdict| view.verdict(verdict).is_ok());
+    while session.step(&mut |roles, _| who(roles), &mut told) {}
+    let account = session.account();
+    let said = clocks(session.offset());
+    if !said.is_empty() {
+        trace::notice(&said);
+    }
+    let closing = closing(&view, &account);
+    let lost = view.losses();
+    // A reader that went away does not want the summary either.
+    let _shown = view.finish(&closing);
+    if let Some(path) = args.shown.stats() {
+        trace::write_stats(path, &closing)?;
+    }
+    for remark in remarks(&account) {
+        trace::notice(&remark);
+    }
+    view.problems().iter().for_each(|problem| trace::notice(problem));
+    let damaged = account.files.iter().any(|(_, ending, _)| *ending != Ending::Whole);
+    Ok(match (lost.total() > 0, damaged) {
+        (true, _) => Exit::Output,
+        (false, true) => Exit::Input,
+        (false, false) => Exit::Success,
+    })
+}
+
+/// What a capture cannot say, whatever stands in it.
+fn lacks(has_log: bool) -> String {
+    let log = if has_log {
+        ""
+    } else {
+        ", and no error.log was given (--error-log): no requests and no words of Nginx"
+    };
+    format!("a capture carries no processes, no errors of sockets and no reasons of the kernel{log}")
+}
+
+fn who(roles: &Roles) {
+    if roles.guess.is_empty() {
+        return;
+    }
+    let words = roles.guess.join(". ");
+    trace::notice(&format!("worked out from the traffic (--nginx and --upstream overrule it): {words}"));
+}
+
+fn closing(view: &View, account: &Account) -> Closing {
+    let (first, last) = account.span.unwrap_or_default();
+    let time = |time: u64| Utc(i64::try_from(time).unwrap_or(i64::MAX)).rfc3339();
+    Closing {
+        from: time(first),
+        to: time(last),
+        tally: view.tally().clone(),
+        losses: losses(account),
+        connections: account.counts.connections,
+        ..Closing::default()
+    }
+}
+
+/// What was there and could not be used.
+fn losses(account: &Account) -> Losses {
+    let dropped: u64 = account.files.iter().map(|(_, _, dropped)| dropped).sum();
+    let links: u64 = account.skipped.links.values().sum();
+    let lost = [
+        ("capturing system", dropped),
+        ("connection table", account.counts.evicted),
+        ("unknown link layer", links),
+        ("broken packets", account.skipped.broken),
+        ("log lines beyond the bound", account.lines_beyond),
+        ("listening addresses beyond the bound", account.listeners_beyond),
+    ];
+    let lost = lost.into_iter().filter(|(_, count)| *count > 0);
+    Losses { by_handover: lost.map(|(name, count)| (name.to_owned(), count)).collect() }
+}
+
+/// What a reader has to know of the capture, one sentence each.
+fn remarks(account: &Account) -> Vec<String> {
+    let (counts, skipped) = (&account.counts, &account.skipped);
+    let mut remarks = vec![format!(
+        "{} packets read, {} of TCP in {} connections, {} of them older than the capture; {} resets",
+        skipped.packets, counts.segments, counts.connections, counts.preexisting, counts.resets
+    )];
+    for (path, ending, _) in &account.files {
+        let what = match ending {
+            Ending::Whole => continue,
+            Ending::CutOff => "is cut off in the middle of a packet; everything before was read".to_owned(),
+            Ending::Damaged(why) => format!("is damaged: {why}; everything before was read"),
+        };
+        remarks.push(format!("{} {what}", path.display()));
+    }
+    remarks.extend(
+        skipped.links.iter().map(|(link, count)| {
+            format!("{count} packets have the link type {link}, which is not known here")
+        }),
+    );
+    let counted = [
+        (counts.gaps, "connections lack packets that must have been sent; verdicts say so where it matters"),
+        (counts.evicted, "connections were judged early because more than --connections were open"),
+        (
+            counts.lonely_resets,
+            "resets stand alone: no other packet of their connection is in the capture, so nothing is said about them",
+        ),
+        (counts.half_open, "handshakes were answered and never completed by the opening end"),
+        (counts.copies, "packets are in the capture twice; the first copy was used"),
+        (skipped.broken, "packets could not be read: damaged, or cut off before the end of the TCP header"),
+        (skipped.fragments, "packets are later fragments, which carry no TCP header"),
+        (skipped.backwards, "packets go back in time against the one before"),
+        (account.timeless, "packets have no time of their own; that of the packet before was used"),
+        (account.unrelated, "sightings concern connections that are not Nginx's"),
+        (account.lines_outside, "lines of the log are outside the time of the capture"),
+    ];
+    remarks.extend(
+        counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}")),
+    );
+    remarks
+}
