@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Tells the test program to be the writer, and where.
 const WRITE_TO: &str = "RSTSCOPE_TEST_WRITE_TO";
 /// Lives of the writer.
-const LIVES: usize = 12;
+const LIVES: usize = 8;
 
 /// Verdicts that the lab gave live.
 fn recorded() -> Vec<Verdict> {
@@ -36,7 +36,7 @@ fn writer_that_is_killed() {
             println!("acknowledged {}", verdict.id);
         }
     });
-    let writer = Writer::start(store, Retention { age: None, bytes: Some(4 << 20) }, stored).unwrap();
+    let writer = Writer::start(store, Retention { age: None, bytes: Some(8 << 20) }, stored, || ()).unwrap();
     for number in 0_u64.. {
         let id = format!("01K{life:09}{number:014}");
         writer.hand_over(Arc::new(Verdict { id, ..verdict.clone() }));

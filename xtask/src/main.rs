@@ -2,8 +2,10 @@
 //!
 //! This file only names the sub-commands; each lives in a module of its own.
 
+mod attend;
 mod bench;
 mod demo;
+mod dist;
 mod host;
 mod lab;
 mod out;
@@ -38,6 +40,11 @@ enum Task {
     Test(suite::Options),
     /// The lab on other kernels, in virtual machines.
     Vm(vm::Options),
+    /// The Debian package.
+    Dist(dist::Options),
+    /// The daemon's check, inside its namespaces.
+    #[command(hide = true)]
+    Attend(attend::Options),
     /// Measure what watching costs (root); not part of the tests.
     Bench(bench::Options),
     /// The first program inside such a machine.
@@ -56,6 +63,8 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Dist(options) => dist::run(&options),
+        Task::Attend(options) => attend::play(&options),
         Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),

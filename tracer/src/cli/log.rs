@@ -18,7 +18,7 @@ use crate::nginx::archive::{Archive, ArchiveError, Progress, Visit};
 use crate::nginx::config::LogFormat;
 use crate::nginx::discover::discover;
 use crate::nginx::parse;
-use crate::output::{ColorChoice, Palette, Sink, TextOptions, sanitize, terminal};
+use crate::output::{ColorChoice, Fate as _, Palette, Sink, TextOptions, sanitize, terminal};
 
 /// Least time between two signs of progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);

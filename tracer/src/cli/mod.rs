@@ -2,9 +2,11 @@
 
 pub mod compare;
 pub mod correlate;
+pub mod daemon;
 pub mod doctor;
 pub mod exit;
 pub mod explain;
+pub mod generate;
 pub mod log;
 pub mod pcap;
 pub mod query;
@@ -12,6 +14,8 @@ pub mod replay;
 pub mod report;
 pub mod reporting;
 pub mod shown;
+pub mod tail;
+pub mod top;
 pub mod trace;
 pub mod value;
 pub mod verify;
@@ -54,6 +58,17 @@ pub enum Command {
     Query(Box<query::QueryArgs>),
     /// Show one stored verdict in full
     Show(query::ShowArgs),
+    /// Watch unattended: store every verdict, serve metrics and local readers
+    Daemon(daemon::DaemonArgs),
+    /// Show the daemon's verdicts as they come
+    Tail(tail::TailArgs),
+    /// Watch rates, upstreams and the latest incidents, and look into one of them
+    Top(top::TopArgs),
+    /// Check or print the daemon's configuration
+    Config(daemon::ConfigArgs),
+    /// Write manual pages and completions, for packages
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 /// Runs what the command line asks for.
@@ -71,6 +86,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Compare(args) => compare::run(args),
         Command::Query(args) => query::run(args),
         Command::Show(args) => query::show(args),
+        Command::Daemon(args) => daemon::run(args),
+        Command::Tail(args) => Ok(tail::run(args)),
+        Command::Top(args) => Ok(top::run(args)),
+        Command::Config(args) => daemon::config(args),
+        Command::Generate(args) => generate::run(args),
     }
 }
 

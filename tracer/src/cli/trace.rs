@@ -16,7 +16,7 @@ use crate::nginx::syslog::Address;
 use crate::nginx::tail::positions::PositionsError;
 use crate::output::{ColorChoice, Palette, TextOptions, header, ndjson, sanitize, summary, terminal};
 use crate::recording::Recorded;
-use crate::session::run::Say;
+use crate::session::run::{Changes, Say};
 use crate::session::settings::Record;
 use crate::session::{self, Ended, SessionError, Settings, View};
 
@@ -90,10 +90,15 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
     let runtime = runtime.context("cannot start the event loop")?;
     let errors = text_options(args.shown.color, &io::stderr());
     let say = |said: Say<'_>| match said {
+        Say::Waiting => {
+            notice("no Nginx is running; waiting for one (Ctrl-C ends, --no-wait does not wait)");
+        }
         Say::Notice(text) => notice(text),
         Say::Header(page) => complain(&header::text(page, &errors)),
+        Say::Attached | Say::Pulse(_) => {}
     };
-    match runtime.block_on(session::run(&settings(args), args.shown.typed(), view, say)) {
+    let session = session::run(settings(args), args.shown.typed(), view, Changes::default(), say);
+    match runtime.block_on(session) {
         Ok(Ended::NoNginx) => Ok(refuse("no Nginx is running, and --no-wait was given", Exit::NoNginx)),
         Ok(Ended::Done { closing, recorded }) => finish(args, &closing, recorded.as_ref(), &errors),
         Err(error) => Ok(refuse(&error, exit_code(&error))),
@@ -161,6 +166,7 @@ fn settings(args: &TraceArgs) -> Settings {
         no_wait: args.no_wait,
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
+        pulse: false,
         sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
         positions: args.positions.clone(),
         syslog: args.syslog.clone(),
@@ -175,7 +181,7 @@ fn disabled_hooks() -> Vec<String> {
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-fn exit_code(error: &SessionError) -> Exit {
+pub(super) fn exit_code(error: &SessionError) -> Exit {
     match error {
         SessionError::Privileges(_) => Exit::MissingPrivilege,
         SessionError::Kernel(_) | SessionError::Blind { .. } => Exit::UnsupportedKernel,

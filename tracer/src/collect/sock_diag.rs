@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr as InetAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{io, thread};
 
@@ -68,21 +69,36 @@ pub fn list(path: &Path) -> Result<Vec<DiagSocket>, DiagError> {
     worker.join().map_err(|_| DiagError::Thread)?
 }
 
-fn list_inside(path: &Path) -> Result<Vec<DiagSocket>, DiagError> {
-    let error = |source| DiagError::Namespace { path: path.to_path_buf(), source };
-    let namespace = File::open(path).map_err(error)?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|errno| error(errno.into()))?;
-    let mut sockets = dump(AF_INET)?;
-    sockets.extend(dump(AF_INET6)?);
+/// Lists the listeners of the namespace of this process: cheap however many connections there are.
+pub fn listeners() -> io::Result<Vec<DiagSocket>> {
+    let mut sockets = dump(AF_INET, StateFlags::LISTEN)?;
+    sockets.extend(dump(AF_INET6, StateFlags::LISTEN)?);
     Ok(sockets)
 }
 
-fn dump(family: u8) -> io::Result<Vec<DiagSocket>> {
+fn list_inside(path: &Path) -> Result<Vec<DiagSocket>, DiagError> {
+    let error = |source| DiagError::Namespace { path: path.to_path_buf(), source };
+    let namespace = File::open(path).map_err(error)?;
+    // Entering wants CAP_SYS_ADMIN, also where one is already.
+    if !is_ours(&namespace).map_err(error)? {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|errno| error(errno.into()))?;
+    }
+    let mut sockets = dump(AF_INET, StateFlags::all())?;
+    sockets.extend(dump(AF_INET6, StateFlags::all())?);
+    Ok(sockets)
+}
+
+fn is_ours(namespace: &File) -> io::Result<bool> {
+    let (that, ours) = (namespace.metadata()?, std::fs::metadata("/proc/thread-self/ns/net")?);
+    Ok((that.dev(), that.ino()) == (ours.dev(), ours.ino()))
+}
+
+fn dump(family: u8, states: StateFlags) -> io::Result<Vec<DiagSocket>> {
     let mut netlink = Socket::new(NETLINK_SOCK_DIAG)?;
     netlink.bind_auto()?;
     netlink.connect(&SocketAddr::new(0, 0))?;
-    netlink.send(&request(family), 0)?;
+    netlink.send(&request(family, states), 0)?;
     let mut sockets = Vec::new();
     let mut buffer = Vec::with_capacity(BUFFER);
     loop {
@@ -94,17 +110,12 @@ fn dump(family: u8) -> io::Result<Vec<DiagSocket>> {
     }
 }
 
-fn request(family: u8) -> Vec<u8> {
+fn request(family: u8, states: StateFlags) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::all(),
-        socket_id,
-    };
+    let request =
+        InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -154,7 +165,7 @@ mod tests {
     fn a_listener_of_this_process_is_listed_with_cookie_and_limit() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let sockets: Vec<DiagSocket> = dump(AF_INET).unwrap();
+        let sockets: Vec<DiagSocket> = dump(AF_INET, StateFlags::all()).unwrap();
         let found = sockets.iter().find(|socket| socket.local == address).unwrap();
         assert!(found.listening && found.cookie != 0 && found.limit > 0);
     }

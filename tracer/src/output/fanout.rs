@@ -5,7 +5,7 @@
 use std::io;
 
 use super::{Closing, Output};
-use crate::model::Verdict;
+use crate::model::{Losses, Verdict};
 
 /// Outputs that all get every verdict.
 #[derive(Default)]
@@ -29,24 +29,29 @@ impl Fanout {
         self.each(|output| output.finish(closing))
     }
 
-    /// Records that could not be written, over all outputs.
-    pub fn lost(&self) -> u64 {
-        self.outputs.iter().map(|output| output.sink().lost()).sum()
+    /// Verdicts that were lost, by hand-over.
+    pub fn losses(&self) -> Losses {
+        let mut losses = Losses::default();
+        let fates = self.outputs.iter().map(|output| output.fate());
+        for fate in fates.filter(|fate| fate.lost() > 0) {
+            *losses.by_handover.entry(fate.handover().to_owned()).or_default() += fate.lost();
+        }
+        losses
     }
 
     /// The first failure of each output, naming the place.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.outputs.iter().filter_map(|output| output.sink().first_problem())
+        self.outputs.iter().filter_map(|output| output.fate().first_problem())
     }
 
     fn each(&mut self, mut show: impl FnMut(&mut dyn Output) -> io::Result<()>) -> io::Result<()> {
-        for output in self.outputs.iter_mut().filter(|output| !output.sink().is_closed()) {
+        for output in self.outputs.iter_mut().filter(|output| !output.fate().is_closed()) {
             match show(output.as_mut()) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
                 _ => (),
             }
         }
-        if self.outputs.iter().all(|output| output.sink().is_closed()) {
+        if self.outputs.iter().all(|output| output.fate().is_closed()) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(())
@@ -82,7 +87,7 @@ mod tests {
             outputs.verdict(&samples::refused()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(file.path()).unwrap().lines().count(), 3);
-        assert_eq!(outputs.lost(), 0);
+        assert_eq!(outputs.losses().total(), 0);
     }
 
     #[test]
@@ -101,7 +106,7 @@ mod tests {
         outputs.push(Ndjson::new(Sink::new("/var/verdicts", Box::new(full))));
         outputs.verdict(&samples::refused()).unwrap();
         outputs.verdict(&samples::refused()).unwrap();
-        assert_eq!(outputs.lost(), 2);
+        assert_eq!(outputs.losses().by_handover, [("output".to_owned(), 2)].into());
         let problems: Vec<&str> = outputs.problems().collect();
         assert_eq!(problems, ["cannot write to /var/verdicts: No space left on device (os error 28)"]);
     }

@@ -51,6 +51,21 @@ pub trait Output {
     /// Shows what is to be said at the end. Errors as in [`Output::verdict`].
     fn finish(&mut self, closing: &Closing) -> io::Result<()>;
 
-    /// Where it is written, for the count of failed writes.
-    fn sink(&self) -> &Sink;
+    /// What became of what was shown.
+    fn fate(&self) -> &dyn Fate;
+}
+
+/// What became of the verdicts that an output was given.
+pub trait Fate {
+    /// The hand-over where they were lost, if any were.
+    fn handover(&self) -> &'static str;
+
+    /// Verdicts that were lost.
+    fn lost(&self) -> u64;
+
+    /// Nobody reads any more.
+    fn is_closed(&self) -> bool;
+
+    /// The first failure, naming the place, for one line of warning.
+    fn first_problem(&self) -> Option<&str>;
 }

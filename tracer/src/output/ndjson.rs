@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::sanitize::is_dangerous;
-use super::{Closing, Output, Sink};
+use super::{Closing, Fate, Output, Sink};
 use crate::model::Verdict;
 
 /// Writes newline-delimited JSON.
@@ -34,7 +34,7 @@ impl Output for Ndjson {
         Ok(())
     }
 
-    fn sink(&self) -> &Sink {
+    fn fate(&self) -> &dyn Fate {
         &self.sink
     }
 }

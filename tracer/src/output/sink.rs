@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::Fate;
+
 /// An output file that could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write output file {}: {source}", path.display())]
@@ -69,21 +71,6 @@ impl Sink {
         }
     }
 
-    /// Records that could not be written.
-    pub fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// The reader went away.
-    pub fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    /// The first failure, naming the place, for one line of warning.
-    pub fn first_problem(&self) -> Option<&str> {
-        self.first_problem.as_deref()
-    }
-
     fn try_record(&mut self, record: &[u8]) -> io::Result<()> {
         // A record that broke off half-way must not swallow the next one.
         if self.torn {
@@ -100,6 +87,24 @@ impl Sink {
         if self.first_problem.is_none() {
             self.first_problem = Some(format!("cannot write to {}: {error}", self.name));
         }
+    }
+}
+
+impl Fate for Sink {
+    fn handover(&self) -> &'static str {
+        "output"
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn first_problem(&self) -> Option<&str> {
+        self.first_problem.as_deref()
     }
 }
 

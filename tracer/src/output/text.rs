@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::layout::{hang, length, span};
 use super::style::{self, Palette};
-use super::{Closing, Output, Sink, parts, sanitize, summary};
+use super::{Closing, Fate, Output, Sink, parts, sanitize, summary};
 use crate::model::Verdict;
 use crate::model::verdict::{Advice, Certainty, Connection, Evidence, Impact, LogLine, Weight};
 
@@ -62,7 +62,7 @@ impl Output for Text {
         self.sink.record(summary::text(closing, &self.options).as_bytes())
     }
 
-    fn sink(&self) -> &Sink {
+    fn fate(&self) -> &dyn Fate {
         &self.sink
     }
 }

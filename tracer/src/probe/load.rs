@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::Program;
@@ -66,6 +67,17 @@ pub enum ProbeError {
     NoMap(&'static str),
 }
 
+/// What one kernel program cost so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Its name.
+    pub name: String,
+    /// Times it ran.
+    pub runs: u64,
+    /// CPU time it took.
+    pub time: Duration,
+}
+
 /// The running probes. Dropping it detaches everything.
 pub struct Probe {
     pub(super) ebpf: Ebpf,
@@ -121,6 +133,16 @@ impl Probe {
             names,
             missing_members,
         })
+    }
+
+    /// What each program cost so far; empty unless the kernel counts it (`sysctl kernel.bpf_stats_enabled=1`).
+    pub fn cost(&self) -> Vec<ProgramCost> {
+        let cost = |(name, program): (&str, &Program)| {
+            let info = program.info().ok()?;
+            let (runs, time) = (info.run_count(), info.run_time());
+            (runs > 0).then(|| ProgramCost { name: name.to_owned(), runs, time })
+        };
+        self.ebpf.programs().filter_map(cost).collect()
     }
 
     /// The ring buffer; it can be taken once.

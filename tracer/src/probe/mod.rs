@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod capability;
 pub mod environment;
 pub mod filter;
 pub mod hooks;
@@ -14,6 +15,7 @@ pub mod nullable;
 pub mod sizes;
 pub mod stats;
 
+pub use capability::maps_need_no_capability;
 pub use environment::Environment;
 pub use load::{Probe, ProbeError, Settings};
 pub use names::Names;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Call, Header, MAX_LINE, Step, framed};
-use crate::engine::Engine;
+use crate::engine::{Counters, Engine};
 use crate::model::{Input, Mono, Verdict};
 
 /// Room kept for the last line, which says why the recording ends.
@@ -64,6 +64,11 @@ impl Recorder {
     /// As [`Engine::next_deadline`].
     pub fn next_deadline(&self) -> Option<Mono> {
         self.engine.next_deadline()
+    }
+
+    /// As [`Engine::counters`].
+    pub fn counters(&self) -> Counters {
+        self.engine.counters()
     }
 
     /// What became of the recording so far; `None` when there is none.

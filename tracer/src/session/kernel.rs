@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use rstscope_ebpf::abi::{Counter, Departed, NetnsCounts};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::pulse::ProgramCost;
 use super::{SessionError, Settings};
 use crate::account::loss;
 use crate::collect::{Decoder, Drain};
@@ -29,18 +30,23 @@ pub struct KernelSide {
 }
 
 impl KernelSide {
-    /// Loads and attaches what this kernel allows.
+    /// Loads and attaches what this kernel allows. `attached` is called then, and before any thread is started.
     pub fn start(
         settings: &Settings,
         netns: u32,
         environment: &Environment,
+        attached: impl FnOnce(),
     ) -> Result<(Self, Receiver<Event>), SessionError> {
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let mut probe = match Probe::load(&load_settings(settings, netns), environment) {
             Ok(probe) => probe,
-            Err(error) => return Ok((Self::absent(&error, sender), events)),
+            Err(error) => {
+                attached();
+                return Ok((Self::absent(&error, sender), events));
+            }
         };
         probe.set_upstream_filter(&settings.upstreams)?;
+        attached();
         let drain = Drain::start(probe.take_ring()?, Decoder::new(probe.names.clone()), sender).map_err(
             |source| SessionError::System { what: "start the thread that drains the ring", source },
         )?;
@@ -125,6 +131,11 @@ impl KernelSide {
     /// Counts of the watched namespaces.
     pub fn netns_counts(&self) -> Result<NetnsCounts, ProbeError> {
         self.running.as_ref().map_or_else(|| Ok(NetnsCounts::default()), |(probe, _)| probe.netns_counts())
+    }
+
+    /// What the kernel programs cost, where the kernel counts it.
+    pub fn programs(&self) -> Vec<ProgramCost> {
+        self.running.as_ref().map_or_else(Vec::new, |(probe, _)| probe.cost())
     }
 
     /// Takes what is left in the ring and ends the thread.

@@ -9,6 +9,7 @@ pub mod feed;
 pub mod host;
 pub mod kernel;
 pub mod lines;
+pub mod pulse;
 pub mod record;
 pub mod run;
 pub mod settings;
@@ -16,7 +17,8 @@ pub mod system;
 pub mod view;
 pub mod watch;
 
-pub use run::{Ended, run};
+pub use pulse::Pulse;
+pub use run::{Ended, Say, run};
 pub use settings::Settings;
 pub use view::View;
 

@@ -15,7 +15,7 @@ use super::feed::{self, PrematureCloses, Processes};
 use super::kernel::KernelSide;
 use super::lines::Lines;
 use super::watch::{self, Watch};
-use super::{SessionError, Settings, View, host, record};
+use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::facts::CONNECTIONS_SEEN;
@@ -52,37 +52,62 @@ enum Wake {
     Lines,
     Accesses,
     Look,
+    Settings(Box<Settings>),
     Deadline,
     Stop,
 }
 
-/// Runs a session. `say` gets the header once Nginx is found, and notices before that.
+/// Runs a session. `say` gets the header once Nginx is found, and notices before that. Settings that come over
+/// `changes` hold from then on, as far as they concern what is followed.
 pub async fn run(
-    settings: &Settings,
+    mut settings: Settings,
     shown: Vec<String>,
     mut view: View,
+    mut changes: Changes,
     mut say: impl FnMut(Say<'_>),
 ) -> Result<Ended, SessionError> {
-    let mut session = Session::start(settings)?;
+    let settings = &mut settings;
+    let mut session = Session::start(settings, &mut say)?;
     let mut signals = Signals::new()?;
-    if !session.find_nginx(settings, &mut signals, &mut say).await? {
+    if !session.find_nginx(settings, &mut signals, &mut changes, &mut say).await? {
         return Ok(if settings.no_wait { Ended::NoNginx } else { session.end(settings, &mut view)? });
     }
     session.watching(settings)?;
     let header = host::header(&session.kernel, &session.environment, &session.watch, settings, shown);
     check_sight(&session.kernel, &header)?;
     say(Say::Header(&header));
-    session.serve(settings, &mut view, &mut signals, &mut say).await?;
+    session.serve(settings, &mut view, (&mut signals, &mut changes), &mut say).await?;
     session.end(settings, &mut view)
 }
 
 /// What a session says beside verdicts.
 #[derive(Debug)]
 pub enum Say<'a> {
+    /// Every program that this kernel takes is attached; no thread of the session runs yet.
+    Attached,
+    /// No Nginx runs, and one is waited for.
+    Waiting,
     /// A notice.
     Notice(&'a str),
     /// The header: watching begins.
     Header(&'a SessionHeader),
+    /// Once a second, where it was asked for: what the session is like.
+    Pulse(Box<Pulse>),
+}
+
+/// Where new settings come from, if they can come at all.
+#[derive(Debug, Default)]
+pub struct Changes(pub Option<Receiver<Settings>>);
+
+impl Changes {
+    async fn next(&mut self) -> Settings {
+        if let Some(receiver) = &mut self.0
+            && let Some(settings) = receiver.recv().await
+        {
+            return settings;
+        }
+        std::future::pending().await
+    }
 }
 
 struct Signals {
@@ -129,11 +154,11 @@ struct Session {
 }
 
 impl Session {
-    fn start(settings: &Settings) -> Result<Self, SessionError> {
+    fn start(settings: &Settings, say: &mut impl FnMut(Say<'_>)) -> Result<Self, SessionError> {
         check_privileges()?;
         let environment = Environment::look();
         let netns = settings.netns_inode()?;
-        let (kernel, events) = KernelSide::start(settings, netns, &environment)?;
+        let (kernel, events) = KernelSide::start(settings, netns, &environment, || say(Say::Attached))?;
         let (sources, lines) = Lines::start(settings)?;
         let clock = clock::measure();
         let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
@@ -163,8 +188,9 @@ impl Session {
     /// Waits until an Nginx runs; false if there is none and it should not or need not be waited for any longer.
     async fn find_nginx(
         &mut self,
-        settings: &Settings,
+        settings: &mut Settings,
         signals: &mut Signals,
+        changes: &mut Changes,
         say: &mut impl FnMut(Say<'_>),
     ) -> Result<bool, SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
@@ -179,14 +205,14 @@ impl Session {
                 return Ok(false);
             }
             if !waiting {
-                say(Say::Notice(
-                    "no Nginx is running; waiting for one (Ctrl-C ends, --no-wait does not wait)",
-                ));
+                say(Say::Waiting);
                 waiting = true;
             }
+            self.tell_pulse(settings, say)?;
             looks.reset();
             tokio::select! {
                 _ = looks.tick() => {}
+                new = changes.next() => *settings = new,
                 () = signals.any() => return Ok(false),
                 () = until(end) => return Ok(false),
             }
@@ -212,20 +238,27 @@ impl Session {
 
     async fn serve(
         &mut self,
-        settings: &Settings,
+        settings: &mut Settings,
         view: &mut View,
-        signals: &mut Signals,
+        (signals, changes): (&mut Signals, &mut Changes),
         say: &mut impl FnMut(Say<'_>),
     ) -> Result<(), SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
         let mut looks = ticks(LOOK);
         loop {
-            match self.wake(signals, &mut looks, end).await {
+            match self.wake((signals, changes), &mut looks, end).await {
                 Wake::Stop => return Ok(()),
                 Wake::Events => self.take_events(),
                 Wake::Lines => self.take_lines(settings),
                 Wake::Accesses => self.take_accesses(),
-                Wake::Look => self.look(settings, view).await?,
+                Wake::Look => {
+                    self.look(settings, view).await?;
+                    self.tell_pulse(settings, say)?;
+                }
+                Wake::Settings(new) => {
+                    *settings = *new;
+                    self.watching(settings)?;
+                }
                 Wake::Deadline => {}
             }
             self.take_premature(clock::now());
@@ -250,7 +283,21 @@ impl Session {
         }
     }
 
-    async fn wake(&mut self, signals: &mut Signals, looks: &mut Interval, end: Option<Instant>) -> Wake {
+    fn tell_pulse(&mut self, settings: &Settings, say: &mut impl FnMut(Say<'_>)) -> Result<(), ProbeError> {
+        if settings.pulse {
+            let counters = self.engine.counters();
+            let pulse = Pulse::take(&mut self.kernel, &self.watch, &self.losses, counters)?;
+            say(Say::Pulse(Box::new(pulse)));
+        }
+        Ok(())
+    }
+
+    async fn wake(
+        &mut self,
+        (signals, changes): (&mut Signals, &mut Changes),
+        looks: &mut Interval,
+        end: Option<Instant>,
+    ) -> Wake {
         let wait = self.next_deadline().map_or(IDLE, |deadline| deadline.since(clock::now()));
         let (events, lines) = (&mut self.event_batch, &mut self.line_batch);
         tokio::select! {
@@ -259,6 +306,7 @@ impl Session {
             () = until(end) => Wake::Stop,
             // Before events and lines: a storm of them must not keep Nginx's reloads from being seen.
             _ = looks.tick() => Wake::Look,
+            new = changes.next() => Wake::Settings(Box::new(new)),
             _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
             _ = self.events.recv_many(events, BATCH) => Wake::Events,
             () = self.accesses.ready() => Wake::Accesses,
@@ -324,6 +372,9 @@ impl Session {
         let (mut watch, settings, netns) = (std::mem::take(&mut self.watch), settings.clone(), self.netns);
         let looked = spawn_blocking(move || {
             let changed = watch.look(&settings, netns);
+            if settings.pulse {
+                watch.look_at_queues();
+            }
             (watch, changed)
         });
         let (watch, changed) = looked.await.map_err(|error| SessionError::System {

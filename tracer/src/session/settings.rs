@@ -30,6 +30,8 @@ pub struct Settings {
     pub btf: Option<PathBuf>,
     /// Hooks that must not run.
     pub disabled_hooks: Vec<String>,
+    /// Say once a second what the session is like.
+    pub pulse: bool,
     /// Sizes other than those for this host, see `probe::Sizes::overridden`.
     pub sizes: String,
     /// Record what reaches the engine.

@@ -39,11 +39,7 @@ impl View {
 
     /// Records that could not be written.
     pub fn losses(&self) -> Losses {
-        let mut losses = Losses::default();
-        if self.outputs.lost() > 0 {
-            losses.by_handover.insert("output".to_owned(), self.outputs.lost());
-        }
-        losses
+        self.outputs.losses()
     }
 
     /// What went wrong with the outputs, naming each place once.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
-use crate::collect::sock_diag;
+use crate::collect::sock_diag::{self, DiagSocket};
 use crate::model::{LogRecord, Side};
 use crate::nginx::discover::{Instance, Scout};
 use crate::nginx::tail::{TailedLine, Target};
@@ -16,6 +16,7 @@ use crate::probe::{Probe, ProbeError};
 
 use super::Settings;
 use super::lines::Lines;
+use super::pulse::Queue;
 
 /// What is watched.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub struct Watch {
     seeded: BTreeSet<u32>,
     /// Connections that were there before.
     seeds: usize,
+    /// How full the accept queues in our own namespace are.
+    queues: Vec<Queue>,
     /// What could not be found out.
     problems: BTreeSet<String>,
 }
@@ -42,6 +45,23 @@ impl Watch {
     /// Nginx processes that run.
     pub fn instances(&self) -> &[Instance] {
         self.scout.instances()
+    }
+
+    /// How full the accept queues in the namespace of this process were when they were last looked at.
+    pub fn queues(&self) -> &[Queue] {
+        &self.queues
+    }
+
+    /// Looks at the accept queues. What cannot be listed is left out.
+    pub fn look_at_queues(&mut self) {
+        let ours: BTreeSet<SocketAddr> =
+            self.instances().iter().flat_map(|instance| instance.listeners.iter().copied()).collect();
+        let found = if ours.is_empty() { Vec::new() } else { sock_diag::listeners().unwrap_or_default() };
+        let queue = |socket: &DiagSocket| {
+            let DiagSocket { local: listener, queue: waiting, limit, .. } = *socket;
+            ours.contains(&listener).then_some(Queue { listener, waiting, limit })
+        };
+        self.queues = found.iter().filter_map(queue).collect();
     }
 
     /// Connections that existed before the start.
@@ -108,7 +128,7 @@ impl Watch {
             here().flat_map(Instance::processes).flat_map(socket_inodes).collect();
         let ports: BTreeSet<u16> =
             here().flat_map(|instance| instance.listeners.iter()).map(SocketAddr::port).collect();
-        let seed = |socket: &sock_diag::DiagSocket| {
+        let seed = |socket: &DiagSocket| {
             let owner_pid = *owners.get(&socket.inode)?;
             let side = if ports.contains(&socket.local.port()) { Side::Client } else { Side::Upstream };
             let wanted = match side {

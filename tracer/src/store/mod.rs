@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use query::{Filter, Found, Order};
 pub use retention::Retention;
-pub use row::Row;
+pub use row::{Row, upstream_of};
 pub use schema::{KNOWN, MIGRATIONS, migrate};
 pub use writer::{Account, Stored, Writer};
 

@@ -52,7 +52,7 @@ impl Row {
             cause: verdict.cause.slug(),
             certainty: verdict.certainty.slug(),
             impact: verdict.impact.slug(),
-            upstream: upstream(verdict),
+            upstream: upstream_of(verdict),
             client: client(verdict),
             words: words(verdict),
             json: json.trim_end().to_owned(),
@@ -66,7 +66,7 @@ fn side(verdict: &Verdict, side: ConnectionSide) -> Option<&Connection> {
 }
 
 /// Address and port of the upstream that a verdict concerns, or its name where only the log speaks.
-pub(crate) fn upstream(verdict: &Verdict) -> Option<String> {
+pub fn upstream_of(verdict: &Verdict) -> Option<String> {
     let seen = side(verdict, ConnectionSide::Upstream).map(|connection| connection.remote.clone());
     seen.or_else(|| verdict.log.as_ref()?.upstream.clone())
 }

@@ -237,7 +237,7 @@ fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
     let tell = Arc::clone(&told);
     let stored: Stored =
         Box::new(move |verdict, stored| tell.lock().unwrap().push((verdict.id.clone(), stored)));
-    let writer = Writer::start(store, Retention::default(), stored).unwrap();
+    let writer = Writer::start(store, Retention::default(), stored, || ()).unwrap();
     let account = writer.account();
     for n in 0..400 {
         assert!(writer.hand_over(verdict(n)));
@@ -265,7 +265,7 @@ fn a_slow_disk_is_never_waited_for() {
     let held = gate.lock().unwrap();
     let waits = Arc::clone(&gate);
     let stored: Stored = Box::new(move |_, _| drop(waits.lock().unwrap()));
-    let writer = Writer::start(store, Retention::default(), stored).unwrap();
+    let writer = Writer::start(store, Retention::default(), stored, || ()).unwrap();
     let taken = (0..10_000).filter(|n| writer.hand_over(verdict(*n))).count();
     assert!(taken < 10_000);
     assert_eq!(writer.account().lost(), 10_000 - u64::try_from(taken).unwrap());

@@ -26,8 +26,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_mins(10);
 /// Batches after which they are looked at, too.
 const TIDY_BATCHES: u32 = 16;
-/// Of the permitted size, how far the file may grow before it takes no more: retention needs room to work in.
-const HARD: (u64, u64) = (5, 4);
+/// How far beyond the permitted size the file may grow before it takes no more: a quarter of it, and at least what
+/// some batches take, because retention only deletes what is beyond the permitted size.
+const MARGIN: (u64, u64) = (4, 16 << 20);
 
 /// What became of the verdicts handed over. The numbers only grow, except where stated.
 #[derive(Debug, Default)]
@@ -82,8 +83,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `stored` runs in it.
-    pub fn start(store: Store, retention: Retention, stored: Stored) -> io::Result<Self> {
+    /// Starts the thread. `begin` runs in it first, `stored` with every verdict.
+    pub fn start(
+        store: Store,
+        retention: Retention,
+        stored: Stored,
+        begin: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let account = Arc::new(Account::default());
         let shared = Arc::new(Mutex::new(retention));
         let (sender, receiver) = sync_channel(WAITING);
@@ -97,8 +103,10 @@ impl Writer {
             tried: Instant::now(),
             batches: 0,
         };
-        let thread =
-            thread::Builder::new().name("rstscope-store".to_owned()).spawn(move || work.run(&receiver))?;
+        let thread = thread::Builder::new().name("rstscope-store".to_owned()).spawn(move || {
+            begin();
+            work.run(&receiver);
+        })?;
         Ok(Self { sender: Some(sender), account, retention: shared, thread: Some(thread) })
     }
 
@@ -243,6 +251,7 @@ impl Work {
     fn succeeded(&self, rows: usize) {
         self.account.stored.fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.note_pending();
+        self.note_size();
         self.account.set_problem(None);
     }
 
@@ -268,7 +277,8 @@ impl Work {
     fn tidy(&mut self) -> u64 {
         let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         if mem::replace(&mut self.limited, retention.bytes) != retention.bytes {
-            let most = retention.bytes.map_or(u64::MAX, |bytes| bytes / HARD.1 * HARD.0);
+            let margin = |bytes: u64| (bytes / MARGIN.0).max(MARGIN.1);
+            let most = retention.bytes.map_or(u64::MAX, |bytes| bytes.saturating_add(margin(bytes)));
             // Without it the bound is kept a little later, by retention alone.
             let _unlimited = self.store.limit(most);
         }
@@ -278,10 +288,14 @@ impl Work {
             0
         });
         self.account.expired.fetch_add(expired, Ordering::Relaxed);
+        self.note_size();
+        expired
+    }
+
+    fn note_size(&self) {
         let bytes = self.store.bytes().unwrap_or(0);
         self.account.bytes.store(bytes, Ordering::Relaxed);
         let oldest = self.store.oldest().ok().flatten().unwrap_or(0);
         self.account.oldest.store(u64::try_from(oldest).unwrap_or(0), Ordering::Relaxed);
-        expired
     }
 }

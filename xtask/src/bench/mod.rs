@@ -1,10 +1,11 @@
-//! `cargo xtask bench kernel`: what watching costs, measured on a real Nginx, beside other ways of watching.
+//! `cargo xtask bench`: what watching costs and how fast logs are read, measured beside other ways of doing the same.
 //!
 //! A command for people, never part of the tests: its numbers depend on the machine and on what else it does.
 #![expect(clippy::cast_precision_loss, reason = "times and counts that are shown with three digits")]
 
 mod bpf;
 mod kernel;
+mod log;
 mod programs;
 mod report;
 mod scene;
@@ -27,6 +28,8 @@ pub struct Options {
 enum Subject {
     /// Time of the kernel programs per run and connection, and Nginx's throughput with and without them (root).
     Kernel(KernelOptions),
+    /// How fast `rstscope log` reads, beside grep and a regular expression, and its memory on an endless log.
+    Log(log::LogOptions),
 }
 
 /// Options of `bench kernel`.
@@ -53,5 +56,6 @@ pub struct KernelOptions {
 pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.subject {
         Subject::Kernel(options) => kernel::run(options),
+        Subject::Log(options) => log::run(options),
     }
 }

@@ -62,6 +62,12 @@ const PACKAGED: &[(&str, &str, Probe, &[&str])] = &[
     ("nft", "routers of the lab reject and drop with it", Probe::Program("nft"), &["nftables"]),
     ("ip", "network namespaces of the lab", Probe::Program("ip"), &["iproute2"]),
     ("tcpdump", "captures benches of the lab", Probe::Program("tcpdump"), &["tcpdump"]),
+    (
+        "promtool",
+        "checks the names of metrics, alert rules and the dashboard",
+        Probe::Program("promtool"),
+        &["prometheus"],
+    ),
     ("python3", "an upstream of the lab", Probe::Program("python3"), &["python3"]),
 ];
 

@@ -5,9 +5,9 @@
 mod libtest;
 mod tidy;
 
-use crate::{host, lab, project, setup, shell};
+use crate::{attend, host, lab, project, setup, shell};
 use anyhow::Result;
-use libtest::Count;
+pub use libtest::Count;
 use std::process::{Command, ExitCode};
 
 /// Options of `test`.
@@ -29,15 +29,26 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for (name, mut command) in commands() {
         count.add_one(name, shell::run(&mut command));
     }
-    count.add(libtest::run(shell::cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"])));
+    count.add(libtest::run(&mut unit_tests()));
     for (name, problems) in tidy::check(project::root()) {
         count.add_one(name, problems);
     }
     count.add_one("the published schema is there and valid", lab::schema::Schema::check());
     count.add(host_results(options.no_lab));
     count.add(lab_results(options.no_lab));
+    count.add(if options.no_lab { left_out() } else { attend::test() });
     crate::say!("{count}");
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// With Prometheus' tools here, the tests that need them run, too; without, they are counted as skipped.
+fn unit_tests() -> Command {
+    let mut tests = shell::cargo();
+    tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if ["promtool", "prometheus", "systemd-analyze"].into_iter().all(|tool| shell::find(tool).is_some()) {
+        tests.args(["--", "--include-ignored"]);
+    }
+    tests
 }
 
 fn commands() -> Vec<(&'static str, Command)> {
@@ -58,6 +69,11 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("lints", command(&[&host[..], &lints].concat())),
         ("lints of the kernel programs", kernel),
     ]
+}
+
+fn left_out() -> Count {
+    crate::say!("the daemon's check is skipped: left out by --no-lab");
+    Count { skipped: 1, ..Count::default() }
 }
 
 /// The checks that need a real Nginx, or how many of them were skipped and why.

@@ -3,6 +3,7 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod ending;
 mod filters;
 mod firewall;
 mod healthy;
@@ -23,6 +24,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         upstream::TABLE,
         race::TABLE,
         clients::TABLE,
+        ending::TABLE,
         nginx::TABLE,
         middlebox::TABLE,
         silence::TABLE,

@@ -216,7 +216,7 @@ fn local_linger_zero(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// Half a response has passed through Nginx.
-fn half_answered(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
+pub(super) fn half_answered(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
     stage

@@ -1,0 +1,72 @@
+//! The systemd units: verified by systemd's own tool, and held against what the documentation says of them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot start its programs has failed")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const UNITS: [&str; 2] = ["rstscope.service", "rstscope-systemd-239.service"];
+/// Directives that systemd 239 does not know yet.
+const NEWER_THAN_239: [&str; 6] = [
+    "ProtectClock=",
+    "ProtectHostname=",
+    "ProtectKernelLogs=",
+    "ProtectProc=",
+    "ProcSubset=",
+    "RestrictSUIDSGID=",
+];
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")
+}
+
+fn unit(name: &str) -> String {
+    std::fs::read_to_string(packaging().join(name)).unwrap()
+}
+
+fn value<'a>(unit: &'a str, key: &str) -> &'a str {
+    unit.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default()
+}
+
+#[test]
+#[ignore = "needs systemd-analyze; `cargo xtask test` runs it"]
+fn systemd_takes_the_units_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in UNITS {
+        let path = folder.path().join(name);
+        // The program is not installed here.
+        std::fs::write(&path, unit(name).replace("/usr/bin/rstscope", "/bin/true")).unwrap();
+        let output =
+            Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("rstscope")).collect();
+        assert!(output.status.success() && ours.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn the_unit_asks_for_the_capabilities_that_the_documentation_argues_for() {
+    let unit = unit(UNITS[0]);
+    let asked = value(&unit, "AmbientCapabilities=");
+    assert_eq!(asked, value(&unit, "CapabilityBoundingSet="));
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/daemon.md")).unwrap();
+    let row = |capability: &str| page.lines().any(|line| line.starts_with(&format!("| `{capability}` |")));
+    assert!(asked.split(' ').count() == 5 && asked.split(' ').all(row), "{asked}");
+    assert!(!asked.contains("CAP_SYS_ADMIN"), "{asked}");
+}
+
+#[test]
+fn the_unit_for_systemd_239_has_nothing_newer() {
+    let old = unit(UNITS[1]);
+    for directive in NEWER_THAN_239 {
+        assert!(!old.contains(directive), "{directive}");
+    }
+    for name in UNITS {
+        let unit = unit(name);
+        assert_eq!(value(&unit, "Type="), "notify", "{name}");
+        assert_eq!(value(&unit, "ProtectSystem="), "strict", "{name}");
+        assert_eq!(value(&unit, "NoNewPrivileges="), "yes", "{name}");
+        assert!(!value(&unit, "WatchdogSec=").is_empty() && !value(&unit, "MemoryMax=").is_empty(), "{name}");
+    }
+}

@@ -1,0 +1,169 @@
+//! The long-running daemon: one session, whose verdicts go to the store, to local readers, to the metrics and to the
+//! journal. Wires these together; each of them is bounded, none of them is waited for.
+//!
+//! ```text
+//! session (main thread) ─► outputs ─► store thread ─► once stored: live readers, journal
+//!        └── once a second: pulse ─► metrics, service manager
+//! ```
+
+mod http;
+mod journal;
+mod live;
+mod outputs;
+mod patterns;
+mod reload;
+mod serve;
+mod status;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use thiserror::Error;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::config::{Config, ConfigError};
+use crate::guard::{self, GuardError};
+use crate::metrics::Shared;
+use crate::output::{Fanout, Selection};
+use crate::session::run::{Changes, Say};
+use crate::session::{self, SessionError, Settings, View};
+use crate::store::{Store, StoreError, Writer};
+
+pub use journal::{Journal, Level};
+
+use outputs::HandOver;
+use patterns::Patterns;
+use status::Status;
+
+/// Verdicts that a reader of the socket may be behind.
+const LIVE_WAITING: usize = 1024;
+
+/// Why the daemon ends.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The session.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A thread could not be confined.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// Something of the system.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// Runs until it is told to end.
+pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
+    let system = |what: &str| {
+        let what = what.to_owned();
+        move |source| DaemonError::System { what, source }
+    };
+    let journal = Journal::start().map_err(system("start the thread that writes the log"))?;
+    let (store, aside) = Store::create_or_set_aside(&config.store.path)?;
+    if let Some(aside) = aside {
+        let path = config.store.path.display();
+        journal.line(Level::Error, &format!("the store {path} was damaged and is now {}", aside.display()));
+    }
+    let (live, _) = broadcast::channel(LIVE_WAITING);
+    let per_minute = Arc::new(AtomicU32::new(0));
+    let writer = start_writer(store, config, &journal, live.clone(), &per_minute)
+        .map_err(system("start the thread that stores"))?;
+    let shared = Arc::new(Shared::new(writer.account(), config.metrics.upstreams));
+    journal.count_losses_in(&shared);
+    let patterns = Patterns::start(journal.clone(), Arc::clone(&shared));
+    let patterns = patterns.map_err(system("start the thread that looks for patterns"))?;
+    serve::start(config, live, &shared, &journal)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start the event loop"))?;
+    let mut view = Fanout::default();
+    let writer = Arc::new(writer);
+    view.push(HandOver::new(Arc::clone(&writer), Arc::clone(&shared), patterns.clone()));
+    let view = View::new(Selection { include_harmless: true, ..Selection::default() }, view);
+    let (sender, changes) = mpsc::channel(1);
+    let reload = reload::Reload {
+        path: path.to_owned(),
+        running: config.clone(),
+        writer: Arc::clone(&writer),
+        per_minute,
+        settings: sender,
+        journal: journal.clone(),
+    };
+    reload.apply_limits(config);
+    let mut status = Status::new(Arc::clone(&shared), journal.clone(), patterns);
+    let say = |said: Say<'_>| match said {
+        Say::Attached => confine(&journal),
+        Say::Waiting => journal.line(Level::Notice, "no Nginx is running; waiting for one"),
+        Say::Notice(text) => journal.line(Level::Notice, text),
+        Say::Header(page) => status.header(page),
+        Say::Pulse(pulse) => status.pulse(*pulse),
+    };
+    let ended = runtime.block_on(async {
+        let reloading = tokio::spawn(reload.run());
+        let ended = session::run(settings(config), Vec::new(), view, Changes(Some(changes)), say).await;
+        reloading.abort();
+        ended
+    });
+    drop(runtime);
+    drop(writer); // The last one: stores what is on the way.
+    let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    journal.line(Level::Notice, "ended");
+    journal.finish();
+    ended?;
+    Ok(())
+}
+
+/// Settings of the session that a configuration asks for.
+fn settings(config: &Config) -> Settings {
+    let watch = &config.watch;
+    let upstreams = watch.upstreams.iter().filter_map(|upstream| crate::cli::value::upstream(upstream).ok());
+    Settings {
+        nginx_ports: watch.nginx_ports.clone(),
+        upstreams: upstreams.collect(),
+        error_logs: watch.error_logs.clone(),
+        netns: watch.netns.clone(),
+        syslog: watch.syslog.iter().filter_map(|address| crate::cli::value::syslog(address).ok()).collect(),
+        // Beside the store: what was read and what was stored belong together.
+        positions: Some(config.store.path.with_file_name("positions.json")),
+        pulse: true,
+        ..Settings::default()
+    }
+}
+
+fn start_writer(
+    store: Store,
+    config: &Config,
+    journal: &Journal,
+    live: live::Publisher,
+    per_minute: &Arc<AtomicU32>,
+) -> io::Result<Writer> {
+    let folder = config.store.path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+    let said = journal.clone();
+    let begin = move || said.confined("store", guard::worker(&[&folder], None));
+    let mut lines = journal::Incidents::new(journal.clone(), Arc::clone(per_minute));
+    let stored: crate::store::Stored = Box::new(move |verdict, _on_disk| {
+        lines.tell(verdict);
+        // Nobody may be listening.
+        let _readers = live.send(Arc::clone(verdict));
+    });
+    Writer::start(store, config.store.retention(), stored, begin)
+}
+
+/// The probes are attached: from here on this thread only looks.
+fn confine(journal: &Journal) {
+    let keeps_bpf = !crate::probe::maps_need_no_capability();
+    journal.confined("watching", guard::watcher(keeps_bpf));
+}

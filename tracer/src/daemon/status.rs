@@ -1,0 +1,122 @@
+//! What the service manager is told: that the daemon is ready, that it lives, and how it is, in one line.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sd_notify::NotifyState;
+
+use super::patterns::Patterns;
+use super::{Journal, Level};
+use crate::metrics::Shared;
+use crate::output::SessionHeader;
+use crate::output::layout::count;
+use crate::session::Pulse;
+
+/// Tells the service manager, and the metrics, with every pulse.
+pub(super) struct Status {
+    shared: Arc<Shared>,
+    journal: Journal,
+    ready: bool,
+    said: String,
+    problems: Vec<String>,
+    patterns: Patterns,
+    /// Nginx's processes at the last pulse.
+    processes: Vec<u32>,
+}
+
+impl Status {
+    pub(super) fn new(shared: Arc<Shared>, journal: Journal, patterns: Patterns) -> Self {
+        Self {
+            shared,
+            journal,
+            ready: false,
+            said: String::new(),
+            problems: Vec::new(),
+            patterns,
+            processes: Vec::new(),
+        }
+    }
+
+    /// Watching begins.
+    pub(super) fn header(&self, page: &SessionHeader) {
+        let masters: Vec<String> = page.nginx.iter().map(|nginx| nginx.master.to_string()).collect();
+        let text = format!(
+            "watching Nginx (master {}): {}, {}, {}",
+            masters.join(", "),
+            count(number(page.listeners.len()), "listen socket"),
+            count(number(page.upstreams.len()), "upstream"),
+            count(number(page.logs.len()), "log"),
+        );
+        self.journal.line(Level::Notice, &text);
+        for log in page.logs.iter().filter(|log| log.problem.is_some()) {
+            let why = log.problem.as_deref().unwrap_or_default();
+            self.journal.line(Level::Warning, &format!("log {} is not followed: {why}", log.path));
+        }
+        for note in &page.notes {
+            self.journal.line(Level::Warning, note);
+        }
+    }
+
+    /// One more second has passed in order.
+    pub(super) fn pulse(&mut self, pulse: Pulse) {
+        let text = self.text(&pulse);
+        if self.processes != pulse.processes {
+            self.patterns.mark();
+            self.processes.clone_from(&pulse.processes);
+        }
+        self.shared.beat(pulse);
+        self.tell_problems();
+        let mut states = vec![NotifyState::Watchdog];
+        if !self.ready {
+            states.push(NotifyState::Ready);
+        }
+        if text != self.said {
+            states.push(NotifyState::Status(&text));
+        }
+        // Without a service manager nobody wants to know.
+        let _told = sd_notify::notify(&states);
+        self.ready = true;
+        self.said = text;
+    }
+
+    fn text(&self, pulse: &Pulse) -> String {
+        let watched = match pulse.masters {
+            0 => "waiting for an Nginx".to_owned(),
+            masters => {
+                let workers = count(number(pulse.workers), "worker");
+                format!("watching {} with {workers}", count(number(masters), "Nginx master"))
+            }
+        };
+        let stored = self.shared.store.stored.load(Ordering::Relaxed);
+        let mut parts = vec![watched, format!("{} stored", count(stored, "verdict"))];
+        let off: Vec<&str> =
+            pulse.hooks.iter().filter(|hook| !hook.running).map(|hook| hook.name.as_str()).collect();
+        if !off.is_empty() {
+            parts.push(format!("hooks off: {}", off.join(", ")));
+        }
+        if self.shared.store.failing.load(Ordering::Relaxed) {
+            parts.push("the store takes no verdicts".to_owned());
+        }
+        let lost = pulse.losses.total() + self.shared.store.lost();
+        if lost > 0 {
+            parts.push(format!("{lost} lost"));
+        }
+        parts.join("; ")
+    }
+
+    /// Says what is newly wrong, and what is right again.
+    fn tell_problems(&mut self) {
+        let problems = self.shared.problems();
+        for new in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            self.journal.line(Level::Warning, new);
+        }
+        for gone in self.problems.iter().filter(|problem| !problems.contains(problem)) {
+            self.journal.line(Level::Notice, &format!("no longer: {gone}"));
+        }
+        self.problems = problems;
+    }
+}
+
+fn number(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

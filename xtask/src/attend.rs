@@ -1,0 +1,197 @@
+//! The daemon under the conditions of a long life, on a real kernel with a real Nginx: started before it, reloaded,
+//! starved of disk, killed, and started again. Part of `cargo xtask test` (root).
+//!
+//! Everything happens in network and mount namespaces of its own, which end with the process that plays it.
+
+mod daemon;
+mod nginx;
+
+use crate::suite::Count;
+use crate::{project, shell};
+use anyhow::{Context, Result, bail, ensure};
+use daemon::{Daemon, ask};
+use nginx::Nginx;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// Name of the check in the count.
+pub const NAME: &str = "the daemon lives through reloads, a full disk and kill -9";
+/// Longest wait for anything.
+const SOON: Duration = Duration::from_secs(20);
+/// Size of the file system that the store gets.
+const DISK: &str = "size=8m";
+
+/// Options of the player inside the namespaces.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// Folder to work in.
+    folder: PathBuf,
+}
+
+/// Plays everything, or says why not.
+pub fn test() -> Count {
+    let mut count = Count::default();
+    if !shell::is_root() {
+        crate::say!("the daemon's check is skipped: needs root");
+        count.skipped += 1;
+        return count;
+    }
+    count.add_one(NAME, in_namespaces());
+    count
+}
+
+fn in_namespaces() -> Result<()> {
+    shell::run(shell::cargo().args(["build", "--quiet", "--release", "--locked", "--package", "rstscope"]))?;
+    let folder = std::env::temp_dir().join(format!("rstscope-attend-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let ours = std::env::current_exe().context("cannot find this program")?;
+    let words = ["--net", "--mount", "--propagation", "private"];
+    let played = shell::run(Command::new("unshare").args(words).arg(ours).arg("attend").arg(&folder));
+    if played.is_ok() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    played.with_context(|| format!("what was left is in {}", folder.display()))
+}
+
+/// Plays inside the namespaces.
+pub fn play(options: &Options) -> Result<ExitCode> {
+    let folder = &options.folder;
+    let state = folder.join("state");
+    std::fs::create_dir_all(&state)?;
+    shell::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    shell::run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&state))?;
+    let binary = project::target().join("release/rstscope");
+    let mut daemon = Daemon::start(&binary, folder)?;
+    let steps: [(&str, Step); 7] = [
+        ("it is ready and says that it waits, before there is an Nginx", ready_before_nginx),
+        ("privileges are given up", privileges),
+        ("verdicts are stored, told and counted, hostile strings included", verdicts),
+        ("a reload, a restart and an upgrade of Nginx are followed", nginx_changes),
+        ("the configuration is read again; a wrong one changes nothing", reload),
+        ("a full disk stops nothing, and nothing is lost", full_disk),
+        ("kill -9 loses nothing that was told", killed),
+    ];
+    let mut nginx = Nginx::new(folder)?;
+    for (name, step) in steps {
+        step(&mut daemon, &mut nginx).with_context(|| name.to_owned())?;
+        crate::say!("  ok {name}");
+    }
+    daemon.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+type Step = fn(&mut Daemon, &mut Nginx) -> Result<()>;
+
+/// Waits for a condition.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + SOON;
+    while !condition()? {
+        ensure!(Instant::now() < end, "{what}: not within {} s", SOON.as_secs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn ready_before_nginx(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
+    until("READY=1 came", || Ok(daemon.notified("READY=1")))?;
+    until("a sign of life came", || Ok(daemon.notified("WATCHDOG=1")))?;
+    until("the status says it waits", || Ok(daemon.notified("STATUS=waiting for an Nginx")))?;
+    nginx.start()?;
+    until("Nginx is found", || Ok(daemon.notified("STATUS=watching 1 Nginx master")))?;
+    ensure!(ask("/healthz")?.starts_with("HTTP/1.1 200"), "not healthy");
+    ensure!(ask("/readyz")?.starts_with("HTTP/1.1 200"), "not ready");
+    Ok(())
+}
+
+/// The bits of `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE` and, on older kernels, `CAP_BPF`.
+const MAY_BE_KEPT: u64 = 1 << 2 | 1 << 19 | 1 << 39;
+
+fn privileges(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+    for (thread, permitted, no_new_privileges) in daemon.threads()? {
+        ensure!(no_new_privileges, "{thread} may gain privileges");
+        ensure!(permitted & !MAY_BE_KEPT == 0, "{thread} keeps {permitted:#x}");
+        let watches = !["store", "serve", "journa"].iter().any(|name| thread.contains(name));
+        ensure!(watches || permitted == 0, "{thread} keeps {permitted:#x} and needs nothing");
+    }
+    Ok(())
+}
+
+fn verdicts(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+    daemon.tail()?;
+    Nginx::fail("/plain")?;
+    Nginx::fail("/hostile?=HYPERLINK(1)\u{202e}\"'--")?;
+    until("two verdicts were told", || Ok(daemon.told()?.len() >= 2))?;
+    let csv = daemon.query(&["--format", "csv"])?;
+    let text = daemon.query(&[])?;
+    ensure!(text.contains("upstream_refused"), "not in the store: {text}");
+    for shown in [csv, text] {
+        let control = |c: char| c.is_control() && !['\n', '\r'].contains(&c);
+        ensure!(!shown.contains(|c| control(c) || c == '\u{202e}'), "unsafe: {shown:?}");
+    }
+    let counted = "rstscope_incidents_total{party=\"upstream\",cause=\"upstream_refused\"";
+    until("the metrics count them", || Ok(ask("/metrics")?.contains(counted)))
+}
+
+fn nginx_changes(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
+    for (what, change) in [
+        ("reload", Nginx::reload as fn(&mut Nginx) -> Result<()>),
+        ("upgrade", Nginx::upgrade),
+        ("restart", Nginx::restart),
+    ] {
+        change(nginx)?;
+        // A request may come before the daemon has looked again: it is seen all the same, or the next is.
+        let before = daemon.told()?.len();
+        until(&format!("a verdict after the {what}"), || {
+            Nginx::fail(&format!("/{what}"))?;
+            Ok(daemon.told()?.len() > before)
+        })?;
+    }
+    Ok(())
+}
+
+fn reload(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+    daemon.configure("[store]\nkep = \"1d\"\n")?;
+    until("the error is said", || Ok(daemon.log().contains("did you mean `keep`?")))?;
+    daemon.configure("keep = \"30d\"\n")?;
+    until("it was read", || Ok(daemon.log().contains("the configuration was read again")))
+}
+
+fn full_disk(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+    let filler = daemon.fill_disk()?;
+    let failing = |wanted: &str| Ok(ask("/metrics")?.contains(&format!("rstscope_store_failing {wanted}.0")));
+    let before = daemon.told()?.len();
+    until("the disk takes nothing", || {
+        Nginx::fail("/full")?;
+        failing("1")
+    })?;
+    ensure!(ask("/readyz")?.starts_with("HTTP/1.1 503"), "ready with a full disk");
+    until("readers are told all the same", || Ok(daemon.told()?.len() > before))?;
+    std::fs::remove_file(filler)?;
+    until("the disk takes verdicts again", || failing("0"))?;
+    until("everything that was told is stored", || Ok(daemon.missing()?.is_empty()))?;
+    ensure!(ask("/metrics")?.contains("rstscope_lost_total{handover=\"store\"} 0"), "something was lost");
+    Ok(())
+}
+
+fn killed(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+    for round in 0..3 {
+        let before = daemon.told()?.len();
+        until("verdicts are told", || {
+            Nginx::fail(&format!("/killed{round}"))?;
+            Ok(daemon.told()?.len() > before + 3)
+        })?;
+        daemon.kill_and_start_again()?;
+        let missing = daemon.missing()?;
+        if !missing.is_empty() {
+            bail!("told and then lost: {}", missing.join(", "));
+        }
+        daemon.tail()?;
+    }
+    Ok(())
+}
+
+/// Runs a program to its end and gives what it says.
+pub(crate) fn read(program: &Path, arguments: &[&str]) -> Result<String> {
+    shell::read(Command::new(program).args(arguments).env("TZ", "UTC"))
+}

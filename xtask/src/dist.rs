@@ -1,0 +1,98 @@
+//! `cargo xtask dist`: the Debian package, from the release build. With `--check` it is installed into a fresh Debian
+//! root, used there, and removed again (root, network).
+
+mod check;
+mod debian;
+
+use crate::{project, shell};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Options of `dist`.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// Install the package in a fresh root, use it there, and remove it (root; debootstrap is installed if missing).
+    #[arg(long)]
+    check: bool,
+    /// Pack this program instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+/// Runs the sub-command.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let package = pack(&options.binary.clone().map_or_else(build, Ok)?)?;
+    crate::say!("{}", package.display());
+    if options.check {
+        check::in_fresh_root(&package)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn build() -> Result<PathBuf> {
+    shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "rstscope"]))?;
+    Ok(project::target().join("release/rstscope"))
+}
+
+fn pack(binary: &Path) -> Result<PathBuf> {
+    let folder = project::target().join("dist");
+    let stage = folder.join("deb");
+    if stage.exists() {
+        fs::remove_dir_all(&stage)?;
+    }
+    let generated = folder.join("generated");
+    shell::run(Command::new(binary).arg("generate").arg(&generated))?;
+    install(binary, &generated, &stage)?;
+    debian::pack(&stage, &folder)
+}
+
+/// `(file, place, mode)`, files from `tracer/packaging` or the project.
+const FILES: &[(&str, &str, u32)] = &[
+    ("tracer/packaging/rstscope.service", "lib/systemd/system/rstscope.service", 0o644),
+    ("tracer/src/config/defaults.toml", "etc/rstscope/rstscope.toml", 0o644),
+    (
+        "tracer/packaging/rstscope-systemd-239.service",
+        "usr/share/doc/rstscope/rstscope-systemd-239.service",
+        0o644,
+    ),
+    ("tracer/packaging/alerts.yml", "usr/share/doc/rstscope/alerts.yml", 0o644),
+    ("tracer/packaging/dashboard.json", "usr/share/doc/rstscope/dashboard.json", 0o644),
+    ("tracer/packaging/copyright", "usr/share/doc/rstscope/copyright", 0o644),
+    ("CHANGELOG.md", "usr/share/doc/rstscope/changelog", 0o644),
+    ("docs/verdict.schema.json", "usr/share/doc/rstscope/verdict.schema.json", 0o644),
+];
+
+/// Completions under the names that the shells look for.
+const COMPLETIONS: &[(&str, &str)] = &[
+    ("bash", "usr/share/bash-completion/completions/rstscope"),
+    ("zsh", "usr/share/zsh/vendor-completions/_rstscope"),
+    ("fish", "usr/share/fish/vendor_completions.d/rstscope.fish"),
+];
+
+/// Puts everything where the package will have it.
+fn install(binary: &Path, generated: &Path, stage: &Path) -> Result<()> {
+    put(binary, &stage.join("usr/bin/rstscope"), 0o755)?;
+    for (file, place, mode) in FILES {
+        put(&project::root().join(file), &stage.join(place), *mode)?;
+    }
+    for (shell, place) in COMPLETIONS {
+        put(&generated.join("completions").join(shell), &stage.join(place), 0o644)?;
+    }
+    for page in fs::read_dir(generated.join("man"))? {
+        let page = page?;
+        put(&page.path(), &stage.join("usr/share/man/man1").join(page.file_name()), 0o644)?;
+    }
+    let compressed = [stage.join("usr/share/man/man1"), stage.join("usr/share/doc/rstscope/changelog")];
+    shell::run(Command::new("gzip").args(["--recursive", "--best", "--no-name"]).args(compressed))
+}
+
+fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(fs::set_permissions(to, fs::Permissions::from_mode(mode))?)
+}
