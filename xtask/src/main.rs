@@ -34,6 +34,8 @@ enum Task {
     Lab(lab::Options),
     /// `rstscope doctor`, its self-test, and the ways to the log, with a real Nginx (root).
     Host(host::Options),
+    /// Five causes at once at a high rate: is every record right, and is what is missing counted? (root)
+    Storm(lab::storm::Options),
     /// Set up, build, and show one fault after the other with the tracer's verdicts (root).
     Demo(demo::Options),
     /// Format, lints, unit tests, tidiness, schema and lab; the last line is the count.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&options),
         Task::Lab(options) => lab::run(&options),
         Task::Host(options) => host::run(&options),
+        Task::Storm(options) => lab::storm::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
         Task::Vm(options) => vm::run(&options),

@@ -136,6 +136,8 @@ pub struct GivenUp {
     pub time_ns: u64,
     /// `bpf_jiffies64`, to compare with the time stamps of sockets.
     pub jiffies: u64,
+    /// How often the thread had slept (`task_struct.nvcsw`).
+    pub sleeps: u64,
 }
 
 /// Whose connection departed: worker and upstream.

@@ -77,6 +77,8 @@ offsets! {
     lsndtime = "tcp_sock" "lsndtime",
     rcv_tstamp = "tcp_sock" "rcv_tstamp",
     mss_cache = "tcp_sock" "mss_cache",
+    packets_out = "tcp_sock" "packets_out",
+    sacked_out = "tcp_sock" "sacked_out",
     ts_recent = "tcp_sock" "rx_opt.ts_recent",
     tstamp_ok_bit = "tcp_sock" "rx_opt.tstamp_ok",
     ns_inum = "net" "ns.inum",
@@ -95,6 +97,7 @@ offsets! {
     task_leader = "task_struct" "group_leader",
     task_comm = "task_struct" "comm",
     task_signal = "task_struct" "signal",
+    task_nvcsw = "task_struct" "nvcsw",
     group_exit_code = "signal_struct" "group_exit_code",
     req_acked_bit = "inet_request_sock" "acked",
 }

@@ -89,6 +89,8 @@ pub struct Sock {
     pub ts_recent: u32,
     pub ack_backlog: u32,
     pub max_ack_backlog: u32,
+    pub packets_out: u32,
+    pub sacked_out: u32,
     pub peer_handshakes: u32,
     pub peer_min_handshake_us: u32,
     pub side: u8,
@@ -142,8 +144,8 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Header>() == 128);
 const _: () = assert!(size_of::<Task>() == 32);
-const _: () = assert!(size_of::<Sock>() == 224);
-const _: () = assert!(size_of::<Record>() == 560);
+const _: () = assert!(size_of::<Sock>() == 232);
+const _: () = assert!(size_of::<Record>() == 568);
 
 impl Record {
     /// Reads a record from the ring buffer's bytes; `None` if they are too few.

@@ -230,6 +230,8 @@ fn accounting<M: Memory>(tcp: M, out: &mut Sock) {
     tcp.get_into(&mut out.min_rtt_us, rtt_min_value());
     tcp.get_into(&mut out.total_retrans, offset!(total_retrans));
     tcp.get_into(&mut out.mss, offset!(mss_cache));
+    tcp.get_into(&mut out.packets_out, offset!(packets_out));
+    tcp.get_into(&mut out.sacked_out, offset!(sacked_out));
 }
 
 /// `struct minmax { struct { u32 t, v; } s[3]; }`: the value is the second word.

@@ -41,6 +41,12 @@ pub fn is_exiting<M: Memory>(task: M) -> bool {
     task.get::<u32>(offset!(task_flags)) & PF_EXITING != 0
 }
 
+/// How often the task gave up its CPU by itself. Unchanged: it has not waited for an event since.
+#[inline(always)]
+pub fn sleeps<M: Memory>(task: M) -> u64 {
+    task.get(offset!(task_nvcsw))
+}
+
 /// Copies `comm` of the thread group leader; 16 bytes (`TASK_COMM_LEN`), zeros if they cannot be read.
 #[inline(always)]
 pub fn leader_comm<M: Memory>(task: M, comm: &mut [u8; 16]) {

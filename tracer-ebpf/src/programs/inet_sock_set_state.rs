@@ -31,8 +31,9 @@ const ECONNREFUSED: u32 = 111;
 /// leaves in the tick of the close, and must not look like a request.
 const UNANSWERED_TICKS: u32 = 2;
 
-/// A client connection closed by the same thread within this time belongs to the upstream connection it has just closed.
-const FOLLOW_NS: u64 = 1_000_000;
+/// A client connection closed by the same thread within this time, without sleeping in between, belongs to the
+/// upstream connection it has just closed. On a busy host the thread may have to wait for its CPU.
+const FOLLOW_NS: u64 = 10_000_000;
 
 static NOT_DEPARTED: Departed = Departed::EMPTY;
 
@@ -274,7 +275,7 @@ fn suspicious<M: Memory>(sk: M, end: End, conn: &Conn) -> bool {
         return true;
     }
     match conn.side {
-        side::UPSTREAM => unanswered(tcp) && remember_thread(),
+        side::UPSTREAM => unanswered(tcp) && remember_thread::<M>(),
         side::CLIENT => new == state::LAST_ACK && follows_upstream(tcp),
         _ => false,
     }
@@ -285,37 +286,56 @@ fn is_reset_error(error: u32) -> bool {
     error == ECONNRESET || error == EPIPE || error == ECONNREFUSED
 }
 
-/// Our last data is newer than the peer's, and not from this very moment.
+/// The peer never sent data, or our last data is newer than the peer's and not from this very moment.
 #[inline(always)]
 fn unanswered<M: Memory>(tcp: M) -> bool {
     if tcp.get::<u32>(offset!(data_segs_out)) == 0 {
         return false;
     }
+    if tcp.get::<u32>(offset!(data_segs_in)) == 0 {
+        return true;
+    }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_jiffies64() } as u32;
     let sent = tcp.get::<u32>(offset!(lsndtime));
     let received = tcp.get::<u32>(offset!(lrcvtime));
-    let newer = tcp.get::<u32>(offset!(data_segs_in)) == 0 || (sent.wrapping_sub(received) as i32) > 0;
-    newer && now.wrapping_sub(sent) >= UNANSWERED_TICKS
+    (sent.wrapping_sub(received) as i32) > 0 && now.wrapping_sub(sent) >= UNANSWERED_TICKS
 }
 
 /// Remembers that this thread has just given up an upstream connection.
 #[inline(always)]
-fn remember_thread() -> bool {
+fn remember_thread<M: Memory>() -> bool {
     // SAFETY: helpers without arguments.
-    let now = unsafe { GivenUp { time_ns: bpf_ktime_get_ns(), jiffies: bpf_jiffies64() } };
+    let (time_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    let now = GivenUp { time_ns, jiffies, sleeps: task::sleeps(M::current_task()) };
     let _lru_makes_room = FOLLOW.insert(task::current_tid(), now, 0);
     true
 }
 
-/// This thread has just given up an upstream connection, and closes a client connection to which it has
-/// sent nothing since (a 504 would be such a thing): the client had gone away.
+/// This thread has just given up an upstream connection, and closes a client connection whose last request it has
+/// not answered, neither before nor since (a 504 would be such an answer): the client had gone away.
 #[inline(always)]
 fn follows_upstream<M: Memory>(tcp: M) -> bool {
+    let thread = task::current_tid();
     // SAFETY: the value is copied at once; the helper takes no arguments.
-    let (given_up, now) = unsafe { (FOLLOW.get(task::current_tid()).copied(), bpf_ktime_get_ns()) };
+    let (given_up, now) = unsafe { (FOLLOW.get(thread).copied(), bpf_ktime_get_ns()) };
     let Some(given_up) = given_up else { return false };
-    let sent = tcp.get::<u32>(offset!(lsndtime));
-    let silent = (sent.wrapping_sub(given_up.jiffies as u32) as i32) < 0;
-    silent && now.wrapping_sub(given_up.time_ns) <= FOLLOW_NS
+    let handling =
+        task::sleeps(M::current_task()) == given_up.sleeps && now.wrapping_sub(given_up.time_ns) <= FOLLOW_NS;
+    let follows = handling && unanswered_until(tcp, given_up.jiffies as u32);
+    if follows {
+        let _gone_already = FOLLOW.remove(thread); // One upstream connection is given up for one client.
+    }
+    follows
+}
+
+/// Nothing was sent to the peer since its last data, nor since this tick.
+#[inline(always)]
+fn unanswered_until<M: Memory>(tcp: M, tick: u32) -> bool {
+    // Without data, `lsndtime` is the time of the handshake (`tcp_create_openreq_child`).
+    if tcp.get::<u32>(offset!(data_segs_out)) == 0 {
+        return true;
+    }
+    let (sent, received) = (tcp.get::<u32>(offset!(lsndtime)), tcp.get::<u32>(offset!(lrcvtime)));
+    (received.wrapping_sub(sent) as i32) >= 0 && (sent.wrapping_sub(tick) as i32) < 0
 }

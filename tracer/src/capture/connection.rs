@@ -304,6 +304,9 @@ impl Connection {
             snd_nxt: own.next,
             snd_wnd: u32::from(other.window) << other.scale,
             mss: u32::from(other.mss),
+            // A capture does not tell what the sender believes to be acknowledged selectively.
+            segments_unacked: 0,
+            segments_sacked: 0,
             ts_recent: other.clock,
             baseline:
                 self.ends[1 - end]

@@ -42,7 +42,7 @@ impl Other {
         let task =
             Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
         let kind = EventKind::OtherCapture(seen);
-        Some(Event { time: Mono(sighting.time), kind, socket: Some(socket), packet: None, task })
+        Some(Event { time: Mono(sighting.time), kind, socket: Some(socket), packet: None, task, netns: 0 })
     }
 
     fn seen(&self, sighting: &Sighting, nginx: usize) -> Option<OtherCapture> {

@@ -40,7 +40,7 @@ impl Decoder {
         let kind = self.kind(&record, side, packet.as_ref())?;
         let socket = (record.sock.full == 1).then_some(side).flatten().map(|side| socket(&record, side, hz));
         let task = task(&record.task, &record.sock);
-        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task })
+        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task, netns: record.sock.netns })
     }
 
     fn kind(&self, record: &Record, side: Option<Side>, packet: Option<&Packet>) -> Option<EventKind> {
@@ -196,6 +196,8 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         snd_nxt: sock.snd_nxt,
         snd_wnd: sock.snd_wnd,
         mss: sock.mss,
+        segments_unacked: sock.packets_out,
+        segments_sacked: sock.sacked_out,
         ts_recent: (sock.tstamp_ok == 1).then_some(sock.ts_recent),
         baseline: baseline(sock, syn_ack.as_ref()),
         syn_ack,
@@ -240,6 +242,8 @@ pub(super) fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         snd_nxt: 0,
         snd_wnd: 0,
         mss: 0,
+        segments_unacked: 0,
+        segments_sacked: 0,
         ts_recent: None,
         baseline: None,
         syn_ack: None,

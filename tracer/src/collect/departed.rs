@@ -37,5 +37,6 @@ pub fn event(departed: &Departed, pid: u32, upstream: SocketAddr) -> Event {
         socket: Some(socket),
         packet: None,
         task,
+        netns: departed.netns,
     }
 }

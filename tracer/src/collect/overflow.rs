@@ -75,7 +75,14 @@ mod tests {
         };
         let task =
             Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
-        Event { time: Mono(1), kind: EventKind::ListenOverflow(overflow), socket: None, packet: None, task }
+        Event {
+            time: Mono(1),
+            kind: EventKind::ListenOverflow(overflow),
+            socket: None,
+            packet: None,
+            task,
+            netns: 1,
+        }
     }
 
     fn dropped(event: &Event) -> u32 {

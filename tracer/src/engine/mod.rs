@@ -176,7 +176,7 @@ impl Engine {
     }
 
     fn expire(&mut self, now: Mono) {
-        self.timeline.memory_mut().expire(now);
+        self.timeline.expire(now);
         self.accesses.expire(now);
         self.counters.lines_unmatched += self.lines.expire(now);
     }

@@ -10,7 +10,7 @@ use crate::timeline::{Incident, Timeline};
 /// A worker drops the upstream leg in the turn of its loop in which it learns that the client is gone.
 const CONSEQUENCE: Duration = Duration::from_millis(50);
 /// Upstream and client socket of one request are closed in one go.
-const ONE_GO: Duration = Duration::from_millis(1);
+const ONE_GO: Duration = Duration::from_millis(10);
 
 /// Nginx's own end of a connection: a close, or a reset the worker sent.
 pub fn own_end(incident: &Incident) -> Option<&Event> {
@@ -52,7 +52,7 @@ fn in_flight(client: &Incident) -> bool {
 /// The client incident behind the end of an upstream connection: the nearest before it on the same worker,
 /// one with a request under way before one without.
 pub fn cause(timeline: &Timeline, upstream: &Incident) -> Option<CausedBy> {
-    let near = clients_before(everything(timeline), own_end(upstream)?);
+    let near = clients_before(timeline, None, own_end(upstream)?);
     let (gap, incident) = near.first()?;
     Some(CausedBy {
         id: incident.id.clone(),
@@ -62,12 +62,16 @@ pub fn cause(timeline: &Timeline, upstream: &Incident) -> Option<CausedBy> {
     })
 }
 
-/// Clients that left in the turn of the loop in which the worker ended the upstream connection, likeliest first.
+/// Clients that left in the turn of the loop in which the worker ended the upstream connection, likeliest first;
+/// `also` is one that is being judged.
 fn clients_before<'a>(
-    incidents: impl Iterator<Item = &'a Incident>,
+    timeline: &'a Timeline,
+    also: Option<&'a Incident>,
     end: &Event,
 ) -> Vec<(Duration, &'a Incident)> {
-    let mut near: Vec<(Duration, &Incident)> = incidents
+    let recent = timeline.around(end.time.before(CONSEQUENCE), end.time).map(|recent| recent.incident);
+    let mut near: Vec<(Duration, &Incident)> = recent
+        .chain(also)
         .filter_map(|incident| Some((client_end(incident)?, incident)))
         .filter(|((time, worker), _)| *worker == end.task.pid && *time <= end.time)
         .map(|((time, _), incident)| (end.time.since(time), incident))
@@ -84,12 +88,12 @@ fn clients_before<'a>(
 pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Event> {
     let mut effects: Vec<&Event> = client.other_half.iter().map(|event| &**event).collect();
     let Some((time, worker)) = client_end(client) else { return effects };
-    let unexplained = timeline.memory().iter().filter(|judged| !judged.logged).map(|judged| &judged.incident);
     let caused = |end: &&Event| {
-        let all = everything(timeline).chain(std::iter::once(client));
-        clients_before(all, end).first().is_some_and(|(_, first)| first.number == client.number)
+        let near = clients_before(timeline, Some(client), end);
+        near.first().is_some_and(|(_, first)| first.number == client.number)
     };
-    let ends = unexplained.chain(timeline.living()).filter_map(own_end);
+    let unexplained = timeline.around(time, time.after(CONSEQUENCE)).filter(|recent| !recent.logged);
+    let ends = unexplained.filter_map(|recent| own_end(recent.incident));
     let close =
         ends.filter(|end| end.task.pid == worker && time <= end.time && end.time.since(time) <= CONSEQUENCE);
     effects.extend(close.filter(caused));
@@ -110,9 +114,6 @@ pub fn one_go(timeline: &Timeline, upstream: &Incident) -> Option<u64> {
                     && event.time.since(end.time) <= ONE_GO
             })
     };
-    timeline.living().find(closed).map(|incident| incident.number)
-}
-
-fn everything(timeline: &Timeline) -> impl Iterator<Item = &Incident> {
-    timeline.memory().iter().map(|judged| &judged.incident).chain(timeline.living())
+    let recent = timeline.around(end.time, end.time.after(ONE_GO)).map(|recent| recent.incident);
+    recent.filter(|incident| timeline.is_living(incident.number)).find(closed).map(|incident| incident.number)
 }

@@ -63,6 +63,8 @@ pub fn upstream() -> Socket {
         snd_nxt: 9000,
         snd_wnd: 65535,
         mss: 1448,
+        segments_unacked: 0,
+        segments_sacked: 0,
         ts_recent: Some(700_000),
         baseline: Some(Baseline { ttl: 63, source: BaselineSource::SynAck }),
         syn_ack: None,
@@ -182,7 +184,7 @@ fn event(
     packet: Option<Packet>,
     task: Task,
 ) -> (u64, Input) {
-    let event = Event { time: at(milliseconds), kind, socket, packet, task };
+    let event = Event { time: at(milliseconds), kind, socket, packet, task, netns: 1 };
     (milliseconds, Input::Event(Box::new(event)))
 }
 

@@ -107,6 +107,8 @@ pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
     if record.kind == MessageKind::PROCESS_EXITED {
         return worker_exit(line, incident);
     }
+    // First, because it rules out most: workers share the load.
+    let worker = same(record.pid, incident.worker())?;
     // Such a line is written where a connection is accepted; it names nobody.
     let accepting = record.side == LogSide::None && incident.side() == Some(Side::Client);
     let limits = accepting && fact::speaks_of_limits(record.kind);
@@ -116,7 +118,6 @@ pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
     if !fact::fits(fact(incident), record.class(), record.errno) {
         return None;
     }
-    let worker = same(record.pid, incident.worker())?;
     let address = same_address(line, incident)?;
     let method = if worker && address { MatchMethod::Address } else { MatchMethod::Window };
     let gap_ns = gap(line, incident)?;

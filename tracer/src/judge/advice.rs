@@ -40,6 +40,11 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
             "nginx: worker_connections, worker_rlimit_nofile; sysctl net.ipv4.ip_local_port_range",
             "raise the limit the line or the errno names",
         ),
+        Cause::MiddleboxMtuBlackhole => one(
+            "A link on the path takes only smaller packets, and the ICMP message that would say so does not come back",
+            "sysctl net.ipv4.tcp_mtu_probing; route mtu or advmss; network: ICMP type 3 code 4, ICMPv6 type 2",
+            "let those ICMP messages through; until then net.ipv4.tcp_mtu_probing=1, or a smaller MTU on the route to this address",
+        ),
         Cause::MiddleboxForgedReset => one(
             "Ask those who run the devices between Nginx and this address for a rule that resets; give them the time, the tuple and the TTL",
             "network: firewalls, load balancers, intrusion prevention on the path",

@@ -59,6 +59,8 @@ impl Origins {
     pub const CLIENT_FIRST: Self = Self(1 << 9);
     /// Another process of this host.
     pub const OTHER_PROCESS: Self = Self(1 << 10);
+    /// Only large packets vanish.
+    pub const LARGE_LOSS: Self = Self(1 << 11);
     /// Anything on the peer's host that ends a connection it had.
     pub const PEER: Self = Self(1 | 1 << 1 | 1 << 2 | 1 << 3);
 
@@ -199,6 +201,8 @@ pub const CODES: &[(&str, Class)] = &[
     ("nothing_outstanding", Class::State),
     ("connection_idle", Class::State),
     ("fin_received", Class::State),
+    ("large_segments_lost", Class::State),
+    ("small_segments_arrive", Class::Life),
     ("request_acknowledged", Class::State),
     ("answer_stalled", Class::State),
     ("unacknowledged", Class::State),

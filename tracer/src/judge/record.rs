@@ -121,7 +121,7 @@ fn bare(case: &Case, tuple: crate::timeline::Tuple) -> Connection {
         side: side(case.side().unwrap_or(Side::Client)),
         local: tuple.local.to_string(),
         remote: tuple.remote.to_string(),
-        netns: 0,
+        netns: case.incident.own.first().map_or(0, |event| event.netns),
         cookie: 0,
         opened_at: None,
         age_ms: None,

@@ -125,7 +125,9 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
                 repeated(case)
             )
         }
-        Cause::MiddleboxMtuBlackhole => format!("Only full-sized packets to {peer} vanish"),
+        Cause::MiddleboxMtuBlackhole => {
+            format!("Only full-sized packets to {peer} vanish on the way; smaller ones arrive")
+        }
         Cause::MiddleboxBothEndsReset => {
             format!("Both ends of the connection to {peer} received a RST and neither sent one")
         }

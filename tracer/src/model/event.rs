@@ -154,4 +154,7 @@ pub struct Event {
     pub packet: Option<Packet>,
     /// The task that ran.
     pub task: Task,
+    /// Inode number of the network namespace it happened in; zero if not known. Not in recordings before 0.2.
+    #[serde(default)]
+    pub netns: u32,
 }

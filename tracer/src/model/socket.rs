@@ -123,6 +123,9 @@ pub struct Owner {
     pub comm: String,
 }
 
+/// `TCP_RTO_MIN`, milliseconds: what Linux adds to the round-trip time at least.
+const MIN_VARIANCE_MS: u32 = 200;
+
 /// Snapshot of a TCP socket. Sequence numbers in host byte order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Socket {
@@ -192,6 +195,12 @@ pub struct Socket {
     pub snd_wnd: u32,
     /// Maximum segment size in use.
     pub mss: u32,
+    /// Segments sent and not acknowledged (`packets_out`). Not in recordings before 0.2.
+    #[serde(default)]
+    pub segments_unacked: u32,
+    /// Those of them that the peer acknowledged selectively (`sacked_out`). Not in recordings before 0.2.
+    #[serde(default)]
+    pub segments_sacked: u32,
     /// Latest `TSval` of the peer; `None` if the connection uses no timestamps.
     pub ts_recent: Option<u32>,
     /// What TTL the peer's packets are expected to carry.
@@ -234,6 +243,19 @@ impl Socket {
     /// This is the idle time that decides a keep-alive race.
     pub fn idle_before_last_send_ms(&self) -> Option<u32> {
         self.last_received_ms?.checked_sub(self.last_sent_ms?)
+    }
+
+    /// How long the connection had been silent before the data that is repeated now was sent first, milliseconds.
+    /// A retransmission counts as a send (`tcp_update_skb_after_send`), so the time they took is taken off.
+    pub fn idle_before_lost_data_ms(&self) -> Option<u32> {
+        Some(self.idle_before_last_send_ms()?.saturating_sub(self.retransmission_span_ms()))
+    }
+
+    /// From the first transmission to the latest of the pending retransmissions, milliseconds: the timeout doubles
+    /// each time (RFC 6298, section 5), from the round-trip time and the least variance Linux assumes (200 ms).
+    fn retransmission_span_ms(&self) -> u32 {
+        let first = self.srtt_us / 1_000 + MIN_VARIANCE_MS;
+        first.saturating_mul((1_u32 << self.retransmits_pending.min(20)) - 1)
     }
 
     /// Milliseconds since the last data either way.

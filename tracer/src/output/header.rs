@@ -180,7 +180,8 @@ pub fn silent_hooks(hooks: &[HookState]) -> Vec<String> {
     }
     let sentence = |hook: &HookState| {
         let problem = hook.problem.as_deref().unwrap_or("not attached");
-        format!("{}: {problem}; lost: {}", hook.name, hook.lost_evidence)
+        let form = if hook.running { " (runs in a lesser form)" } else { "" };
+        format!("{}{form}: {problem}; lost: {}", hook.name, hook.lost_evidence)
     };
     hooks.iter().filter(|hook| hook.sees_less()).map(sentence).collect()
 }

@@ -55,7 +55,7 @@ impl Kernel<'_> {
     /// Loads the object with these globals and attaches what can be attached.
     pub fn load(
         &self,
-        offsets: Offsets,
+        offsets: &Offsets,
         reasons: DropReasons,
         config: Config,
     ) -> Result<(Ebpf, Attached), ProbeError> {
@@ -63,7 +63,7 @@ impl Kernel<'_> {
         let mut ebpf = EbpfLoader::new()
             .btf(Some(self.btf))
             .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
-            .override_global("OFFSETS", &offsets, true)
+            .override_global("OFFSETS", offsets, true)
             .override_global("REASONS", &reasons, true)
             .override_global("CONFIG", &config, true)
             .map_max_entries("EVENTS", sizes.ring_bytes)

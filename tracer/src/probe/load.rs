@@ -117,7 +117,7 @@ impl Probe {
         raise_memlock();
         let kernel = Kernel { settings, environment, types: &types, btf: &btf };
         let best = config(settings, &types, &names);
-        let load = |config| kernel.load(offsets, names.drop_reasons(), config);
+        let load = |config| kernel.load(&offsets, names.drop_reasons(), config);
         let (mut ebpf, mut hooks) = load(best)?;
         if refused(&hooks.states, MAKES_COOKIES) {
             // The old programs go before the new ones come: memory may be counted.

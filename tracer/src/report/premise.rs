@@ -42,7 +42,8 @@ fn about(verdict: &Verdict, party: Party) -> Option<Premise> {
     if party == Party::Nginx {
         return of_nginx(verdict);
     }
-    if verdict.party == Party::Middlebox && Some(party) == peer(verdict) {
+    let open = other.as_ref().is_some_and(|other| !other.excluded);
+    if verdict.party == Party::Middlebox && Some(party) == peer(verdict) && !open {
         return Some(of_peer(verdict, party));
     }
     other.or_else(|| of_uninvolved(verdict, party))
@@ -76,27 +77,36 @@ fn of_nginx(verdict: &Verdict) -> Option<Premise> {
     }
     let connection = verdict.connection.as_ref()?;
     let state = &connection.state;
-    let received = verdict.reset.as_ref().is_some_and(|reset| reset.direction == Direction::Received);
-    let because = match verdict.kind {
-        Kind::ResetReceived if received => format!(
-            "the RST came in: the kernel of Nginx's host accepted it on receive (tcp_reset) while the connection was {state}"
+    // Both are known only where Nginx's own end received the RST.
+    let received = verdict.reset.as_ref().is_some_and(|reset| {
+        reset.direction == Direction::Received && (reset.ttl.is_some() || reset.expected_seq.is_some())
+    });
+    let peer_closed = matches!(state.as_str(), "CLOSE_WAIT" | "LAST_ACK");
+    let (because, fact) = match verdict.kind {
+        Kind::ResetReceived if received => (
+            format!(
+                "the RST came in: the kernel of Nginx's host accepted it on receive (tcp_reset) while the \
+                 connection was {state}"
+            ),
+            true,
         ),
-        Kind::Refused if received => format!(
-            "the RST came in: the kernel of Nginx's host accepted it as the answer to its SYN (state {state})"
+        Kind::Refused if received => (
+            format!(
+                "the RST came in: the kernel of Nginx's host accepted it as the answer to its SYN (state {state})"
+            ),
+            true,
         ),
-        Kind::ClosedEarly => "the peer's FIN came in before Nginx closed".to_owned(),
+        Kind::ClosedEarly if peer_closed => {
+            (format!("the peer's FIN had come in before Nginx closed (state {state})"), true)
+        }
+        // A packet filter of the host itself would look the same to its counters.
         Kind::Timeout if connection.retransmits > 0 => {
-            format!("Nginx's host sent its segments and repeated them {} times", connection.retransmits)
+            (format!("Nginx's host repeated its segments {} times", connection.retransmits), false)
         }
         _ => return None,
     };
-    Some(Premise {
-        party: Party::Nginx,
-        excluded: true,
-        because,
-        rests_on: "kind, connection.state".to_owned(),
-        fact: true,
-    })
+    let rests_on = "kind, connection.state".to_owned();
+    Some(Premise { party: Party::Nginx, excluded: true, because, rests_on, fact })
 }
 
 /// The party in whose name a device spoke: what speaks for the device speaks against it.
@@ -257,4 +267,58 @@ fn pieces(verdict: &Verdict, said: &str) -> Option<String> {
         .map(|(lead, pieces)| format!("{lead}: {}.", told(pieces)))
         .collect();
     (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    fn of(verdict: &Verdict, party: Party) -> Option<String> {
+        let premises = premises(verdict);
+        premises.iter().find(|one| one.party == party).map(|one| sentence(verdict, one))
+    }
+
+    #[test]
+    fn was_not_stands_only_where_it_was_seen_or_proven() {
+        let proven = samples::forged_reset();
+        assert!(of(&proven, Party::Upstream).unwrap().starts_with("It was not sent by the upstream because"));
+        let strong = Verdict { certainty: Certainty::Strong, ..proven.clone() };
+        assert!(
+            of(&strong, Party::Upstream)
+                .unwrap()
+                .starts_with("What speaks against the upstream having sent it")
+        );
+        assert!(
+            of(&strong, Party::Nginx)
+                .unwrap()
+                .starts_with("It was not sent by Nginx because the RST came in")
+        );
+        let weak = Verdict { certainty: Certainty::Weak, ..proven };
+        assert!(of(&weak, Party::Upstream).unwrap().contains("is not excluded"));
+    }
+
+    #[test]
+    fn an_explanation_that_is_not_ruled_out_excludes_nobody() {
+        let mut verdict = samples::forged_reset();
+        verdict.alternatives[0].why_not = "Not ruled out: the host itself may be down".to_owned();
+        let told = of(&verdict, Party::Upstream).unwrap();
+        assert_eq!(told, "That it was sent by the upstream is not excluded: the host itself may be down.");
+    }
+
+    #[test]
+    fn a_reset_that_only_the_other_end_showed_did_not_come_in_as_far_as_is_known() {
+        let mut verdict = samples::upstream_abort();
+        if let Some(reset) = &mut verdict.reset {
+            (reset.ttl, reset.expected_seq) = (None, None);
+        }
+        assert_eq!(of(&verdict, Party::Nginx), None);
+    }
+
+    #[test]
+    fn an_unknown_party_is_said_to_be_unknown() {
+        assert!(
+            statement(&samples::undecided()).contains("Who caused it cannot be said from what was seen.")
+        );
+    }
 }

@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod closing;
 pub mod feed;
 pub mod host;
+pub mod inbox;
 pub mod kernel;
 pub mod lines;
 pub mod pulse;
@@ -14,6 +15,7 @@ pub mod record;
 pub mod run;
 pub mod settings;
 pub mod system;
+pub mod vacated;
 pub mod view;
 pub mod watch;
 

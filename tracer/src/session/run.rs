@@ -12,6 +12,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use super::access::AccessLogs;
 use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
+use super::inbox::{Arrived, Inbox};
 use super::kernel::KernelSide;
 use super::lines::Lines;
 use super::watch::{self, Watch};
@@ -19,13 +20,13 @@ use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::facts::CONNECTIONS_SEEN;
-use crate::model::{AccessRecord, Clock, Event, Input, Losses, Mono};
+use crate::model::{AccessRecord, Clock, Event, HostFacts, Input, Losses, Mono};
 use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
 use crate::recording::{Recorded, Recorder};
 
-/// Events handled before the loop looks at anything else.
+/// Inputs handled before the loop looks at anything else.
 const BATCH: usize = 256;
 /// How often Nginx is looked for again, and losses and clocks are read.
 const LOOK: Duration = Duration::from_secs(1);
@@ -48,8 +49,7 @@ pub enum Ended {
 
 /// What can wake the loop.
 enum Wake {
-    Events,
-    Lines,
+    Inputs,
     Accesses,
     Look,
     Settings(Box<Settings>),
@@ -133,9 +133,8 @@ impl Signals {
 struct Session {
     environment: Environment,
     kernel: KernelSide,
-    events: Receiver<Event>,
     sources: Lines,
-    lines: Receiver<TailedLine>,
+    inbox: Inbox,
     accesses: AccessLogs,
     engine: Recorder,
     /// The end of the recording was told.
@@ -144,13 +143,12 @@ struct Session {
     overflows: Overflows,
     premature: PrematureCloses,
     watch: Watch,
+    facts: Option<HostFacts>,
     baseline: Baseline,
     netns: u32,
     clock: Clock,
     losses: Losses,
     began: Mono,
-    event_batch: Vec<Event>,
-    line_batch: Vec<TailedLine>,
 }
 
 impl Session {
@@ -165,9 +163,8 @@ impl Session {
         Ok(Self {
             environment,
             kernel,
-            events,
             sources,
-            lines,
+            inbox: Inbox::new(events, lines),
             accesses: AccessLogs::start()?,
             engine: Recorder::new(Engine::new(Limits::default()), writer),
             told: false,
@@ -175,13 +172,12 @@ impl Session {
             overflows: Overflows::default(),
             premature: PrematureCloses::default(),
             watch: Watch::default(),
+            facts: None,
             baseline: Baseline::default(),
             netns,
             clock,
             losses: Losses::default(),
             began: clock::now(),
-            event_batch: Vec::with_capacity(BATCH),
-            line_batch: Vec::with_capacity(BATCH),
         })
     }
 
@@ -227,13 +223,20 @@ impl Session {
         }
         self.watch.follow(&self.sources, settings);
         self.accesses.follow(&self.watch);
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         self.engine.handle(now, Input::Clock(self.clock));
-        self.engine.handle(
-            now,
-            Input::Host(Box::new(host::facts(&self.kernel, &self.environment, &self.watch, settings))),
-        );
+        let host = self.host_facts(settings);
+        self.engine.handle(now, Input::Host(Box::new(host)));
         Ok(())
+    }
+
+    /// What is known of the host. While no Nginx runs, what was known last: clients are refused in its name.
+    fn host_facts(&mut self, settings: &Settings) -> HostFacts {
+        if let Some(last) = self.facts.as_ref().filter(|_| self.watch.instances().is_empty()) {
+            return last.clone();
+        }
+        let facts = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        self.facts.insert(facts).clone()
     }
 
     async fn serve(
@@ -248,8 +251,7 @@ impl Session {
         loop {
             match self.wake((signals, changes), &mut looks, end).await {
                 Wake::Stop => return Ok(()),
-                Wake::Events => self.take_events(),
-                Wake::Lines => self.take_lines(settings),
+                Wake::Inputs => self.take(settings, BATCH),
                 Wake::Accesses => self.take_accesses(),
                 Wake::Look => {
                     self.look(settings, view).await?;
@@ -261,7 +263,8 @@ impl Session {
                 }
                 Wake::Deadline => {}
             }
-            self.take_premature(clock::now());
+            let now = self.inbox.now(clock::now());
+            self.take_premature(now);
             if self.show(view).is_err() {
                 return Ok(()); // Nobody reads any more.
             }
@@ -299,16 +302,14 @@ impl Session {
         end: Option<Instant>,
     ) -> Wake {
         let wait = self.next_deadline().map_or(IDLE, |deadline| deadline.since(clock::now()));
-        let (events, lines) = (&mut self.event_batch, &mut self.line_batch);
         tokio::select! {
             biased;
             () = signals.any() => Wake::Stop,
             () = until(end) => Wake::Stop,
-            // Before events and lines: a storm of them must not keep Nginx's reloads from being seen.
+            // Before what comes in: a storm of it must not keep Nginx's reloads from being seen.
             _ = looks.tick() => Wake::Look,
             new = changes.next() => Wake::Settings(Box::new(new)),
-            _ = self.lines.recv_many(lines, BATCH) => Wake::Lines,
-            _ = self.events.recv_many(events, BATCH) => Wake::Events,
+            () = self.inbox.filled() => Wake::Inputs,
             () = self.accesses.ready() => Wake::Accesses,
             () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
         }
@@ -318,36 +319,41 @@ impl Session {
         [self.engine.next_deadline(), self.premature.next_deadline()].into_iter().flatten().min()
     }
 
-    fn take_events(&mut self) {
-        let now = clock::now();
-        for mut event in self.event_batch.drain(..) {
-            self.overflows.event(&mut event);
-            hand_over(&mut self.engine, now, self.accesses.expect_event(&event));
-            self.processes.event(&mut self.engine, now, event);
+    /// Takes up to so many inputs.
+    fn take(&mut self, settings: &Settings, most: usize) {
+        for _ in 0..most {
+            match self.inbox.next(clock::now()) {
+                Some((now, Arrived::Event(event))) => self.take_event(now, *event),
+                Some((now, Arrived::Line(line))) => self.take_line(settings, now, &line),
+                None => return,
+            }
         }
     }
 
-    fn take_accesses(&mut self) {
-        hand_over(&mut self.engine, clock::now(), self.accesses.take());
+    fn take_event(&mut self, now: Mono, mut event: Event) {
+        self.overflows.event(&mut event);
+        hand_over(&mut self.engine, now, self.accesses.expect_event(&event));
+        self.processes.event(&mut self.engine, now, event);
     }
 
-    fn take_lines(&mut self, settings: &Settings) {
-        let now = clock::now();
-        for line in self.line_batch.drain(..) {
-            let record = self.watch.record(&line);
-            self.sources.note(&line);
-            if !watch::line_wanted(settings, &record) {
-                continue;
-            }
+    fn take_line(&mut self, settings: &Settings, now: Mono, line: &TailedLine) {
+        let record = self.watch.record(line);
+        self.sources.note(line);
+        if watch::line_wanted(settings, &record) {
             self.premature.note(&record);
             hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
             self.engine.handle(now, Input::Log(Box::new(record)));
         }
     }
 
+    fn take_accesses(&mut self) {
+        let now = self.inbox.now(clock::now());
+        hand_over(&mut self.engine, now, self.accesses.take());
+    }
+
     /// Closes that a line of the log has called premature meanwhile.
     fn take_premature(&mut self, by: Mono) {
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         for event in self.premature.due(&mut self.kernel, by) {
             self.engine.handle(now, Input::Event(Box::new(event)));
         }
@@ -356,7 +362,7 @@ impl Session {
     /// Once a second: is Nginx still what it was, what was lost, how far apart are the clocks?
     async fn look(&mut self, settings: &Settings, view: &View) -> Result<(), SessionError> {
         self.clock = clock::measure();
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
         self.note_overflows(now)?;
@@ -403,29 +409,23 @@ impl Session {
     }
 
     fn show(&mut self, view: &mut View) -> io::Result<()> {
-        self.engine.advance(clock::now()).iter().try_for_each(|verdict| view.verdict(verdict))
+        let now = self.inbox.now(clock::now());
+        self.engine.advance(now).iter().try_for_each(|verdict| view.verdict(verdict))
     }
 
     /// Takes what is still on the way, judges everything pending, and adds up.
     fn end(mut self, settings: &Settings, view: &mut View) -> Result<Ended, SessionError> {
         self.kernel.stop();
-        while let Ok(event) = self.events.try_recv() {
-            self.event_batch.push(event);
-        }
-        self.take_events();
         self.sources.stop();
-        while let Ok(line) = self.lines.try_recv() {
-            self.line_batch.push(line);
-        }
-        self.take_lines(settings);
+        self.take(settings, usize::MAX);
         self.accesses.stop();
         self.take_accesses();
         self.take_premature(Mono(u64::MAX));
         self.sources.save();
-        let now = clock::now();
+        let now = self.inbox.now(clock::now());
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
-        let mut host = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        let mut host = self.host_facts(settings);
         let connections = self.kernel.count(Counter::Connections)?;
         host.system.counters.insert(CONNECTIONS_SEEN.to_owned(), connections);
         self.engine.handle(now, Input::Host(Box::new(host)));

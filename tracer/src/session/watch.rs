@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
+use crate::collect::clock;
 use crate::collect::sock_diag::{self, DiagSocket};
 use crate::model::{LogRecord, Side};
 use crate::nginx::discover::{Instance, Scout};
@@ -17,6 +18,7 @@ use crate::probe::{Probe, ProbeError};
 use super::Settings;
 use super::lines::Lines;
 use super::pulse::Queue;
+use super::vacated::{Listener, Listeners};
 
 /// What is watched.
 #[derive(Debug, Default)]
@@ -25,7 +27,7 @@ pub struct Watch {
     /// Processes the kernel programs know of.
     pids: BTreeSet<u32>,
     /// Listen sockets the kernel programs know of.
-    listening: BTreeSet<(u32, SocketAddr)>,
+    listening: Listeners,
     /// Namespaces whose existing connections were made known.
     seeded: BTreeSet<u32>,
     /// Connections that were there before.
@@ -39,7 +41,8 @@ pub struct Watch {
 impl Watch {
     /// Looks for Nginx now. True if anything changed.
     pub fn look(&mut self, settings: &Settings, netns: u32) -> bool {
-        self.scout.look(settings.pid, (netns != 0).then_some(netns))
+        let changed = self.scout.look(settings.pid, (netns != 0).then_some(netns));
+        changed || self.listening.is_overdue(clock::now())
     }
 
     /// Nginx processes that run.
@@ -82,11 +85,11 @@ impl Watch {
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
         let listening = listening(self.instances(), settings);
+        let inhabited = self.instances().iter().map(|instance| instance.netns).collect();
         // First what is gone, then everything that is there: a port may lose one address and keep another.
-        for (netns, listener) in self.listening.difference(&listening) {
-            probe.remove_listener(*netns, *listener)?;
+        for (netns, listener) in self.listening.update(clock::now(), listening, &inhabited) {
+            probe.remove_listener(netns, listener)?;
         }
-        self.listening = listening;
         for instance in self.instances() {
             probe.count_namespaces(&[instance.netns])?;
             probe.add_listeners(instance.netns, &listeners(instance, settings))?;
@@ -174,7 +177,7 @@ impl Watch {
     }
 }
 
-fn listening(instances: &[Instance], settings: &Settings) -> BTreeSet<(u32, SocketAddr)> {
+fn listening(instances: &[Instance], settings: &Settings) -> BTreeSet<Listener> {
     let of = |instance: &Instance| {
         listeners(instance, settings)
             .into_iter()

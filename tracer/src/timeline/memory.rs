@@ -62,6 +62,11 @@ impl Memory {
         self.judged.get(self.by_tuple.get(&tuple)?)
     }
 
+    /// The judged incident with this number.
+    pub fn get(&self, number: u64) -> Option<&Judged> {
+        self.judged.get(&number)
+    }
+
     /// Every judged incident, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Judged> {
         self.order.iter().filter_map(|(_, number)| self.judged.get(number))

@@ -22,6 +22,18 @@ pub const OVERFLOW_GAP: Duration = Duration::from_millis(1_500);
 /// An overflow incident is told after this time even if it goes on.
 pub const OVERFLOW_LONGEST: Duration = Duration::from_secs(5);
 
+/// How long moments are known: longer than any incident lives and is remembered together.
+const MOMENTS: Duration = Duration::from_secs(20);
+
+/// An incident, living or remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct Recent<'a> {
+    /// The incident.
+    pub incident: &'a Incident,
+    /// It was judged, and with a line of the log.
+    pub logged: bool,
+}
+
 /// Bounds of the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -62,6 +74,8 @@ pub struct Timeline {
     deadlines: BTreeSet<(Mono, u64)>,
     deadline_of: HashMap<u64, Mono>,
     refused: VecDeque<(Tuple, Event)>,
+    /// When something happened, and to which incident, living or remembered.
+    moments: BTreeSet<(Mono, u64)>,
     memory: Memory,
     tally: Tally,
 }
@@ -99,6 +113,7 @@ impl Timeline {
             deadlines: BTreeSet::new(),
             deadline_of: HashMap::new(),
             refused: VecDeque::new(),
+            moments: BTreeSet::new(),
             memory: Memory::new(bounds.judged),
             tally: Tally::default(),
         }
@@ -174,6 +189,11 @@ impl Timeline {
         true
     }
 
+    /// The incident has not been judged.
+    pub fn is_living(&self, number: u64) -> bool {
+        self.living.contains_key(&number)
+    }
+
     /// Living incidents in the order of their creation.
     pub fn living(&self) -> impl Iterator<Item = &Incident> {
         self.living.values()
@@ -183,6 +203,27 @@ impl Timeline {
     pub fn of(&self, tuple: Tuple) -> Option<&Incident> {
         let living = self.by_tuple.get(&tuple).and_then(|number| self.living.get(number));
         living.or_else(|| self.memory.of(tuple).map(|judged| &judged.incident))
+    }
+
+    /// Living and remembered incidents to which something happened between these times, by number.
+    pub fn around(&self, from: Mono, to: Mono) -> impl Iterator<Item = Recent<'_>> {
+        let numbers: BTreeSet<u64> =
+            self.moments.range((from, 0)..=(to, u64::MAX)).map(|(_, number)| *number).collect();
+        numbers.into_iter().filter_map(|number| {
+            let living = || Some(Recent { incident: self.living.get(&number)?, logged: false });
+            self.memory
+                .get(number)
+                .map(|it| Recent { incident: &it.incident, logged: it.logged })
+                .or_else(living)
+        })
+    }
+
+    /// Forgets what nothing can ask for any more.
+    pub fn expire(&mut self, now: Mono) {
+        self.memory.expire(now);
+        while self.moments.first().is_some_and(|(time, _)| now.since(*time) > MOMENTS) {
+            self.moments.pop_first();
+        }
     }
 
     /// The memory of judged incidents.
@@ -333,6 +374,7 @@ impl Timeline {
             self.tally.beyond += 1;
             return Some(number);
         }
+        self.moments.insert((event.time, number));
         if !(incident.own.is_empty() && incident.peer.is_empty()) {
             self.tally.merged += 1;
         }

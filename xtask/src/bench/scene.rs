@@ -38,9 +38,14 @@ impl Scene {
         upstream.tell(&format!("serve {UPSTREAM}"))?;
         let listeners = [PLAIN.parse()?, TLS.parse()?];
         let keys = Keys::make()?;
-        let nginx = Nginx::start(&network, NUMBER, Level::Error, |root| servers(root, &keys), &listeners)?;
+        let nginx = Nginx::start(&network, NUMBER, Level::Error, 1, |root| servers(root, &keys), &listeners)?;
         let client = Puppet::start(&network, Node::Inner)?;
         Ok(Self { nginx, client, _upstream: upstream, network })
+    }
+
+    /// Arguments of a tracer that sees the Nginx host alone.
+    pub fn view(&self) -> Vec<String> {
+        vec!["--netns".to_owned(), format!("/run/netns/{}", self.network.name(Node::Web))]
     }
 }
 

@@ -80,6 +80,13 @@ impl Traffic {
 
     /// Lets it flow for some seconds.
     pub fn flow(&self, scene: &mut Scene, seconds: u64) -> Result<Measured> {
+        let before = worker_time(scene)?;
+        let measured = self.drive(scene, seconds)?;
+        let spent = worker_time(scene)?.saturating_sub(before);
+        Ok(Measured { worker_us: spent as f64 / 1e3 / measured.requests.max(1) as f64, ..measured })
+    }
+
+    fn drive(&self, scene: &mut Scene, seconds: u64) -> Result<Measured> {
         match self.how {
             How::Healthy { tls, path, clients, short } => {
                 let url =
@@ -92,10 +99,22 @@ impl Traffic {
     }
 }
 
+/// Processor time of Nginx's worker so far, nanoseconds (first word of `/proc/PID/schedstat`).
+fn worker_time(scene: &Scene) -> Result<u64> {
+    let file = format!("/proc/{}/schedstat", scene.nginx.worker()?);
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    text.split(' ').next().and_then(|word| word.parse().ok()).with_context(|| format!("{file} says `{text}`"))
+}
+
 fn storm(scene: &mut Scene, seconds: u64) -> Result<Measured> {
     let begin = Instant::now();
-    scene.client.start_command(&format!("storm {PLAIN} {seconds}"))?;
+    scene.client.start_command(&format!("hasty {PLAIN} {seconds}"))?;
     let answer = scene.client.finish_command(Duration::from_secs(seconds + 30))?;
     let requests: u64 = answer.parse().with_context(|| format!("the storm answers `{answer}`"))?;
-    Ok(Measured { requests, rate: requests as f64 / begin.elapsed().as_secs_f64(), p99_us: 0.0 })
+    Ok(Measured {
+        requests,
+        rate: requests as f64 / begin.elapsed().as_secs_f64(),
+        p99_us: 0.0,
+        worker_us: 0.0,
+    })
 }

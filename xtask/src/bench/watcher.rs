@@ -82,7 +82,7 @@ impl Way {
         let folder = scene.nginx.folder();
         Ok(match self {
             Self::Nothing => Watcher::Nothing,
-            Self::Rstscope => Watcher::Rstscope(Tracer::start(setup, &[], &scene.network, folder, None)?),
+            Self::Rstscope => Watcher::Rstscope(Tracer::start(setup, &scene.view(), folder, None)?),
             Self::Tcpdump => Watcher::Other(tcpdump(scene, folder)?),
             Self::Bpftrace => Watcher::Other(bpftrace(folder)?),
         })

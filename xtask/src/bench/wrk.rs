@@ -14,6 +14,8 @@ pub struct Measured {
     pub rate: f64,
     /// 99 % of the answers came within this, microseconds.
     pub p99_us: f64,
+    /// Processor time of Nginx's worker for each request, microseconds; with it what the kernel did in its name.
+    pub worker_us: f64,
 }
 
 /// Loads this address from Nginx's neighbour, with one thread.
@@ -43,6 +45,7 @@ fn read(text: &str) -> Option<Measured> {
         requests,
         rate: after("Requests/sec:")?.parse().ok()?,
         p99_us: microseconds(after("99%")?)?,
+        worker_us: 0.0,
     })
 }
 
@@ -60,7 +63,10 @@ mod tests {
     fn what_wrk_prints_is_read() {
         let text = "Running 3s test @ http://10.77.2.2:8000/\n  Latency Distribution\n     50%    1.20ms\n     \
                     99%    4.50ms\n  40000 requests in 3.00s, 9.5MB read\nRequests/sec:  13333.33\n";
-        assert_eq!(read(text), Some(Measured { requests: 40_000, rate: 13_333.33, p99_us: 4_500.0 }));
+        assert_eq!(
+            read(text),
+            Some(Measured { requests: 40_000, rate: 13_333.33, p99_us: 4_500.0, worker_us: 0.0 })
+        );
         assert_eq!(read("unable to connect"), None);
         assert_eq!(microseconds("900.00us"), Some(900.0));
     }

@@ -8,7 +8,7 @@ use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
 use super::nginx::{Level, Nginx};
-use super::scenario::{Loss, Place, Scenario};
+use super::scenario::{Loss, Place, Scenario, View};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
@@ -147,8 +147,20 @@ impl Bench {
         }
         let listeners: Vec<SocketAddr> = plan.seats.iter().map(Seat::listener).collect();
         let servers = |root: &str| plan.seats.iter().map(|seat| seat.servers(root)).collect::<String>();
-        let nginx = Nginx::start(&network, plan.number, plan.level, servers, &listeners)?;
+        let nginx = Nginx::start(&network, plan.number, plan.level, 1, servers, &listeners)?;
         Ok(Self { nginx, network })
+    }
+
+    /// Arguments of the tracer: what it sees, and what the scenarios want beside that.
+    pub fn arguments(&self, plan: &Plan) -> Vec<String> {
+        let whole = plan.seats.iter().any(|seat| seat.scenario.view == View::WholeHost);
+        let (flag, value) = if whole {
+            ("--pid", self.nginx.master().to_string())
+        } else {
+            ("--netns", format!("/run/netns/{}", self.network.name(Node::Web)))
+        };
+        let view = [flag.to_owned(), value].into_iter();
+        view.chain(plan.seats.iter().flat_map(Seat::arguments)).collect()
     }
 
     /// Plays one scenario and looks at the log it left; gives the truth and what went wrong.
@@ -197,8 +209,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let bench = Bench::lay(&mut plan)?;
     let loss = plan.seats.iter().find_map(|seat| seat.scenario.loss);
     let setup = setup.map(|setup| Setup { sizes: loss.map_or("", |loss| loss.sizes), ..setup.clone() });
-    let arguments: Vec<String> = plan.seats.iter().flat_map(Seat::arguments).collect();
-    let start = |setup| Tracer::start(setup, &arguments, &bench.network, bench.nginx.folder(), None);
+    let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
     let tracer = setup.as_ref().map(start).transpose()?;
     let capture = |node, name| Capture::start(&bench.network, node, bench.nginx.folder(), name);
     let captures = match after.pcap {

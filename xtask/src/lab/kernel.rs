@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// TCP states as `/proc/net/tcp` prints them.
 pub const ESTABLISHED: u8 = 1;
+/// A SYN was sent.
+pub const SYN_SENT: u8 = 2;
 /// The peer has closed, we have not.
 pub const CLOSE_WAIT: u8 = 8;
 /// A listener.

@@ -9,15 +9,18 @@ pub mod cleanup;
 mod fixture;
 mod judge;
 mod kernel;
+mod memory;
 pub mod net;
 pub mod nginx;
 mod program;
 pub mod puppet;
+mod repeat;
 mod report;
 mod scenario;
 mod scenarios;
 pub mod schema;
 mod stage;
+pub mod storm;
 pub mod tour;
 pub mod tracer;
 pub mod wait;
@@ -69,6 +72,9 @@ pub struct Options {
     /// A tracer that is built already.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// Play everything this many times, and name what was not the same each time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "json")]
+    repeat: u32,
     /// List the scenarios and stop.
     #[arg(long)]
     list: bool,
@@ -80,6 +86,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         scenarios::all().for_each(|scenario| crate::say!("{:<40} {}", scenario.name, scenario.says));
         return Ok(ExitCode::SUCCESS);
     }
+    if options.repeat > 1 {
+        return repeated(options);
+    }
     let rows = play(options)?;
     let failed = rows.iter().filter(|row| !row.passed()).count();
     if options.json {
@@ -89,6 +98,19 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         crate::say!("\n{} passed, {failed} failed", rows.len() - failed);
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plays everything several times.
+fn repeated(options: &Options) -> Result<ExitCode> {
+    let mut runs = Vec::new();
+    for run in 1..=options.repeat {
+        let rows = play(options)?;
+        crate::say!("run {run}: {} of {} passed", rows.iter().filter(|row| row.passed()).count(), rows.len());
+        runs.push(rows);
+    }
+    repeat::print(&runs);
+    let passed = runs.iter().flatten().all(Row::passed);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Everything, as the test command runs it; gives how many passed and failed.

@@ -150,8 +150,20 @@ impl Network {
 
     /// Sets the range of ports a node's own connections start from, both families.
     pub fn local_ports(&self, node: Node, first: u16, last: u16) -> Result<()> {
-        let script = format!("echo {first} {last} > /proc/sys/net/ipv4/ip_local_port_range");
+        self.setting(node, "ipv4/ip_local_port_range", &format!("{first} {last}"))
+    }
+
+    /// Sets a value below `/proc/sys/net` of a node.
+    pub fn setting(&self, node: Node, name: &str, value: &str) -> Result<()> {
+        let script = format!("echo {value} > /proc/sys/net/{name}");
         shell::read(self.inside(node, "sh").args(["-c", &script])).map(drop)
+    }
+
+    /// Sets how many segments a node hands to its devices at once.
+    pub fn segments_at_once(&self, node: Node, most: u32) -> Result<()> {
+        let name = self.name(node);
+        let script = ["left", "right"].map(|device| format!("link set {device} gso_max_segs {most}"));
+        batch(&["-n", &name, "-batch", "-"], &script)
     }
 
     fn links(&self) -> Vec<String> {

@@ -50,13 +50,14 @@ impl Nginx {
         network: &Network,
         bench: usize,
         level: Level,
+        workers: u32,
         servers: impl Fn(&str) -> String,
         listeners: &[SocketAddr],
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let (folder, folder_guard) = lay_folder(bench)?;
         let servers = servers(&folder.join("static").display().to_string());
-        std::fs::write(folder.join("nginx.conf"), configuration(&folder, level, &servers))?;
+        std::fs::write(folder.join("nginx.conf"), configuration(&folder, level, workers, &servers))?;
         let child = network
             .inside(Node::Web, shell::need("nginx")?)
             .arg("-p")
@@ -128,6 +129,18 @@ impl Nginx {
         })
     }
 
+    /// Kills master and workers as `kill -9` does, the master first so that no worker comes back; waits until they are gone.
+    pub fn kill_all(&self) -> Result<()> {
+        let workers = kernel::children(self.master());
+        for pid in std::iter::once(self.master()).chain(workers) {
+            signal(pid, Signal::KILL)?;
+            wait::until("nginx is gone", wait::SOON, || {
+                kernel::state(pid).is_none_or(|state| state == 'Z').then_some(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Its folder: configuration, logs and the static file.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -192,10 +205,10 @@ fn lay_folder(bench: usize) -> Result<(PathBuf, Guard)> {
     Ok((folder, guard))
 }
 
-fn configuration(folder: &Path, level: Level, servers: &str) -> String {
+fn configuration(folder: &Path, level: Level, workers: u32, servers: &str) -> String {
     let folder = folder.display();
     format!(
-        "daemon off;\nmaster_process on;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
+        "daemon off;\nmaster_process on;\nworker_processes {workers};\nworker_rlimit_nofile 20000;\n\
          pid {folder}/nginx.pid;\nerror_log {folder}/error.log {};\n\
          events {{ worker_connections 4096; }}\n\
          http {{\n  access_log {folder}/access.log;\n\

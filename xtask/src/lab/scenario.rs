@@ -31,6 +31,8 @@ pub struct Scenario {
     pub alone: bool,
     /// The kernel side has something to tell although nothing is expected.
     pub hidden: bool,
+    /// What its tracer sees; only one of its own may see the whole host.
+    pub view: View,
     /// Further arguments of the tracer of its own, filled in like `servers`.
     pub arguments: &'static [&'static str],
     /// How the kernel side must lose something, if it must; verdicts are not compared then.
@@ -62,6 +64,7 @@ pub const ORDINARY: Scenario = Scenario {
     alone: false,
     loss: None,
     hidden: false,
+    view: View::NginxHost,
     arguments: &[],
 };
 
@@ -75,6 +78,15 @@ pub enum Place {
     Remote,
     /// On the Nginx host.
     Local,
+}
+
+/// What the tracer may look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// The Nginx host's network namespace, as if everything else were other machines.
+    NginxHost,
+    /// Every namespace, as on a host whose upstreams run in containers beside Nginx.
+    WholeHost,
 }
 
 /// The part of the error line that must appear, up to the errno's number.

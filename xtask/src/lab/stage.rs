@@ -4,6 +4,7 @@
 //! everything back when the scenario is over.
 
 use super::bench::{Bench, Seat};
+use super::memory::MemoryLimit;
 use super::net::{Family, Node};
 use super::nginx::Frozen;
 use super::puppet::{Puppet, numbered};
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// Local ports of a fresh network namespace (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+
+/// Segments handed to a device at once, unless told otherwise (`GSO_MAX_SEGS`).
+const SEGMENTS: u32 = 65_535;
 
 /// Facts that only the run of a scenario can tell.
 #[derive(Debug, Default, Clone)]
@@ -40,6 +44,7 @@ pub struct Stage<'a> {
     pub truth: Truth,
     tables: Vec<Node>,
     ports_changed: bool,
+    segmenting: bool,
 }
 
 impl<'a> Stage<'a> {
@@ -54,6 +59,7 @@ impl<'a> Stage<'a> {
             truth: Truth::default(),
             tables: Vec::new(),
             ports_changed: false,
+            segmenting: false,
         })
     }
 
@@ -75,6 +81,40 @@ impl<'a> Stage<'a> {
     pub fn kill_server(&mut self) -> Result<()> {
         self.server_acts()?;
         self.server.take().context("the upstream has been killed")?.murder()
+    }
+
+    /// Lets the upstream use up its memory until the OOM killer takes it, and remembers it as the one who acted.
+    pub fn starve_server(&mut self) -> Result<()> {
+        self.server_acts()?;
+        let mut server = self.server.take().context("the upstream has been killed")?;
+        let _limit = MemoryLimit::on(server.pid())?;
+        server.start_command("hog")?;
+        wait::until("the OOM killer", wait::SOON, || {
+            kernel::state(server.pid()).is_none_or(|state| state == 'Z').then_some(())
+        })?;
+        server.murder()
+    }
+
+    /// A device at this place of the path, which watches what passes from now on.
+    pub fn device(&self, node: Node) -> Result<Puppet> {
+        let mut device = Puppet::start(&self.bench.network, node)?;
+        device.tell("watch")?;
+        Ok(device)
+    }
+
+    /// Kills Nginx, master and workers, as `kill -9` does; nothing listens any more.
+    pub fn kill_nginx(&self) -> Result<()> {
+        self.bench.nginx.kill_all()
+    }
+
+    /// Gives a node's packet filter a script, which stays until the network goes.
+    pub fn script(&self, node: Node, script: &str) -> Result<()> {
+        self.bench.network.nft(node, script)
+    }
+
+    /// Sets a value below `/proc/sys/net` of a node, until the network goes.
+    pub fn setting(&self, node: Node, name: &str, value: &str) -> Result<()> {
+        self.bench.network.setting(node, name, value)
     }
 
     /// Address of the upstream.
@@ -202,6 +242,12 @@ impl<'a> Stage<'a> {
         self.bench.network.nft(node, &table(self.family(), &name, "forward", rule))
     }
 
+    /// The Nginx host cuts its data into packets itself, as a network card would before the wire.
+    pub fn segment_before_the_wire(&mut self) -> Result<()> {
+        self.segmenting = true;
+        self.bench.network.segments_at_once(Node::Web, 1)
+    }
+
     /// Takes the routers' rules away again.
     pub fn clear_filters(&mut self) {
         let script = format!("delete table {} {}\n", self.family().nft(), self.table());
@@ -288,6 +334,17 @@ impl<'a> Stage<'a> {
         self.wait_socket(what, (&self.listener().to_string(), &remote), wished)
     }
 
+    /// Waits until Nginx tries to connect to the upstream.
+    pub fn wait_connecting(&self) -> Result<()> {
+        let (master, upstream) = (self.bench.nginx.master(), self.upstream());
+        wait::until("Nginx connects", wait::SOON, || {
+            let sockets = kernel::sockets(master);
+            let ours =
+                |socket: &kernel::Socket| socket.remote == upstream && socket.state == kernel::SYN_SENT;
+            sockets.iter().any(ours).then_some(())
+        })
+    }
+
     /// Waits until Nginx has taken every connection of this scenario's listener.
     pub fn wait_accepted(&self) -> Result<()> {
         wait::until("Nginx accepts", wait::SOON, || (self.waiting() == 0).then_some(()))
@@ -319,6 +376,9 @@ impl<'a> Stage<'a> {
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         self.clear_filters();
+        if self.segmenting {
+            drop(self.bench.network.segments_at_once(Node::Web, SEGMENTS));
+        }
         if self.ports_changed {
             let (first, last) = EPHEMERAL;
             drop(self.bench.network.local_ports(Node::Web, first, last));

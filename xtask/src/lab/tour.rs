@@ -42,7 +42,7 @@ fn play(setup: &Setup) -> Result<Vec<Row>> {
     narrate("laying a network: client, two routers, Nginx host, two routers, upstream host");
     let bench = Bench::lay(&mut plan)?;
     narrate(&format!("Nginx runs as process {}; starting `rstscope trace`", bench.nginx.master()));
-    let tracer = Tracer::start(setup, &[], &bench.network, bench.nginx.folder(), Some(show))?;
+    let tracer = Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), Some(show))?;
     narrate(&format!("the tracer was ready after {} ms", tracer.start_up.as_millis()));
     let mut played = Vec::new();
     for seat in &plan.seats {

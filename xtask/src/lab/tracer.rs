@@ -4,7 +4,6 @@
 //! tracer of a real host would.
 
 use super::cleanup::{self, Action, Guard};
-use super::net::{Network, Node};
 use super::{nginx, wait};
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -59,17 +58,11 @@ pub struct Tracer {
 
 impl Tracer {
     /// Starts it with these further arguments and waits for its header. `live` gets every line of its stdout.
-    pub fn start(
-        setup: &Setup,
-        arguments: &[String],
-        network: &Network,
-        folder: &Path,
-        live: Option<fn(&str)>,
-    ) -> Result<Self> {
+    pub fn start(setup: &Setup, arguments: &[String], folder: &Path, live: Option<fn(&str)>) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let (records, stats) = (folder.join("verdicts.ndjson"), folder.join("stats.json"));
         let mut command = Command::new(&setup.binary);
-        command.arg("trace").arg("--netns").arg(Path::new("/run/netns").join(network.name(Node::Web)));
+        command.arg("trace");
         command.args(["--format", setup.format]).arg("--output").arg(&records).arg("--stats").arg(&stats);
         command.args(["--color", if setup.colour { "always" } else { "never" }]);
         if setup.include_harmless {

@@ -3,18 +3,23 @@
 //! The lab starts it inside a network namespace and tells it, line by line on stdin, what to do with its
 //! sockets; each command is answered by one line, `ok …` or `err NAME`. So a client or an upstream does
 //! exactly what a scenario says, in the order it says, and no step depends on how long another takes.
-//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic, and `storm`.
+//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic, `hasty` and `storm`, which fail in one way each.
 
+mod hasty;
+mod inject;
 mod load;
 mod serve;
 mod sockets;
 mod storm;
 
 use anyhow::{Result, bail};
+use inject::{Forgery, Watch};
 use sockets::Sockets;
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
+use storm::Storm;
 
 /// Runs the sub-command until stdin ends.
 pub fn run() -> Result<ExitCode> {
@@ -60,7 +65,11 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "flood" => sockets.flood(word()?.parse()?, word()?.parse()?, word()?.parse()?),
         "send" => {
             let (id, text) = rest.split_once(' ').unwrap_or((rest, ""));
-            sockets.send(id.parse()?, &unescape(text))
+            sockets.send(id.parse()?, unescape(text).as_bytes())
+        }
+        "hex" => {
+            let (id, digits) = rest.split_once(' ').unwrap_or((rest, ""));
+            sockets.send(id.parse()?, &from_hex(digits)?)
         }
         "fill" => sockets.fill(word()?.parse()?, word()?.parse()?),
         "head" => sockets.head(word()?.parse()?),
@@ -72,10 +81,50 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "reset" => sockets.reset(word()?.parse()?),
         "close" => sockets.close(word()?.parse()?),
         "finish" => sockets.finish(word()?.parse()?),
+        "hog" => hog(),
+        "watch" => {
+            sockets.watch = Watch::start()?;
+            Ok(String::new())
+        }
+        "inject" => sockets.watch.inject(&Forgery {
+            from: word()?.parse()?,
+            to: word()?.parse()?,
+            hops: word()?.parse()?,
+            identification: word()?.parse()?,
+            flags: word()?.to_owned(),
+            offset: word()?.parse()?,
+            window: word()?.parse()?,
+        }),
+        "storm-upstream" => storm::upstream(word()?.parse()?, word()?.parse()?),
+        "storm" => Ok(storm::run(Storm {
+            from: word()?.parse()?,
+            to: word()?.parse()?,
+            abort: Some(word()?.parse()?).filter(|after| *after > 0).map(Duration::from_millis),
+            clients: word()?.parse()?,
+            rate: word()?.parse()?,
+            time: Duration::from_secs(word()?.parse()?),
+        })),
         "serve" => serve::start(word()?.parse()?),
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
-        "storm" => storm::run(word()?.parse()?, word()?.parse()?),
+        "hasty" => hasty::run(word()?.parse()?, word()?.parse()?),
         _ => bail!("unknown command {verb}"),
+    }
+}
+
+/// Bytes written as pairs of hexadecimal digits.
+fn from_hex(digits: &str) -> Result<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?)).collect()
+}
+
+/// Uses up all the memory it can get; ends by the OOM killer, if there is a limit.
+fn hog() -> Result<String> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        all.push(std::hint::black_box(vec![1; 1 << 20]));
+        if all.len() > 256 {
+            bail!("no limit on the memory");
+        }
     }
 }
 

@@ -27,14 +27,19 @@ fn converse(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     loop {
-        let head = read_head(&mut reader)?;
-        std::io::copy(&mut (&mut reader).take(content_length(&head)), &mut std::io::sink())?;
-        let keep = keeps_alive(&head);
+        let keep = keeps_alive(&read_request(&mut reader)?);
         respond(stream, keep)?;
         if !keep {
             return Ok(());
         }
     }
+}
+
+/// Reads a request with its body; gives its head.
+pub fn read_request(reader: &mut BufReader<&TcpStream>) -> Result<String> {
+    let head = read_head(reader)?;
+    std::io::copy(&mut reader.take(content_length(&head)), &mut std::io::sink())?;
+    Ok(head)
 }
 
 fn respond(mut stream: &TcpStream, keep: bool) -> Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! Every call blocks until it is done; the lab sets the time limit.
 
+use super::inject::Watch;
 use super::serve::content_length;
 use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -21,6 +22,8 @@ pub struct Sockets {
     listeners: HashMap<u32, TcpListener>,
     streams: HashMap<u32, TcpStream>,
     flood: Vec<OwnedFd>,
+    /// What passes through this host, for a device that makes up packets.
+    pub watch: Watch,
 }
 
 impl Sockets {
@@ -46,14 +49,7 @@ impl Sockets {
 
     /// Connects from an address, with a small receive buffer if asked; answers `ID LOCAL`.
     pub fn connect(&mut self, from: IpAddr, to: SocketAddr, receive_buffer: Option<usize>) -> Result<String> {
-        let socket = open(to, SocketFlags::CLOEXEC)?;
-        if let Some(bytes) = receive_buffer {
-            sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
-        }
-        rustix::net::bind(&socket, &SocketAddr::new(from, 0)).map_err(std::io::Error::from)?;
-        rustix::net::connect(&socket, &to).map_err(std::io::Error::from)?;
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true)?;
+        let stream = connected_narrow(from, to, receive_buffer)?;
         let local = stream.local_addr()?;
         Ok(format!("{} {local}", self.keep(stream)))
     }
@@ -71,10 +67,10 @@ impl Sockets {
         Ok(count.to_string())
     }
 
-    /// Writes text.
-    pub fn send(&mut self, id: u32, text: &str) -> Result<String> {
-        self.stream(id)?.write_all(text.as_bytes())?;
-        Ok(text.len().to_string())
+    /// Writes bytes.
+    pub fn send(&mut self, id: u32, bytes: &[u8]) -> Result<String> {
+        self.stream(id)?.write_all(bytes)?;
+        Ok(bytes.len().to_string())
     }
 
     /// Writes this many bytes of filling; blocks while the other end does not read.
@@ -175,6 +171,23 @@ impl Sockets {
         self.next += 1;
         self.next
     }
+}
+
+/// A connection from this address.
+pub fn connected(from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
+    connected_narrow(from, to, None)
+}
+
+fn connected_narrow(from: IpAddr, to: SocketAddr, receive_buffer: Option<usize>) -> Result<TcpStream> {
+    let socket = open(to, SocketFlags::CLOEXEC)?;
+    if let Some(bytes) = receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0)).map_err(std::io::Error::from)?;
+    rustix::net::connect(&socket, &to).map_err(std::io::Error::from)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn open(address: SocketAddr, flags: SocketFlags) -> Result<OwnedFd> {

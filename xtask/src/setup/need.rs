@@ -61,13 +61,13 @@ const PACKAGED: &[(&str, &str, Probe, &[&str])] = &[
     ("nginx", "the server under observation in the lab", Probe::Program("nginx"), &["nginx"]),
     ("nft", "routers of the lab reject and drop with it", Probe::Program("nft"), &["nftables"]),
     ("ip", "network namespaces of the lab", Probe::Program("ip"), &["iproute2"]),
-    ("tcpdump", "captures benches of the lab", Probe::Program("tcpdump"), &["tcpdump"]),
     (
         "promtool",
         "checks the names of metrics, alert rules and the dashboard",
         Probe::Program("promtool"),
         &["prometheus"],
     ),
+    ("tcpdump", "captures benches of the lab", Probe::Program("tcpdump"), &["tcpdump"]),
     ("python3", "an upstream of the lab", Probe::Program("python3"), &["python3"]),
 ];
 

@@ -9,6 +9,7 @@ mod log;
 mod other_capture;
 mod other_end;
 mod sequence;
+mod size;
 mod state;
 mod timing;
 
@@ -31,6 +32,7 @@ pub const DETECTORS: &[(&str, Detector)] = &[
     ("hop", hop::detect),
     ("header", header::detect),
     ("sequence", sequence::detect),
+    ("size", size::detect),
     ("state", state::detect),
     ("log", log::detect),
 ];

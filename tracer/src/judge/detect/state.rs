@@ -106,7 +106,8 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
             "{} bytes were never acknowledged although the oldest segment was sent again {} time(s)",
             socket.unacked, socket.retransmits_pending
         );
-        let lost = Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::SLOW);
+        let lost = Finding::supporting("unacknowledged", Origins::LOSS.and(Origins::LARGE_LOSS), detail)
+            .against(Origins::SLOW);
         return Some(lost.valued(&socket.retransmits_pending));
     }
     let waiting = !case.is_client() && socket.awaits_answer() && socket.unacked == 0 && socket.unsent == 0;

@@ -37,6 +37,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::CLIENT_FIRST,
     },
     Rule {
+        name: "closed/large_segments_lost",
+        when: |look| look.has("large_segments_lost"),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxMtuBlackhole,
+        origins: Origins::LARGE_LOSS,
+    },
+    Rule {
         name: "closed/lost_between_captures_after_silence",
         when: |look| lost_between(look) && idle_before(look),
         party: Party::Middlebox,
@@ -170,6 +177,6 @@ fn syn_unanswered(look: &Look) -> bool {
 fn idle_before(look: &Look) -> bool {
     look.case
         .socket()
-        .and_then(crate::model::Socket::idle_before_last_send_ms)
+        .and_then(crate::model::Socket::idle_before_lost_data_ms)
         .is_some_and(|idle| u64::from(idle) >= DEVICE_TIMER_MS)
 }

@@ -125,7 +125,9 @@ fn discover_among(proc: &Proc, all: &[Process], pid: Option<u32>, netns: Option<
         is_pid && is_netns
     });
     let mut listening = Listening::default();
-    wanted.map(|(head, family)| inspect(proc, head, &family, &mut listening)).collect()
+    let inspected = wanted.map(|(head, family)| inspect(proc, head, &family, &mut listening));
+    // A process that ends loses its title before its files; what was read of one that lost it may be half of it.
+    inspected.filter(|instance| process::role(proc, instance.master).is_some()).collect()
 }
 
 /// A master, or a process that runs alone. A master that has not set its title yet looks like one that runs alone.
@@ -159,8 +161,8 @@ fn inspect(proc: &Proc, head: &Process, family: &[Process], listening: &mut List
         0
     });
     let workers = owners(head, family);
-    let mut holders = workers.clone();
-    holders.push(head.pid);
+    // The master first: its view of the network is read, and a worker may be about to die.
+    let holders: Vec<u32> = std::iter::once(head.pid).chain(workers.iter().copied()).collect();
     let mut instance = Instance {
         master: head.pid,
         workers,

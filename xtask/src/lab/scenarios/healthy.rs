@@ -83,7 +83,7 @@ fn of_others(stage: &mut Stage<'_>) -> Result<()> {
     if answer != "10000 0" {
         bail!("done and failed requests: {answer}");
     }
-    stage.client.start_command(&format!("storm {beside} 1"))?;
+    stage.client.start_command(&format!("hasty {beside} 1"))?;
     stage.client.finish_command(LIMIT).map(drop)
 }
 

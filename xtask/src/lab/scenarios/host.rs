@@ -52,6 +52,22 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "nginx-gone",
+        says: "a client connects in the gap after Nginx was killed: the kernel refuses in its name",
+        servers: PLAIN,
+        drive: gone,
+        expect: &[Expect {
+            causes: &["nginx_not_listening"],
+            kinds: &["reset_sent", "refused"],
+            impacts: &[],
+            side: Some(Side::Client),
+            ..NGINX
+        }],
+        log: LogTruth::Silent,
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
         name: "nginx-upstream-header-too-big",
         says: "the upstream's response head is larger than proxy_buffer_size: Nginx closes with the rest unread",
         servers: PLAIN,
@@ -110,6 +126,15 @@ fn worker_killed_unread(stage: &mut Stage<'_>) -> Result<()> {
     drop(frozen);
     stage.client.tell(&format!("drain {client}"))?;
     stage.server()?.tell(&format!("drain {upstream}")).map(drop)
+}
+
+fn gone(stage: &mut Stage<'_>) -> Result<()> {
+    stage.kill_nginx()?;
+    let command = format!("connect {} {}", stage.client_address(), stage.listener());
+    match stage.client.tell(&command) {
+        Ok(answer) => anyhow::bail!("somebody listens: {answer}"),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The worker is stopped until everything lies in its socket, so that the rest is unread for certain.

@@ -44,7 +44,7 @@ pub const TABLE: &[Scenario] = &[
 
 fn storm(stage: &mut Stage<'_>) -> Result<()> {
     let listener = stage.listener();
-    stage.client.start_command(&format!("storm {listener} {STORM}"))?;
+    stage.client.start_command(&format!("hasty {listener} {STORM}"))?;
     stage.client.finish_command(LIMIT).map(drop)
 }
 

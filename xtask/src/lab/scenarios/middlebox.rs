@@ -6,13 +6,18 @@
 use super::super::net::Node;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
+use super::super::wait;
 use super::{KEPT, PLAIN};
 use anyhow::Result;
+use std::time::Duration;
 
 const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
 
 /// Bare segments are shorter than this in both families, a request or a response is longer.
 const FORGE: &str = "meta length > 88 reject with tcp reset";
+
+/// From the RST until the other end speaks again: longer than segments overtake each other.
+const THINKS: Duration = Duration::from_millis(30);
 
 const FORGED: Expect = Expect {
     party: "middlebox",
@@ -111,6 +116,7 @@ fn fresh(stage: &mut Stage<'_>, router: Node, speaks: bool) -> Result<()> {
 /// What the upstream does after the RST in its name.
 fn after(stage: &mut Stage<'_>, upstream: u32, speaks: bool) -> Result<()> {
     if speaks {
+        wait::pass(THINKS)?;
         stage.answer(upstream)?;
         return stage.server()?.tell(&format!("drain {upstream}")).map(drop);
     }
@@ -137,6 +143,7 @@ fn client(stage: &mut Stage<'_>, router: Node, speaks: bool) -> Result<()> {
     stage.request(client, "GET /small")?;
     stage.wait_client("the RST reaches Nginx's host", |socket| socket.is_none())?;
     if speaks {
+        wait::pass(THINKS)?;
         stage.request(client, "GET /small")?;
         return stage.client.tell(&format!("drain {client}")).map(drop);
     }

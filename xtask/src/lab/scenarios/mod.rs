@@ -4,13 +4,18 @@
 
 mod clients;
 mod ending;
+mod ends;
 mod filters;
 mod firewall;
 mod healthy;
 mod host;
+mod idle;
+mod inject;
 mod losses;
 mod middlebox;
+mod mtu;
 mod nginx;
+mod protocols;
 mod race;
 mod silence;
 mod unavailable;
@@ -23,17 +28,22 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
     [
         upstream::TABLE,
         race::TABLE,
+        protocols::TABLE,
         clients::TABLE,
         ending::TABLE,
         nginx::TABLE,
         middlebox::TABLE,
         silence::TABLE,
+        mtu::TABLE,
         firewall::TABLE,
         host::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
         losses::TABLE,
         filters::TABLE,
+        inject::TABLE,
+        ends::TABLE,
+        idle::TABLE,
     ]
     .into_iter()
     .flatten()

@@ -181,6 +181,8 @@ fn drop_syn_healthy(stage: &mut Stage<'_>) -> Result<()> {
     stage.truth.upstream_local = None;
     let client = stage.connect()?;
     stage.request(client, "GET /lost")?;
+    // Before the busy connection is free again, or the request would go there.
+    stage.wait_connecting()?;
     stage.answer(upstream)?;
     stage.response(busy, "200")?;
     stage.response(client, "504")

@@ -118,6 +118,20 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "upstream-oom-killed",
+        says: "a local upstream is chosen by the OOM killer with a request in its hands",
+        place: Place::Local,
+        servers: PLAIN,
+        drive: oom_killed,
+        expect: &[Expect {
+            causes: &["upstream_oom_kill"],
+            kinds: &["closed_early", "reset_received"],
+            ..KILLED
+        }],
+        log: LogTruth::Always("upstream prematurely closed connection"),
+        ..ORDINARY
+    },
+    Scenario {
         name: "upstream-killed-read",
         says: "a local upstream is killed (-9) after it read the request: a FIN, not a RST",
         place: Place::Local,
@@ -263,6 +277,13 @@ fn killed_read(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
     stage.kill_server()?;
+    stage.response(client, "502")
+}
+
+fn oom_killed(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    stage.starve_server()?;
     stage.response(client, "502")
 }
 

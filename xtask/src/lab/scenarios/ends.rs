@@ -1,0 +1,92 @@
+//! The tracer sees both ends: upstreams that live in another network namespace of the same host, as containers do.
+
+use super::super::net::Node;
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, ORDINARY, Scenario, View};
+use super::super::stage::Stage;
+use super::PLAIN;
+use super::upstream::{ABORT, RECV, in_flight, linger_zero};
+use anyhow::Result;
+
+const RESET: &str = "meta length > 88 reject with tcp reset";
+
+/// Seen from both ends.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "ends-upstream-linger-zero",
+        says: "an upstream in another namespace of this host resets: its process is seen and named",
+        servers: PLAIN,
+        drive: reset_by_process,
+        expect: &[Expect {
+            least: Certainty::Proven,
+            checks: &[Check::Sender],
+            most: Certainty::Proven,
+            ..ABORT
+        }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-upstream-killed",
+        says: "an upstream in another namespace of this host is killed (-9) with the request unread",
+        servers: PLAIN,
+        drive: killed,
+        expect: &[Expect {
+            causes: &["upstream_process_exit"],
+            least: Certainty::Proven,
+            most: Certainty::Proven,
+            checks: &[Check::Sender, Check::Says("SIGKILL")],
+            ..ABORT
+        }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-both-reset",
+        says: "devices reset both ends of a connection, and neither end has sent a RST",
+        servers: PLAIN,
+        drive: both,
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_both_ends_reset"],
+            kinds: &["reset_received"],
+            impacts: &["request_failed"],
+            least: Certainty::Proven,
+            ..INCIDENT
+        }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+];
+
+fn reset_by_process(stage: &mut Stage<'_>) -> Result<()> {
+    stage.server_acts()?;
+    linger_zero(stage)
+}
+
+fn killed(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.server()?.tell(&format!("readable {upstream}"))?;
+    stage.kill_server()?;
+    stage.response(client, "502")
+}
+
+/// The router beside Nginx rejects the request, the one beside the upstream what that sends.
+fn both(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let rule = format!("{} {RESET}", stage.towards_upstream());
+    stage.filter(Node::Near, &rule)?;
+    let rule = format!("{} {RESET}", stage.leaving_upstream());
+    stage.filter(Node::Far, &rule)?;
+    let client = stage.connect()?;
+    stage.request(client, "GET /both")?;
+    let upstream = stage.accept(listener)?;
+    stage.answer(upstream)?;
+    stage.server()?.tell(&format!("drain {upstream}"))?;
+    stage.response(client, "502")
+}

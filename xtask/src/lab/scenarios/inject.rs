@@ -1,0 +1,151 @@
+//! Made-up packets: a device that chooses hop limit, identification, flags and sequence numbers.
+
+use super::super::net::Node;
+use super::super::puppet::Puppet;
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
+use super::super::stage::Stage;
+use super::super::wait;
+use super::PLAIN;
+use super::upstream::{RECV, in_flight};
+use anyhow::Result;
+use std::time::Duration;
+
+/// From the RST until the other end speaks again: longer than segments overtake each other.
+const THINKS: Duration = Duration::from_millis(30);
+
+const FORGED: Expect = Expect {
+    party: "middlebox",
+    causes: &["middlebox_forged_reset"],
+    kinds: &["reset_received"],
+    impacts: &["request_failed"],
+    least: Certainty::Strong,
+    most: Certainty::Strong,
+    ..INCIDENT
+};
+
+const PROVEN: Expect = Expect { least: Certainty::Proven, most: Certainty::Proven, ..FORGED };
+
+/// Made-up resets.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "inject-other-distance",
+        says: "a device sends a RST with ACK, window and identification, from nearer than the upstream",
+        servers: PLAIN,
+        drive: |stage| reset(stage, Rst { hops: 64, ..EXACT }, false),
+        expect: &[Expect { least: Certainty::Weak, checks: &[Check::Evidence(&["hop"])], ..FORGED }],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-same-distance-speaks",
+        says: "the hop limit is made to fit, and the upstream speaks again",
+        servers: PLAIN,
+        drive: |stage| reset(stage, EXACT, true),
+        expect: &[PROVEN],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-burst",
+        says: "a censor's volley: several RSTs with rising sequence numbers, of which one is right",
+        servers: PLAIN,
+        drive: volley,
+        expect: &[FORGED],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-inject-refused",
+        says: "RSTs in the window but not exact: the kernel asks back (RFC 5961), and the request succeeds",
+        servers: PLAIN,
+        drive: refused,
+        log: LogTruth::Silent,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-inject-outside",
+        says: "RSTs outside the window: the kernel ignores them, and the request succeeds",
+        servers: PLAIN,
+        drive: outside,
+        log: LogTruth::Silent,
+        ..ORDINARY
+    },
+];
+
+/// Header of a made-up RST towards Nginx.
+#[derive(Clone, Copy)]
+struct Rst {
+    hops: u8,
+    identification: u16,
+    flags: &'static str,
+    offset: u32,
+    window: u16,
+}
+
+/// As the kernel of an upstream behind this router would send it: the routers on the way take two hops.
+const EXACT: Rst = Rst { hops: 63, identification: 0, flags: "R", offset: 0, window: 0 };
+
+fn inject(stage: &Stage<'_>, device: &mut Puppet, rst: Rst) -> Result<()> {
+    let Rst { hops, identification, flags, offset, window } = rst;
+    let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
+    device
+        .tell(&format!(
+            "inject {} {nginx} {hops} {identification} {flags} {offset} {window}",
+            stage.upstream()
+        ))
+        .map(drop)
+}
+
+/// A device beside the upstream, and a request that the upstream's application has.
+fn watched(stage: &mut Stage<'_>) -> Result<(Puppet, u32, u32)> {
+    let device = stage.device(Node::Far)?;
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    Ok((device, client, upstream))
+}
+
+fn reset(stage: &mut Stage<'_>, rst: Rst, speaks: bool) -> Result<()> {
+    let (mut device, client, upstream) = watched(stage)?;
+    if !speaks {
+        let rule = format!("{} drop", stage.leaving_upstream());
+        stage.silence(Node::Far, &rule)?;
+    }
+    inject(stage, &mut device, rst)?;
+    stage.response(client, "502")?;
+    if speaks {
+        wait::pass(THINKS)?;
+        stage.answer(upstream)?;
+        stage.server()?.tell(&format!("drain {upstream}"))?;
+    }
+    Ok(())
+}
+
+fn volley(stage: &mut Stage<'_>) -> Result<()> {
+    let (mut device, client, _) = watched(stage)?;
+    let rule = format!("{} drop", stage.leaving_upstream());
+    stage.silence(Node::Far, &rule)?;
+    for offset in [1_460, 4_380, 0] {
+        inject(stage, &mut device, Rst { hops: 60, identification: 9, flags: "RA", offset, window: 512 })?;
+    }
+    stage.response(client, "502")
+}
+
+fn refused(stage: &mut Stage<'_>) -> Result<()> {
+    let before = stage.counter("TCPChallengeACK");
+    let (mut device, client, upstream) = watched(stage)?;
+    inject(stage, &mut device, Rst { offset: 100, ..EXACT })?;
+    wait::until("the kernel asks back", wait::SOON, || {
+        (stage.counter("TCPChallengeACK") > before).then_some(())
+    })?;
+    stage.answer(upstream)?;
+    stage.response(client, "200")
+}
+
+fn outside(stage: &mut Stage<'_>) -> Result<()> {
+    let (mut device, client, upstream) = watched(stage)?;
+    for offset in [u32::MAX - 5_000, 1 << 30] {
+        inject(stage, &mut device, Rst { offset, ..EXACT })?;
+    }
+    stage.answer(upstream)?;
+    stage.response(client, "200")
+}

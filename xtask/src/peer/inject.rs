@@ -1,0 +1,166 @@
+//! A device on the path that makes up packets: it watches one connection pass through, and sends segments in an
+//! end's name with the header it is told. Source address, hop limit, identification, flags and distance from the
+//! exact sequence number are free.
+
+use anyhow::{Context, Result, bail};
+use etherparse::{
+    IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, SlicedPacket, TcpHeader, TransportSlice,
+};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Longest packet looked at, bytes.
+const LONGEST: usize = 65_536;
+
+/// Sequence number that the next segment from here to there would carry, and what it acknowledges.
+type Flows = HashMap<(SocketAddr, SocketAddr), (u32, u32)>;
+
+/// What passed through this host since the watch began.
+#[derive(Default, Clone)]
+pub struct Watch(Arc<Mutex<Flows>>);
+
+/// A segment to be made up.
+pub struct Forgery {
+    /// In whose name.
+    pub from: SocketAddr,
+    /// To whom.
+    pub to: SocketAddr,
+    /// TTL or hop limit when it leaves here.
+    pub hops: u8,
+    /// IPv4 identification.
+    pub identification: u16,
+    /// Letters out of `SAFRP`.
+    pub flags: String,
+    /// Added to the exact sequence number.
+    pub offset: u32,
+    /// Window as on the wire.
+    pub window: u16,
+}
+
+impl Watch {
+    /// Begins to watch everything that passes.
+    pub fn start() -> Result<Self> {
+        let protocol = (libc::ETH_P_ALL as u16).to_be();
+        // SAFETY: a plain system call; the descriptor is owned at once.
+        let socket = unsafe {
+            libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, i32::from(protocol))
+        };
+        let socket = owned(socket).context("cannot open a packet socket")?;
+        let watch = Self::default();
+        let flows = watch.clone();
+        std::thread::spawn(move || {
+            let mut packet = vec![0; LONGEST];
+            while let Ok(length) = rustix::io::read(&socket, &mut packet) {
+                flows.note(&packet[..length]);
+            }
+        });
+        Ok(watch)
+    }
+
+    fn note(&self, packet: &[u8]) -> Option<()> {
+        let sliced = SlicedPacket::from_ip(packet).ok()?;
+        let (from, to) = ends(sliced.net.as_ref()?)?;
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return None };
+        let length = tcp.payload().len() as u32 + u32::from(tcp.syn()) + u32::from(tcp.fin());
+        let next = tcp.sequence_number().wrapping_add(length);
+        let ends = (SocketAddr::new(from, tcp.source_port()), SocketAddr::new(to, tcp.destination_port()));
+        self.flows().insert(ends, (next, tcp.acknowledgment_number()));
+        Some(())
+    }
+
+    fn flows(&self) -> std::sync::MutexGuard<'_, Flows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes up a segment and sends it; answers its sequence number.
+    pub fn inject(&self, forgery: &Forgery) -> Result<String> {
+        let seen = self.flows().get(&(forgery.to, forgery.from)).copied();
+        let (next, expected) = seen.context("nothing of that connection has passed")?;
+        let mut tcp = TcpHeader::new(
+            forgery.from.port(),
+            forgery.to.port(),
+            expected.wrapping_add(forgery.offset),
+            forgery.window,
+        );
+        for letter in forgery.flags.chars() {
+            match letter {
+                'R' => tcp.rst = true,
+                'F' => tcp.fin = true,
+                'P' => tcp.psh = true,
+                'S' => tcp.syn = true,
+                'A' => (tcp.ack, tcp.acknowledgment_number) = (true, next),
+                other => bail!("no such flag: {other}"),
+            }
+        }
+        send(forgery, tcp)?;
+        Ok(expected.wrapping_add(forgery.offset).to_string())
+    }
+}
+
+fn ends(net: &NetSlice<'_>) -> Option<(IpAddr, IpAddr)> {
+    match net {
+        NetSlice::Ipv4(ip) => Some((ip.header().source_addr().into(), ip.header().destination_addr().into())),
+        NetSlice::Ipv6(ip) => Some((ip.header().source_addr().into(), ip.header().destination_addr().into())),
+        NetSlice::Arp(_) => None,
+    }
+}
+
+fn send(forgery: &Forgery, mut tcp: TcpHeader) -> Result<()> {
+    let mut packet = Vec::new();
+    match (forgery.from.ip(), forgery.to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut ip = Ipv4Header::new(
+                tcp.header_len_u16(),
+                forgery.hops,
+                IpNumber::TCP,
+                from.octets(),
+                to.octets(),
+            )?;
+            ip.identification = forgery.identification;
+            tcp.checksum = tcp.calc_checksum_ipv4(&ip, &[])?;
+            ip.header_checksum = ip.calc_header_checksum();
+            ip.write(&mut packet)?;
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let ip = Ipv6Header {
+                traffic_class: 0,
+                flow_label: Ipv6FlowLabel::ZERO,
+                payload_length: tcp.header_len_u16(),
+                next_header: IpNumber::TCP,
+                hop_limit: forgery.hops,
+                source: from.octets(),
+                destination: to.octets(),
+            };
+            tcp.checksum = tcp.calc_checksum_ipv6(&ip, &[])?;
+            ip.write(&mut packet)?;
+        }
+        _ => bail!("the ends are of different families"),
+    }
+    tcp.write(&mut packet)?;
+    send_raw(forgery.to, &packet)
+}
+
+/// Through a socket that takes whole packets, IP header included (raw(7)).
+fn send_raw(to: SocketAddr, packet: &[u8]) -> Result<()> {
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: a plain system call; the descriptor is owned at once.
+    let socket = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
+    let socket = owned(socket).context("cannot open a raw socket")?;
+    // The port of a raw IPv6 address must be zero or the protocol.
+    let to = SocketAddr::new(to.ip(), 0);
+    rustix::net::sendto(&socket, packet, rustix::net::SendFlags::empty(), &to).map_err(io::Error::from)?;
+    Ok(())
+}
+
+fn owned(descriptor: i32) -> io::Result<OwnedFd> {
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else has it.
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    debug_assert_eq!(owned.as_raw_fd(), descriptor);
+    Ok(owned)
+}
