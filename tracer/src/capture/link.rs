@@ -67,6 +67,16 @@ pub fn is_outgoing(link: u32, frame: &[u8]) -> bool {
     }
 }
 
+/// The packet passed the loopback interface (`ARPHRD_LOOPBACK` of Linux cooked captures).
+pub fn is_loopback(link: u32, frame: &[u8]) -> bool {
+    const LOOPBACK: u16 = 772;
+    match link {
+        113 => number(frame, 2) == Some(LOOPBACK),
+        276 => number(frame, 8) == Some(LOOPBACK),
+        _ => false,
+    }
+}
+
 fn ip(bytes: &[u8]) -> Option<LaxIpSlice<'_>> {
     match bytes.first()? >> 4 {
         4 => LaxIpv4Slice::from_slice(bytes).ok().map(|(ip, _)| LaxIpSlice::Ipv4(ip)),

@@ -59,8 +59,8 @@ pub struct Segment {
     pub timestamps: Option<Timestamps>,
     /// Payload bytes on the wire.
     pub payload: u32,
-    /// Only a part of the segment is in this packet (first fragment).
-    pub partial: bool,
+    /// It passed the loopback interface of the capturing host.
+    pub on_loopback: bool,
 }
 
 /// The captured bytes of a segment.
@@ -114,7 +114,7 @@ impl Segment {
             options: Vec::new(),
             payload_len: self.payload,
             ifindex: 0,
-            on_loopback: false,
+            on_loopback: self.on_loopback,
             raw: Vec::new(),
         }
     }
@@ -221,7 +221,7 @@ fn segment<'a>(
         window: tcp.window_size(),
         timestamps: whole.ok().and_then(|tcp| timestamps(&tcp)),
         payload,
-        partial: ip.payload().fragmented,
+        on_loopback: false,
     };
     let length = usize::try_from(payload).unwrap_or(0);
     let data = &transport[header_end..];

@@ -189,7 +189,8 @@ fn take(
         Carried::Broken => skipped.broken += 1,
         Carried::Ip(ip, bytes) => {
             match segment::content(frame.time, &ip, bytes, frame.original, frame.bytes.len()) {
-                Content::Tcp(segment, bytes) => {
+                Content::Tcp(mut segment, bytes) => {
+                    segment.on_loopback = link::is_loopback(frame.link, &frame.bytes);
                     if link::is_outgoing(frame.link, &frame.bytes) {
                         tracker.census.leaves(segment.source.ip());
                     }
@@ -305,6 +306,7 @@ impl Session {
         let host = HostFacts {
             host: host_name(&self.packets.files),
             follows_error_log: self.settings.lines.is_some(),
+            local_addresses: self.packets.tracker.census.local.iter().copied().collect(),
             capture: Some(CaptureFacts { files: names, dropped }),
             nginx: NginxConfig {
                 listeners: roles.listeners.iter().map(|address| (*address, None)).collect(),

@@ -202,9 +202,10 @@ impl<'a> Case<'a> {
         self.incident.own.iter().find(|event| event.task.exiting.is_some() && event.task.is_nginx)
     }
 
-    /// The peer's host is this host, or its address is a loopback address.
+    /// The peer's host is this host, or its address is a loopback address. A capture sees no processes there, so
+    /// for it every peer is another host.
     pub fn peer_is_local(&self) -> bool {
-        self.tuple().is_some_and(|tuple| self.is_local(tuple.remote))
+        !self.is_capture() && self.tuple().is_some_and(|tuple| self.is_local(tuple.remote))
     }
 
     /// An address of this host.
