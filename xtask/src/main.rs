@@ -72,11 +72,8 @@ fn main() -> ExitCode {
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),
     };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            out::complain(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        out::complain(format_args!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
 }

@@ -25,6 +25,7 @@ const HOP: &str = "TTL of the RST at the cgroup ingress hook, beside the TTL of 
 const FORM: &str = "TCP header of the RST as captured by the cgroup ingress hook, compared with what Linux sends (tcp_send_active_reset, tcp_v4_send_reset)";
 const SENT: &str = "Tracepoint tcp_send_reset with the kernel's own reason (include/net/rstreason.h), or the state of the socket in __tcp_close on kernels without one";
 const COUNTERS: &str = "Counters of the socket (struct tcp_sock) at the moment of the event";
+const OTHER_CAPTURE: &str = "The same connection in the capture taken at the other end (rstscope correlate)";
 const LOGGED: &str = "The joined line of error.log, read by the catalogue of Nginx's messages";
 const OTHER_END: &str = "Tracepoints on the other end's socket, which is on this host";
 const WHY_CLOSED: &str = "Why Nginx closed when it did";
@@ -188,6 +189,33 @@ pub const LORE: &[Lore] = &[
     ),
     lore("answer_stalled", "Time of the last segment with data (lrcvtime)", "Why nothing more came"),
     lore("unacknowledged", "Retransmissions without an acknowledgment (icsk_retransmits)", LOST_WHERE),
+    lore(
+        "large_segments_lost",
+        "Size and number of the segments not acknowledged (packets_out, sacked_out, mss_cache)",
+        "Which link of the path is too small",
+    ),
+    lore(
+        "small_segments_arrive",
+        "Selective acknowledgments of the peer (RFC 2018)",
+        "That the larger ones were lost for their size alone",
+    ),
+    lore(
+        "late_data",
+        "Two packets of the capture: Nginx's FIN, and data that came after it",
+        "Why Nginx had closed",
+    ),
+    lore(
+        "reset_after_silence",
+        "Times of the packets before the RST in the capture",
+        "Which timer ran out, or whether one did",
+    ),
+    lore("unread_possible", "Packets of the capture shortly before the RST", "Whether the data was read"),
+    lore("nginx_alive", "Later packets of Nginx's end in the capture", "Which device sent the RST"),
+    lore("not_sent", OTHER_CAPTURE, "Which device between the two captures sent the RST"),
+    lore("sent_there", OTHER_CAPTURE, "What made that host send it: application, kernel or packet filter"),
+    lore("never_arrived", OTHER_CAPTURE, LOST_WHERE),
+    lore("answer_lost", OTHER_CAPTURE, LOST_WHERE),
+    lore("arrived_unanswered", OTHER_CAPTURE, "Why that host stayed silent"),
     lore("log_timed_out", LOGGED, SEGMENT),
     lore("log_closed_early", LOGGED, SEGMENT),
     lore("log_client_aborted", LOGGED, SEGMENT),
