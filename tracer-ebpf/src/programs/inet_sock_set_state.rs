@@ -31,6 +31,9 @@ const ECONNREFUSED: u32 = 111;
 /// leaves in the tick of the close, and must not look like a request.
 const UNANSWERED_TICKS: u32 = 2;
 
+/// Retransmission timeouts in a row from which data counts as lost. On a starved host one happens to healthy traffic.
+const LOSSES: u8 = 2;
+
 /// A client connection closed by the same thread within this time, without sleeping in between, belongs to the
 /// upstream connection it has just closed. On a busy host the thread may have to wait for its CPU.
 const FOLLOW_NS: u64 = 10_000_000;
@@ -271,7 +274,7 @@ fn suspicious<M: Memory>(sk: M, end: End, conn: &Conn) -> bool {
         return true;
     }
     let Some(tcp) = sk.tcp() else { return false };
-    if tcp.get::<u8>(offset!(retransmits)) > 0 {
+    if tcp.get::<u8>(offset!(retransmits)) >= LOSSES {
         return true;
     }
     match conn.side {
