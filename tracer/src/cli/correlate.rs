@@ -1,15 +1,12 @@
 //! `rstscope correlate`: its flags, and what is said on standard error about the two captures.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use jiff::tz::TimeZone;
 
 use super::exit::Exit;
-use super::pcap::{self, PcapArgs};
-use super::shown::ShownArgs;
-use super::{trace, value};
+use super::pcap::{self, JudgedArgs};
+use super::trace;
 use crate::capture::Offset;
 use crate::capture::session::{CaptureError, Packets};
 
@@ -24,51 +21,21 @@ pub struct CorrelateArgs {
     #[arg(value_name = "OTHER-CAPTURE")]
     pub far: PathBuf,
 
-    /// error.log of the same time
-    #[arg(long, value_name = "FILE")]
-    pub error_log: Vec<PathBuf>,
-
-    /// Listen address of Nginx, as in `rstscope pcap`
-    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', value_parser = value::upstream)]
-    pub nginx: Vec<SocketAddr>,
-
-    /// Upstream of Nginx, as in `rstscope pcap`
-    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', value_parser = value::upstream)]
-    pub upstream: Vec<SocketAddr>,
-
-    /// Time zone of the Nginx that wrote the log: UTC, Europe/Berlin, +02:00
-    #[arg(long, value_name = "ZONE", value_parser = value::zone)]
-    pub zone: Option<TimeZone>,
-
-    /// Connections tracked at the same time
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = value::connections)]
-    pub connections: usize,
-
-    /// What is shown.
+    /// How they are judged, and what is shown.
     #[command(flatten)]
-    pub shown: ShownArgs,
+    pub judged: JudgedArgs,
 }
 
 /// Runs `rstscope correlate`.
 pub fn run(args: &CorrelateArgs) -> anyhow::Result<Exit> {
-    let packets = match open(args) {
-        Ok(packets) => packets,
-        Err(error) => return Ok(trace::refuse(&error, Exit::Input)),
-    };
-    let args = PcapArgs {
-        files: vec![args.near.clone()],
-        error_log: args.error_log.clone(),
-        nginx: args.nginx.clone(),
-        upstream: args.upstream.clone(),
-        zone: args.zone.clone(),
-        connections: args.connections,
-        shown: args.shown.clone(),
-    };
-    pcap::run_with(&args, packets, &clocks)
+    match open(args) {
+        Ok(packets) => pcap::run_with(&args.judged, packets, &clocks),
+        Err(error) => Ok(trace::refuse(&error, Exit::Input)),
+    }
 }
 
 fn open(args: &CorrelateArgs) -> Result<Packets, CaptureError> {
-    Packets::open(std::slice::from_ref(&args.near), args.connections)?.beside(&args.far)
+    Packets::open(std::slice::from_ref(&args.near), args.judged.connections)?.beside(&args.far)
 }
 
 /// What is known of the two clocks.

@@ -22,6 +22,14 @@ pub struct PcapArgs {
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
+    /// How it is judged, and what is shown.
+    #[command(flatten)]
+    pub judged: JudgedArgs,
+}
+
+/// Flags of every command that judges captures.
+#[derive(Debug, Clone, Args)]
+pub struct JudgedArgs {
     /// error.log of the same time; lines are joined as in a live session
     #[arg(long, value_name = "FILE")]
     pub error_log: Vec<PathBuf>,
@@ -49,15 +57,15 @@ pub struct PcapArgs {
 
 /// Runs `rstscope pcap`.
 pub fn run(args: &PcapArgs) -> anyhow::Result<Exit> {
-    match Packets::open(&args.files, args.connections) {
-        Ok(packets) => run_with(args, packets, &|_| String::new()),
+    match Packets::open(&args.files, args.judged.connections) {
+        Ok(packets) => run_with(&args.judged, packets, &|_| String::new()),
         Err(error) => Ok(trace::refuse(&error, Exit::Input)),
     }
 }
 
 /// Judges packets that are open already; `clocks` says what is known of the clock of a second capture.
 pub(super) fn run_with(
-    args: &PcapArgs,
+    args: &JudgedArgs,
     packets: Packets,
     clocks: &dyn Fn(Option<Offset>) -> String,
 ) -> anyhow::Result<Exit> {
@@ -81,7 +89,7 @@ pub(super) fn run_with(
 }
 
 fn judge(
-    args: &PcapArgs,
+    args: &JudgedArgs,
     mut session: Session,
     mut view: View,
     clocks: &dyn Fn(Option<Offset>) -> String,
