@@ -31,7 +31,7 @@ const ECONNREFUSED: u32 = 111;
 /// leaves in the tick of the close, and must not look like a request.
 const UNANSWERED_TICKS: u32 = 2;
 
-/// Retransmission timeouts in a row from which data counts as lost. On a starved host one happens to healthy traffic.
+/// Retransmission timeouts in a row from which data counts as lost. On a lossy path one happens to healthy traffic.
 const LOSSES: u8 = 2;
 
 /// A client connection closed by the same thread within this time, without sleeping in between, belongs to the

@@ -12,7 +12,7 @@ use super::scenario::{Loss, Place, Scenario, View};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
-use super::{kernel, report, wait};
+use super::{kernel, quiet, report, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -169,6 +169,7 @@ impl Bench {
         let mut truth = Truth::default();
         match Stage::set(self, seat) {
             Ok(mut stage) => {
+                let _disturbing = seat.scenario.host_wide.then(quiet::disturb);
                 if let Err(error) = (seat.scenario.drive)(&mut stage) {
                     troubles.push(format!("the scenario did not come about: {error:#}"));
                 }
@@ -207,6 +208,7 @@ fn names(line: &str, client: &str) -> bool {
 /// Plays a whole plan with a tracer, or without one to see that the faults are real.
 pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After) -> Result<Vec<Row>> {
     let bench = Bench::lay(&mut plan)?;
+    let _quiet = plan.seats.iter().any(|seat| seat.scenario.expects_silence()).then(quiet::keep);
     let loss = plan.seats.iter().find_map(|seat| seat.scenario.loss);
     let setup = setup.map(|setup| Setup { sizes: loss.map_or("", |loss| loss.sizes), ..setup.clone() });
     let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
@@ -331,7 +333,7 @@ pub fn rows(
                 troubles.extend(lost(stats, loss));
                 return row(seat, Vec::new(), troubles);
             }
-            if seat.scenario.alone && seat.scenario.expect.is_empty() && !seat.scenario.hidden {
+            if seat.scenario.expects_silence() {
                 troubles.extend(silence(stats));
             }
             row(seat, judge::compare(seat, &truth, &ours), troubles)

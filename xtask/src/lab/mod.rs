@@ -14,6 +14,7 @@ pub mod net;
 pub mod nginx;
 mod program;
 pub mod puppet;
+mod quiet;
 mod repeat;
 mod report;
 mod scenario;

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub alone: bool,
     /// The kernel side has something to tell although nothing is expected.
     pub hidden: bool,
+    /// What it does reaches every tracer of the host.
+    pub host_wide: bool,
     /// What its tracer sees; only one of its own may see the whole host.
     pub view: View,
     /// Further arguments of the tracer of its own, filled in like `servers`.
@@ -64,9 +66,17 @@ pub const ORDINARY: Scenario = Scenario {
     alone: false,
     loss: None,
     hidden: false,
+    host_wide: false,
     view: View::NginxHost,
     arguments: &[],
 };
+
+impl Scenario {
+    /// Must the kernel side stay silent?
+    pub fn expects_silence(&self) -> bool {
+        self.alone && self.expect.is_empty() && !self.hidden && self.loss.is_none()
+    }
+}
 
 /// IPv4 and IPv6.
 pub const BOTH: &[Family] = &[Family::V4, Family::V6];

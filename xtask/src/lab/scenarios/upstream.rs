@@ -129,6 +129,7 @@ pub const TABLE: &[Scenario] = &[
             ..KILLED
         }],
         log: LogTruth::Always("upstream prematurely closed connection"),
+        host_wide: true,
         ..ORDINARY
     },
     Scenario {
