@@ -12,7 +12,7 @@ const LONGEST: u32 = 300;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
-    /// Where they are POSTed; nowhere without it.
+    /// Where they are sent by POST; nowhere without it.
     pub url: Option<String>,
     /// What it is told of.
     pub about: Vec<About>,

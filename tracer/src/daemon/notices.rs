@@ -13,9 +13,9 @@ use crate::metrics::Notices;
 use crate::model::Verdict;
 use crate::outbound::command::Helper;
 use crate::outbound::http::Endpoint;
-use crate::outbound::{Failure, Notice, Outlet, Plan, webhook};
+use crate::outbound::{Notice, Outlet, Plan, Say, webhook};
 
-/// Pauses before a notice is POSTed again.
+/// Pauses before a notice is sent by POST again.
 const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// Everything that wants notices.
@@ -113,7 +113,7 @@ fn command(
     })
 }
 
-fn say(name: &'static str, journal: Journal) -> Box<dyn Fn(Result<(), &Failure>) + Send> {
+fn say(name: &'static str, journal: Journal) -> Say {
     Box::new(move |result| match result {
         Ok(()) => journal.line(Level::Notice, &format!("{name}: notices arrive again")),
         Err(failure) => journal.line(Level::Warning, &format!("{name}: a notice did not arrive: {failure}")),

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
@@ -150,7 +150,7 @@ async fn exchange(
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         // Only its beginning matters, and only if it can be had.
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body.map(Collected::to_bytes).unwrap_or_default();
         Ok(Answer { status, retry_after: retry_after.map(Duration::from_secs), body })
     };
     tokio::pin!(answered);

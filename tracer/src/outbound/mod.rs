@@ -11,4 +11,4 @@ mod outlet;
 pub mod webhook;
 
 pub use notice::Notice;
-pub use outlet::{Account, Failure, Outlet, Plan};
+pub use outlet::{Account, Failure, Outlet, Plan, Say};

@@ -47,6 +47,9 @@ pub struct Failure {
 /// Delivers one line.
 pub type Deliver = Box<dyn FnMut(&[u8]) -> Result<(), Failure> + Send>;
 
+/// Told when deliveries begin to fail, with the reason, and when they work again.
+pub type Say = Box<dyn Fn(Result<(), &Failure>) + Send>;
+
 /// What an outlet is like.
 pub struct Plan {
     /// Name of the thread.
@@ -58,7 +61,7 @@ pub struct Plan {
     /// Pauses before a delivery that failed for now is tried again; after the last it is given up.
     pub again: &'static [Duration],
     /// Told when deliveries begin to fail, and when they work again.
-    pub say: Box<dyn Fn(Result<(), &Failure>) + Send>,
+    pub say: Say,
 }
 
 /// Where notices are handed over.
@@ -121,7 +124,10 @@ impl Work {
             number.fetch_add(1, Ordering::Relaxed);
             if result.is_err() != self.failing {
                 self.failing = result.is_err();
-                (self.plan.say)(result.as_ref().map(|()| ()));
+                (self.plan.say)(match &result {
+                    Ok(()) => Ok(()),
+                    Err(failure) => Err(failure),
+                });
             }
         }
     }
