@@ -1,7 +1,8 @@
 //! The record in the ring buffer: one layout for every kind, so that reserving and reading are one path.
 
-/// Bytes of IP and TCP header kept: 40 (IPv6) or 60 (IPv4 with options) and up to 60 of TCP.
-pub const HEADER_BYTES: usize = 112;
+/// Bytes of IP and TCP header kept: 40 (IPv6) or 20 (IPv4; more with options, which hardly anybody sends) and up to 60
+/// of TCP.
+pub const HEADER_BYTES: usize = 104;
 
 /// A packet's headers as captured, starting at the IP header.
 #[repr(C)]
@@ -13,15 +14,27 @@ pub struct Header {
     pub ifindex: u32,
     /// Bytes of `bytes` that were captured; zero: no packet.
     pub len: u16,
+    /// 1: `source_mac` is known.
+    pub has_mac: u16,
+    /// Who put it on the link it came in by, an Ethernet address.
+    pub source_mac: [u8; 6],
     /// Padding.
-    pub pad: u16,
+    pub pad: [u8; 2],
     /// IP header and TCP header. What follows them within `len` is not part of the contract.
     pub bytes: [u8; HEADER_BYTES],
 }
 
 impl Header {
     /// No packet.
-    pub const EMPTY: Self = Self { time_ns: 0, ifindex: 0, len: 0, pad: 0, bytes: [0; HEADER_BYTES] };
+    pub const EMPTY: Self = Self {
+        time_ns: 0,
+        ifindex: 0,
+        len: 0,
+        has_mac: 0,
+        source_mac: [0; 6],
+        pad: [0; 2],
+        bytes: [0; HEADER_BYTES],
+    };
 }
 
 /// The task that ran.

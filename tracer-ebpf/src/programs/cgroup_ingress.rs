@@ -5,7 +5,9 @@
 //! The program must return 1 on every path: anything else drops the packet.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skc_to_tcp_sock,
+};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use rstscope_ebpf::abi::record::HEADER_BYTES;
@@ -23,6 +25,10 @@ const PROTOCOL_TCP: u8 = 6;
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const FLAGS: usize = 13;
+/// Where an Ethernet header has its source address.
+const SOURCE_MAC: u32 = 6;
+/// `BPF_HDR_START_MAC` of `include/uapi/linux/bpf.h`.
+const FROM_LINK_HEADER: u32 = 0;
 
 #[cgroup_skb]
 fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
@@ -153,6 +159,18 @@ fn copy(ctx: &SkBuffContext, out: &mut Header) {
     // SAFETY: at most `HEADER_BYTES` are written, and that is what `bytes` holds.
     let result = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, out.bytes.as_mut_ptr().cast(), len) };
     out.len = if result == 0 { len as u16 } else { 0 };
+    copy_source_mac(ctx, out);
+}
+
+/// The link-layer header is still in front of the packet (`skb_mac_header`), except on interfaces without one.
+#[inline(always)]
+fn copy_source_mac(ctx: &SkBuffContext, out: &mut Header) {
+    // SAFETY: six bytes are written into six bytes.
+    let result = unsafe {
+        let target = out.source_mac.as_mut_ptr().cast();
+        bpf_skb_load_bytes_relative(ctx.skb.skb.cast(), SOURCE_MAC, target, 6, FROM_LINK_HEADER)
+    };
+    out.has_mac = u16::from(result == 0);
 }
 
 /// The socket of the packet.

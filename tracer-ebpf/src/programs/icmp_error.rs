@@ -138,7 +138,7 @@ fn load(ctx: &SkBuffContext, layout: &Layout) -> Option<&'static Header> {
     }
     // SAFETY: a helper without arguments; the context is valid.
     (message.time_ns, message.ifindex) = unsafe { (bpf_ktime_get_ns(), (*ctx.skb.skb).ifindex) };
-    message.len = layout.end as u16;
+    (message.len, message.has_mac) = (layout.end as u16, 0);
     Some(message)
 }
 

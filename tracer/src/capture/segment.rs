@@ -112,6 +112,7 @@ impl Segment {
             payload_len: self.payload,
             ifindex: 0,
             on_loopback: self.on_loopback,
+            source_mac: None,
             raw: Vec::new(),
         }
     }

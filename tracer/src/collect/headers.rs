@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpOptionElement, TcpSlice};
 use rstscope_ebpf::abi::Header;
 
-use crate::model::{Mono, Packet, TcpFlags, Timestamps};
+use crate::model::{Mac, Mono, Packet, TcpFlags, Timestamps};
 
 /// Index of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -47,6 +47,7 @@ pub fn decode(header: &Header) -> Option<Packet> {
         payload_len: u32::try_from(ip.total_len.saturating_sub(headers_len)).unwrap_or(0),
         ifindex: header.ifindex,
         on_loopback: header.ifindex == LOOPBACK,
+        source_mac: (header.has_mac == 1).then_some(Mac(header.source_mac)),
         raw: bytes.get(..headers_len)?.to_vec(),
     })
 }
@@ -114,7 +115,8 @@ mod tests {
     fn header(bytes: &[u8]) -> Header {
         let mut header = Header::EMPTY;
         header.bytes[..bytes.len()].copy_from_slice(bytes);
-        header.len = 112;
+        header.len = 104;
+        (header.has_mac, header.source_mac) = (1, [2, 0, 0, 0, 0, 7]);
         header.ifindex = 2;
         header
     }
@@ -141,6 +143,7 @@ mod tests {
         assert_eq!(packet.flags.names(), "RST|ACK");
         assert_eq!(packet.timestamps, Some(Timestamps { value: 7, echo: 9 }));
         assert_eq!(packet.options, ["timestamps"]);
+        assert_eq!(packet.source_mac, Some(Mac([2, 0, 0, 0, 0, 7])));
         assert_eq!(packet.raw.len(), 52);
         assert_eq!(packet.payload_len, 0);
         assert!(!packet.is_stateless_reset());

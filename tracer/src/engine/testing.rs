@@ -127,6 +127,7 @@ pub fn active_reset(socket: &Socket) -> Packet {
         payload_len: 0,
         ifindex: 2,
         on_loopback: false,
+        source_mac: None,
         raw: Vec::new(),
     }
 }

@@ -155,6 +155,7 @@ impl Finding {
 pub const CODES: &[(&str, Class)] = &[
     ("hop_equal", Class::Hop),
     ("hop_differs", Class::Hop),
+    ("link_differs", Class::Hop),
     ("hop_differs_history", Class::History),
     ("peer_answers_others", Class::History),
     ("timestamps_continue", Class::Header),

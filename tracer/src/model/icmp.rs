@@ -111,6 +111,7 @@ impl IcmpError {
             payload_len: 0,
             ifindex: 0,
             on_loopback: self.sender == self.local.ip(),
+            source_mac: None,
             raw: self.raw.clone(),
         }
     }

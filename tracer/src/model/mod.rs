@@ -9,6 +9,7 @@ pub mod facts;
 pub mod icmp;
 pub mod input;
 pub mod log;
+pub mod mac;
 pub mod message;
 pub mod packet;
 pub mod slug;
@@ -24,6 +25,7 @@ pub use facts::{
 pub use icmp::{IcmpError, IcmpReason};
 pub use input::Input;
 pub use log::{Level, LogRecord, LogSide, MessageKind};
+pub use mac::Mac;
 pub use message::MessageClass;
 pub use packet::{Packet, TcpFlags, Timestamps};
 pub use socket::{Baseline, BaselineSource, PeerHistory, Side, Socket, TcpState};

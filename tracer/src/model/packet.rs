@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Mono;
+use super::{Mac, Mono};
 
 /// TCP flags, the low byte of the flags field (RFC 9293, section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct Packet {
     pub ifindex: u32,
     /// The interface was the loopback interface.
     pub on_loopback: bool,
+    /// Who put it on the link it came in by, where the hook saw that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_mac: Option<Mac>,
     /// IP and TCP header bytes as captured; hexadecimal digits where it is written.
     #[serde(with = "hexadecimal")]
     pub raw: Vec<u8>,

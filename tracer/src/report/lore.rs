@@ -167,6 +167,11 @@ pub const LORE: &[Lore] = &[
         "sk_err of the socket without any RST: an ICMP message or a local limit (tcp_v4_err)",
         "Which router sent it",
     ),
+    lore(
+        "link_differs",
+        "Ethernet source addresses of the RST and of the SYN-ACK at the cgroup ingress hook",
+        "Whether a device made the RST, or the way through another gateway was taken since",
+    ),
     lore("icmp_prohibited", ICMP, "Which rule of that device refused it"),
     lore("icmp_unreachable", ICMP, "Whether that device has no route, or the host behind it is down"),
     lore("icmp_from_peer", ICMP, "Whether the host itself sent it, or a device that answers in its name"),

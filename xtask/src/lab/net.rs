@@ -168,6 +168,13 @@ impl Network {
         batch(&["-n", &name, "-batch", "-"], &script)
     }
 
+    /// Another gateway takes over towards the node on its left: same addresses, another Ethernet address.
+    pub fn fail_over(&self, gateway: Node, behind: Node) -> Result<()> {
+        let change = ["link set left address 02:00:00:00:77:01".to_owned()];
+        batch(&["-n", &self.name(gateway), "-batch", "-"], &change)?;
+        batch(&["-n", &self.name(behind), "-batch", "-"], &["neigh flush dev right".to_owned()])
+    }
+
     /// Gives an address beyond a node a next hop on its right that nobody has.
     pub fn lead_astray(&self, node: Node, to: IpAddr, family: Family) -> Result<()> {
         let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == node).map_or(0, |(place, _)| place);

@@ -236,6 +236,11 @@ impl<'a> Stage<'a> {
         self.bench.network.nft(node, &table(self.family(), &self.table(), "input", rule))
     }
 
+    /// The gateway between the Nginx host and its upstreams gets another Ethernet address, as in a failover.
+    pub fn fail_over(&self) -> Result<()> {
+        self.bench.network.fail_over(Node::Near, Node::Web)
+    }
+
     /// The Nginx host sends what is for this scenario's upstream to a neighbour that does not exist.
     pub fn lead_astray(&self) -> Result<()> {
         self.bench.network.lead_astray(Node::Web, self.upstream().ip(), self.family())

@@ -5,6 +5,7 @@ mod header;
 mod hop;
 mod icmp;
 mod life;
+mod link;
 mod local;
 mod log;
 mod other_capture;
@@ -33,6 +34,7 @@ pub const DETECTORS: &[(&str, Detector)] = &[
     ("life", life::detect),
     ("timing", timing::detect),
     ("hop", hop::detect),
+    ("link", link::detect),
     ("header", header::detect),
     ("sequence", sequence::detect),
     ("size", size::detect),

@@ -37,6 +37,31 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "inject-other-link",
+        says: "the same from another Ethernet address than the handshake's: the device has a name",
+        servers: PLAIN,
+        drive: other_link,
+        expect: &[Expect { least: Certainty::Weak, checks: &[Check::Evidence(&["link_differs"])], ..FORGED }],
+        log: RECV,
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-gateway-failover",
+        says: "another gateway takes over, and the upstream's application resets: nothing of it is the gateway's doing",
+        servers: PLAIN,
+        drive: failed_over,
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_abort"],
+            most: Certainty::Strong,
+            ..FORGED
+        }],
+        log: RECV,
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
         name: "inject-same-distance-speaks",
         says: "the hop limit is made to fit, and the upstream speaks again",
         servers: PLAIN,
@@ -118,6 +143,23 @@ fn reset(stage: &mut Stage<'_>, rst: Rst, speaks: bool) -> Result<()> {
         stage.server()?.tell(&format!("drain {upstream}"))?;
     }
     Ok(())
+}
+
+fn other_link(stage: &mut Stage<'_>) -> Result<()> {
+    let (mut device, client, _) = watched(stage)?;
+    let rule = format!("{} drop", stage.leaving_upstream());
+    stage.silence(Node::Far, &rule)?;
+    stage.fail_over()?;
+    inject(stage, &mut device, Rst { hops: 64, ..EXACT })?;
+    stage.response(client, "502")
+}
+
+fn failed_over(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    stage.fail_over()?;
+    stage.server()?.tell(&format!("reset {upstream}"))?;
+    stage.response(client, "502")
 }
 
 fn volley(stage: &mut Stage<'_>) -> Result<()> {
