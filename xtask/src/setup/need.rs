@@ -83,6 +83,12 @@ const LINKER_LLVM: (&str, &str, Probe, &[&str]) = (
 const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
     ("tshark", "reads the packets of reports in tests", Probe::Program("tshark"), &["tshark"]),
     ("chromium", "opens the pages of reports in tests", Probe::Program("chromium"), &["chromium"]),
+    (
+        "qemu-system-x86_64",
+        "boots other kernels in tests",
+        Probe::Program("qemu-system-x86_64"),
+        &["qemu-system-x86"],
+    ),
     ("chromedriver", "drives chromium in tests", Probe::Program("chromedriver"), &["chromium-driver"]),
 ];
 

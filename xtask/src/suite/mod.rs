@@ -5,7 +5,7 @@
 mod libtest;
 mod tidy;
 
-use crate::{attend, host, lab, project, setup, shell};
+use crate::{attend, host, lab, project, setup, shell, vm};
 use anyhow::Result;
 pub use libtest::Count;
 use std::process::{Command, ExitCode};
@@ -37,6 +37,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     count.add(host_results(options.no_lab));
     count.add(lab_results(options.no_lab));
     count.add(if options.no_lab { left_out() } else { attend::test() });
+    count.add(if options.no_lab { Count::default() } else { vm::test() });
     crate::say!("{count}");
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

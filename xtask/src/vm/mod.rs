@@ -10,9 +10,11 @@ mod kernels;
 mod machine;
 mod modules;
 mod plan;
+mod quick;
 mod report;
 
 pub use guest::{Options as GuestOptions, run as guest};
+pub use quick::test;
 
 use crate::{lab, project};
 use anyhow::{Result, bail};
@@ -27,7 +29,7 @@ use std::time::Instant;
 const LOCKDOWN: &str = "lockdown=confidentiality lsm=lockdown,bpf";
 
 /// Options of `vm`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 pub struct Options {
     /// Only this kernel; may be given more than once. `--list` shows them.
     #[arg(long, value_name = "NAME")]

@@ -35,7 +35,22 @@ struct Played {
 impl Cell {
     /// Is everything as it should be? A hook that does not run is no failure by itself.
     pub fn passed(&self) -> bool {
-        self.troubles.is_empty() && self.scenarios.iter().all(|played| played.ok)
+        self.wrong().is_empty()
+    }
+
+    /// What is not as it should be.
+    pub fn wrong(&self) -> Vec<String> {
+        let failed = self.scenarios.iter().filter(|played| !played.ok);
+        let failed =
+            failed.map(|played| format!("{} {}: {}", played.name, played.family, played.wrong.join(", ")));
+        let nothing = self.scenarios.is_empty() && self.hooks.is_empty();
+        let nothing = nothing.then(|| "nothing was played".to_owned());
+        self.troubles.iter().cloned().chain(nothing).chain(failed).collect()
+    }
+
+    /// Hooks that do not run.
+    pub fn hooks_off(&self) -> usize {
+        self.off.len()
     }
 }
 
