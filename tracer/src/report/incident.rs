@@ -135,8 +135,10 @@ fn evidence(verdict: &Verdict) -> Vec<Block> {
     if verdict.evidence.is_empty() {
         return vec![paragraph("None.")];
     }
+    let captured = words::of_capture(verdict);
     let rows = verdict.evidence.iter().map(|piece| {
-        let (obtained, limits) = lore::of(&piece.code).map_or(("", ""), |lore| (lore.obtained, lore.limits));
+        let (obtained, limits) =
+            lore::of(&piece.code).map_or(("", ""), |lore| (lore.obtained_in(captured), lore.limits));
         vec![
             words::weight(piece).to_owned(),
             piece.detail.clone(),
@@ -186,6 +188,9 @@ fn alternatives(verdict: &Verdict) -> Vec<Block> {
     })]
 }
 
+/// Said of a line that nobody kept.
+const TOGETHER: &str = "put together again from its fields";
+
 /// The line of the log in the order in which Nginx writes it, and how it was joined.
 fn log(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Section> {
     let line = verdict.log.as_ref()?;
@@ -195,12 +200,24 @@ fn log(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Section> {
             _ => None,
         })
     });
-    let text = record.map_or_else(|| written(line), |record| with_record(line, record));
-    let source = format!("{} at byte {}, put together again from its fields", line.file, line.offset);
+    let place = format!("{} at byte {}", line.file, line.offset);
+    let (source, text) = match record {
+        Some(LogRecord { line: Some(text), .. }) => (format!("{place}, as it stood"), text.clone()),
+        Some(record) => (format!("{place}, {TOGETHER}"), with_record(line, record)),
+        None => (format!("{place}, {TOGETHER}"), written(line)),
+    };
+    let printed = record.is_some_and(|record| record.arrival.is_none());
     let joined = verdict.matched.as_ref().map(|joined| {
         fields([
             ("Joined by", Some(joined.method.to_string())),
-            ("Line after the event", Some(format!("{} ms", joined.gap_ms))),
+            (
+                "Line after the event",
+                Some(if printed {
+                    format!("{} ms by its printed time, which is in whole seconds", joined.gap_ms)
+                } else {
+                    format!("{} ms", joined.gap_ms)
+                }),
+            ),
             ("Incidents it could belong to", Some(joined.candidates.to_string())),
         ])
     });
@@ -320,8 +337,8 @@ fn connection_fields(connection: &Connection) -> Block {
         ("Smoothed round trip", Some(format!("{} µs", connection.srtt_us))),
         ("Segments retransmitted", Some(connection.retransmits.to_string())),
         ("Older than the tracer", preexisting),
-        ("Network namespace", Some(connection.netns.to_string())),
-        ("Socket cookie", Some(connection.cookie.to_string())),
+        ("Network namespace", (connection.netns != 0).then(|| connection.netns.to_string())),
+        ("Socket cookie", (connection.netns != 0).then(|| connection.cookie.to_string())),
     ])
 }
 

@@ -82,7 +82,15 @@ fn of_nginx(verdict: &Verdict) -> Option<Premise> {
         reset.direction == Direction::Received && (reset.ttl.is_some() || reset.expected_seq.is_some())
     });
     let peer_closed = matches!(state.as_str(), "CLOSE_WAIT" | "LAST_ACK");
+    let captured = words::of_capture(verdict);
     let (because, fact) = match verdict.kind {
+        Kind::ResetReceived | Kind::Refused if received && captured => (
+            format!(
+                "in the capture it comes from {} and goes to Nginx at {}",
+                connection.remote, connection.local
+            ),
+            false,
+        ),
         Kind::ResetReceived if received => (
             format!(
                 "the RST came in: the kernel of Nginx's host accepted it on receive (tcp_reset) while the \
@@ -209,8 +217,7 @@ pub fn statement(verdict: &Verdict) -> String {
     sentences.extend(premises(verdict).iter().map(|premise| sentence(verdict, premise)));
     let said = sentences.join(" ");
     sentences.extend(pieces(verdict, &said));
-    let missing: Vec<&str> =
-        verdict.missing.iter().map(|missing| missing.why.trim_end_matches('.')).collect();
+    let missing: Vec<String> = verdict.missing.iter().map(|missing| lower(&missing.why)).collect();
     if !missing.is_empty() {
         sentences.push(format!("Not available: {}.", missing.join("; ")));
     }

@@ -157,6 +157,11 @@ const NEXT: &[(Cause, &str)] = &[
     (C::InsufficientEvidence, "Do not act on this alone: \"What is missing\" says what would decide it."),
 ];
 
+/// Whether packets of a capture are all that was seen: no kernel and no process was asked.
+pub fn of_capture(verdict: &Verdict) -> bool {
+    verdict.missing.iter().any(|missing| missing.code == "capture")
+}
+
 /// A weight in words.
 pub fn weight(piece: &Evidence) -> &'static str {
     match piece.weight {
