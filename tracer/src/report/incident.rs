@@ -3,7 +3,7 @@
 
 use crate::engine::Dossier;
 use crate::judge::What;
-use crate::model::verdict::{Connection, ConnectionSide, LogLine, Party, Reset, Segment as Fault};
+use crate::model::verdict::{Advice, Connection, ConnectionSide, LogLine, Party, Reset, Segment as Fault};
 use crate::model::{LogRecord, Verdict};
 use crate::output::layout::span;
 use crate::output::parts;
@@ -36,11 +36,11 @@ fn answer(verdict: &Verdict) -> Block {
         party => {
             let culprit = parts::culprit(verdict);
             let culprit = if culprit.is_empty() { String::new() } else { format!(" ({culprit})") };
-            format!("{}{culprit}", capital(words::party(party, verdict.cause)))
+            words::hedged(verdict.certainty, &format!("{}{culprit}", words::party(party, verdict.cause)))
         }
     };
     let mut next = vec![words::next(verdict.cause).to_owned()];
-    next.extend(verdict.advice.iter().map(parts::advice));
+    next.extend(verdict.advice.iter().map(advice));
     Block::Answer(Answer {
         what: verdict.summary.clone(),
         who,
@@ -51,9 +51,10 @@ fn answer(verdict: &Verdict) -> Block {
     })
 }
 
-fn capital(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+/// Why, and then what to change and where.
+fn advice(advice: &Advice) -> String {
+    let why = advice.text.trim_end_matches('.');
+    format!("{}. To change: {} ({})", words::capital(why), advice.change, advice.place)
 }
 
 /// The four segments, with the addresses of both halves where they are known.
@@ -75,11 +76,18 @@ fn path(verdict: &Verdict) -> Path {
         segments: vec![
             segment("Client to Nginx", client, Fault::ClientNginx),
             segment("Nginx", worker, Fault::Nginx),
-            segment("Nginx to upstream", String::new(), Fault::NginxUpstream),
+            segment("Nginx to upstream", towards_upstream(verdict), Fault::NginxUpstream),
             segment("Upstream", upstream, Fault::Upstream),
         ],
-        device: verdict.party == Party::Middlebox,
+        mark: words::mark(verdict),
     }
+}
+
+/// Where Nginx's end of the connection to the upstream is.
+fn towards_upstream(verdict: &Verdict) -> String {
+    let ends = [&verdict.connection, &verdict.peer_connection];
+    let own = ends.into_iter().flatten().find(|end| end.side == ConnectionSide::Upstream);
+    own.map(|end| format!("from {}", end.local)).unwrap_or_default()
 }
 
 fn end(verdict: &Verdict, side: ConnectionSide) -> Option<String> {

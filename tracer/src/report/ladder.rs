@@ -14,6 +14,8 @@ use super::words;
 const LOG: &str = "error.log";
 /// The same where only the printed time is known.
 const LOG_PRINTED: &str = "error.log, which prints whole seconds";
+/// Where the moments of the last data are known from.
+const TICKS: &str = "times of the socket (tcp_sock), to a tick";
 /// How the label of a segment ends that only the kernel told of.
 const NOT_CAPTURED: &str = ", not captured";
 
@@ -48,6 +50,7 @@ pub fn ladder(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Ladder> {
         steps = of_capture(steps);
     }
     place_lines(&mut steps);
+    place_data(&mut steps, connection);
     steps.sort_by_key(|step| (step.time, step.rank));
     steps.dedup_by(|later, earlier| later.label == earlier.label && later.time == earlier.time);
     decide(verdict, &mut steps);
@@ -77,6 +80,16 @@ fn place_lines(steps: &mut [Step]) {
     for step in steps.iter_mut().filter(|step| printed(step)) {
         let within = others.iter().filter(|time| (0..SECOND).contains(&(*time - step.time.0)));
         step.time = within.max().map_or(step.time, |time| Utc(*time));
+    }
+}
+
+/// Times of a socket are rounded to a tick; no data goes before the handshake.
+fn place_data(steps: &mut [Step], connection: &Connection) {
+    let answered = steps.iter().filter(|step| step.label.starts_with("SYN|ACK")).map(|step| step.time).max();
+    let opened = connection.opened_at.as_deref().and_then(parse);
+    let Some(earliest) = answered.max(opened) else { return };
+    for step in steps.iter_mut().filter(|step| step.source == TICKS && step.time < earliest) {
+        (step.time, step.rank) = (earliest, 2);
     }
 }
 
@@ -211,7 +224,7 @@ fn last_data(time: Utc, event: &Event, ends: &Ends) -> Vec<Step> {
         time: before(ms),
         way,
         label,
-        source: "times of the socket (tcp_sock), to a tick".to_owned(),
+        source: TICKS.to_owned(),
         deciding: false,
         rank: 0,
     };

@@ -7,9 +7,6 @@ use super::document::{Block, Column, Section, Table, fields, paragraph};
 use super::page::Material;
 use super::source::Origin;
 
-/// Rows beyond which a reader wants to search a table.
-const LONG_TABLE: usize = 30;
-
 /// Length of the observation, cut to what was selected.
 pub fn length_ms(material: &Material) -> Option<u64> {
     let (from, to) = material.origin.observed?;
@@ -169,19 +166,23 @@ fn host(host: &HostFacts) -> Vec<Block> {
     blocks
 }
 
-/// The directives that bear on resets, as they stand.
+/// The directives that bear on resets, as they stand, file by file.
 fn configuration(host: &HostFacts) -> Option<Section> {
-    let row =
-        |one: &ConfigLine| vec![format!("{}:{}", one.file, one.line), one.place.clone(), one.text.clone()];
-    let table = Block::Table(Table {
-        caption: "Directives that bear on resets, as they stood in the files; those that are not here have Nginx's defaults"
-            .to_owned(),
-        columns: vec![Column::words("File and line"), Column::words("In"), Column::words("Directive")],
-        rows: host.nginx.excerpt.iter().map(row).collect(),
-        searchable: host.nginx.excerpt.len() > LONG_TABLE,
-    });
-    let some = !host.nginx.excerpt.is_empty();
-    some.then(|| Section::new("configuration", "Configuration of Nginx", vec![table]))
+    let excerpt = &host.nginx.excerpt;
+    let line = |one: &ConfigLine| {
+        let place = if one.place.is_empty() { String::new() } else { format!("{}: ", one.place) };
+        format!("{:>5}  {place}{};", one.line, one.text)
+    };
+    let listing = |lines: &[ConfigLine]| Block::Lines {
+        source: lines.first().map(|one| one.file.clone()).unwrap_or_default(),
+        lines: lines.iter().map(line).collect(),
+    };
+    let mut blocks = vec![paragraph(
+        "Directives that bear on resets, with the number of their line and the blocks around them. Those that are not \
+         here have Nginx's defaults. Read from the files when the trace began, which may be newer than what Nginx runs.",
+    )];
+    blocks.extend(excerpt.chunk_by(|one, other| one.file == other.file).map(listing));
+    (!excerpt.is_empty()).then(|| Section::new("configuration", "Configuration of Nginx", blocks))
 }
 
 /// The kernel's counters before and after, as far as they moved.

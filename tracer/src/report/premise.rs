@@ -43,6 +43,9 @@ fn about(verdict: &Verdict, party: Party) -> Option<Premise> {
         return of_nginx(verdict);
     }
     let open = other.as_ref().is_some_and(|other| !other.excluded);
+    if !open && let Some(own) = sent_by_nginx(verdict, party) {
+        return Some(own);
+    }
     if verdict.party == Party::Middlebox && Some(party) == peer(verdict) && !open {
         return Some(of_peer(verdict, party));
     }
@@ -115,6 +118,22 @@ fn of_nginx(verdict: &Verdict) -> Option<Premise> {
     };
     let rests_on = "kind, connection.state".to_owned();
     Some(Premise { party: Party::Nginx, excluded: true, because, rests_on, fact })
+}
+
+/// A RST of Nginx's own kernel was sent by nobody else.
+fn sent_by_nginx(verdict: &Verdict, party: Party) -> Option<Premise> {
+    let reset = verdict.reset.as_ref().filter(|reset| reset.direction == Direction::Sent)?;
+    if verdict.party != Party::Nginx || verdict.kind != Kind::ResetSent || Some(party) != peer(verdict) {
+        return None;
+    }
+    let reason = reset.reason.as_ref().map(|reason| format!(", reason {reason}")).unwrap_or_default();
+    let connection = verdict.connection.as_ref()?;
+    let (because, fact) = if words::of_capture(verdict) {
+        (format!("in the capture it goes out from Nginx at {}", connection.local), false)
+    } else {
+        (format!("the kernel of Nginx's host sent it (tcp_send_reset{reason})"), true)
+    };
+    Some(Premise { party, excluded: true, because, rests_on: "kind, reset".to_owned(), fact })
 }
 
 /// The party in whose name a device spoke: what speaks for the device speaks against it.
