@@ -130,7 +130,7 @@ fn the_packets_of_every_verdict_are_in_the_capture_once() {
     let output = report(&recording("07-info.rec"), &["--format", "pcapng", "--include-harmless"]);
     assert!(output.status.success());
     let mut reader = pcap_file::pcapng::PcapNgReader::new(&output.stdout[..]).unwrap();
-    let (mut names, mut packets, mut rebuilt) = (Vec::new(), 0, 0);
+    let (mut names, mut packets, mut rebuilt) = (Vec::new(), 0_u64, 0_usize);
     while let Some(block) = reader.next_block() {
         match block.unwrap() {
             Block::InterfaceDescription(interface) => names.push(format!("{:?}", interface.options)),
@@ -156,5 +156,5 @@ fn the_packets_of_every_verdict_are_in_the_capture_once() {
     numbers.sort_unstable();
     numbers.dedup();
     assert!(packets >= 30, "{packets}");
-    assert_eq!(numbers, (0..packets as u64).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..packets).collect::<Vec<_>>());
 }

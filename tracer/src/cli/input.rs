@@ -79,11 +79,11 @@ impl Input<'_> {
     /// Reads it once.
     pub fn collect(&self, selection: &Selection, wanted: Wanted) -> Result<Collected, InputError> {
         match self.open()? {
-            Opened::Bytes(bytes) => self.from_bytes(bytes, selection, wanted),
+            Opened::Bytes(bytes) => self.stream(bytes, selection, wanted),
             Opened::Store(mut store) => Ok(report::collect(&mut store, selection, wanted)?),
             Opened::Capture(mut captured) => {
                 let bytes = std::mem::take(&mut captured.recording);
-                let mut collected = self.from_bytes(Cursor::new(bytes), selection, wanted)?;
+                let mut collected = self.stream(Cursor::new(bytes), selection, wanted)?;
                 captured.tell(&mut collected.origin);
                 Ok(collected)
             }
@@ -116,7 +116,7 @@ impl Input<'_> {
         selection: &Selection,
         wanted: Wanted,
     ) -> Result<Collected, InputError> {
-        let mut collected = self.from_bytes(Cursor::new(&whole.bytes), selection, wanted)?;
+        let mut collected = self.stream(Cursor::new(&whole.bytes), selection, wanted)?;
         match std::mem::replace(&mut whole.kind, Kind::Bytes) {
             Kind::Bytes => {}
             Kind::Capture(captured) => captured.tell(&mut collected.origin),
@@ -129,7 +129,7 @@ impl Input<'_> {
         Ok(collected)
     }
 
-    fn from_bytes(
+    fn stream(
         &self,
         bytes: impl BufRead,
         selection: &Selection,

@@ -180,13 +180,13 @@ fn one_form(args: &ReportArgs, read: Read, selection: Selection, format: Format)
                 "there is no packet: only a recording of trace carries packets, and only those that hooks saw",
             );
         }
-        return Ok(capture.file(&read.collected.origin, &reporting::made())?);
+        return capture.file(&read.collected.origin, &reporting::made());
     }
     let material = material(args, read, selection).0;
     let document = report::document(&material);
     let shown = report::shown(&material);
     let verdicts: Vec<&Verdict> = shown.iter().map(|entry| &entry.verdict).collect();
-    Ok(rendered(&document, &verdicts, format)?)
+    rendered(&document, &verdicts, format)
 }
 
 /// What a report is made of, and what only a bundle has beside it.

@@ -54,7 +54,7 @@ fn answer(verdict: &Verdict) -> Block {
 /// Why, and then what to change and where.
 fn advice(advice: &Advice) -> String {
     let why = advice.text.trim_end_matches('.');
-    format!("{}. To change: {} ({})", words::capital(why), advice.change, advice.place)
+    format!("{}. Do: {} ({})", words::capital(why), advice.change, advice.place)
 }
 
 /// The four segments, with the addresses of both halves where they are known.

@@ -110,7 +110,7 @@ mod tests {
         let mut excerpt = Excerpt::default();
         let mut tokens = Tokens::new(text.as_bytes());
         while let Some(step) = tokens.next() {
-            excerpt.step(&step, Place { file: Path::new("/etc/nginx/nginx.conf"), line: tokens.line() });
+            excerpt.step(&step, Place { file: Path::new("/etc/nginx/nginx.conf"), line: tokens.began() });
         }
         let lines: Vec<String> =
             excerpt.lines.iter().map(|one| format!("{} [{}] {}", one.line, one.place, one.text)).collect();

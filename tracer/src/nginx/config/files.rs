@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
                     self.include(&words[1], depth, visit);
                 }
                 Step::Problem(what) => self.problem(file, &what),
-                step => visit(step, Place { file, line: tokens.line() }),
+                step => visit(step, Place { file, line: tokens.began() }),
             }
         }
     }

@@ -40,7 +40,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// Number of the line on which the latest step began, from 1.
-    pub fn line(&self) -> u32 {
+    pub fn began(&self) -> u32 {
         self.began
     }
 
