@@ -6,6 +6,7 @@
 pub mod access;
 pub mod event;
 pub mod facts;
+pub mod icmp;
 pub mod input;
 pub mod log;
 pub mod message;
@@ -21,6 +22,7 @@ pub use facts::{
     CaptureFacts, ClockState, ConfigLine, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts,
     SystemFacts,
 };
+pub use icmp::{IcmpError, IcmpReason};
 pub use input::Input;
 pub use log::{Level, LogRecord, LogSide, MessageKind};
 pub use message::MessageClass;

@@ -159,6 +159,7 @@ fn captured(one: &Captured, ends: &Ends) -> Step {
         Role::Dropped => ", dropped: the listener was full",
         Role::ResetReceived => ", accepted: it ended the connection",
         Role::ResetRefused => ", refused by the kernel",
+        Role::IcmpError => ", an ICMP error about the connection",
         Role::Answered => ", answered with a RST",
         Role::Afterwards => ", the peer goes on after the end",
         Role::AtOtherEnd => ", at the other end",
@@ -267,6 +268,7 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
         EventKind::ResetSeen { .. }
         | EventKind::ListenOverflow(_)
         | EventKind::ResetRefused { .. }
+        | EventKind::IcmpError(_)
         | EventKind::OtherCapture(_) => return None,
     };
     Some(Step { time, way, label, source: source.to_owned(), deciding: false, rank: 2 })

@@ -329,6 +329,7 @@ fn comment(verdict: &Verdict, captured: &Captured, deciding: bool) -> String {
         Role::Dropped => "was dropped because the listener was full",
         Role::ResetReceived => "was accepted by the kernel and ended the connection",
         Role::ResetRefused => "was refused by the kernel: not inside the window",
+        Role::IcmpError => "quotes a segment of the connection that its sender did not take",
         Role::Answered => {
             "was answered with a RST by this host (the RST itself was not captured; the interface named rebuilt has it)"
         }
