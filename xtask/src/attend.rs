@@ -186,8 +186,8 @@ fn export(daemon: &mut Daemon, others: &mut Others) -> Result<()> {
     until("metrics arrive", || {
         Ok(others.receiver.taken("/v1/metrics").concat().contains("rstscope.incidents"))
     })?;
-    let lost = |line: &str| line.starts_with("rstscope_otlp_lost_total") && !line.ends_with(" 0");
-    ensure!(!ask("/metrics")?.lines().any(lost), "something was lost on the way to the collector");
+    let is_loss = |line: &str| line.starts_with("rstscope_otlp_lost_total") && !line.ends_with(" 0");
+    ensure!(!ask("/metrics")?.lines().any(is_loss), "something was lost on the way to the collector");
     Ok(())
 }
 
