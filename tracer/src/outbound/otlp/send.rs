@@ -71,10 +71,10 @@ impl Exporter {
 
     /// Counts what became of a request and forgets it; gives the pause for the next failure.
     fn done(&self, item: Item, rejected: u64) -> Duration {
-        self.account.sent.fetch_add(item.records - rejected, Ordering::Relaxed);
-        self.account.rejected.fetch_add(rejected, Ordering::Relaxed);
         self.queue.borrow_mut().remove(item);
         self.note_size();
+        self.account.sent.fetch_add(item.records - rejected, Ordering::Relaxed);
+        self.account.rejected.fetch_add(rejected, Ordering::Relaxed);
         self.plan.pauses.0
     }
 
