@@ -6,6 +6,7 @@
 //!        └── once a second: pulse ─► metrics, service manager
 //! ```
 
+mod changes;
 mod export;
 mod http;
 mod journal;
