@@ -75,6 +75,7 @@ impl Seat {
     fn fill(&self, text: &str) -> String {
         let (listener, upstream) = (self.listener(), self.upstream());
         text.replace("@LISTEN@", &listener.to_string())
+            .replace("@FIXTURES@", &super::program::fixtures().display().to_string())
             .replace("@LISTEN_PORT@", &listener.port().to_string())
             .replace("@UPSTREAM@", &upstream.to_string())
     }

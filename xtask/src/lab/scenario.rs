@@ -37,6 +37,8 @@ pub struct Scenario {
     pub view: View,
     /// Further arguments of the tracer of its own, filled in like `servers`.
     pub arguments: &'static [&'static str],
+    /// Programs and files without which it is skipped.
+    pub needs: &'static [&'static str],
     /// How the kernel side must lose something, if it must; verdicts are not compared then.
     pub loss: Option<Loss>,
 }
@@ -69,9 +71,15 @@ pub const ORDINARY: Scenario = Scenario {
     host_wide: false,
     view: View::NginxHost,
     arguments: &[],
+    needs: &[],
 };
 
 impl Scenario {
+    /// What of its needs is not here.
+    pub fn missing(&self) -> Option<String> {
+        self.needs.iter().find_map(|need| super::program::missing(need))
+    }
+
     /// Must the kernel side stay silent?
     pub fn expects_silence(&self) -> bool {
         self.alone && self.expect.is_empty() && !self.hidden && self.loss.is_none()
@@ -146,6 +154,8 @@ pub struct Expect {
     pub side: Option<Side>,
     /// Hidden by default.
     pub harmless: bool,
+    /// The line of the ground truth speaks of this incident.
+    pub logged: bool,
     /// Anything else in the record.
     pub checks: &'static [Check],
 }
@@ -160,6 +170,7 @@ pub const INCIDENT: Expect = Expect {
     most: Certainty::Proven,
     side: Some(Side::Upstream),
     harmless: false,
+    logged: true,
     checks: &[],
 };
 

@@ -363,6 +363,30 @@ impl<'a> Stage<'a> {
         Puppet::start(&self.bench.network, Node::Web)
     }
 
+    /// Remembers this process as the one who acts.
+    pub fn acts(&mut self, pid: u32) {
+        self.truth.sender = Some((pid, kernel::comm(pid)));
+    }
+
+    /// Nginx's ends of open connections to this scenario's upstream.
+    fn to_upstream(&self) -> impl Iterator<Item = kernel::Socket> + use<> {
+        let upstream = self.upstream();
+        let sockets = kernel::sockets(self.bench.nginx.master()).into_iter();
+        sockets.filter(move |socket| socket.remote == upstream && socket.state == kernel::ESTABLISHED)
+    }
+
+    /// How many connections Nginx has with this scenario's upstream.
+    pub fn upstreams(&self) -> usize {
+        self.to_upstream().count()
+    }
+
+    /// Remembers Nginx's end of its only connection to a real server.
+    pub fn find_upstream_local(&mut self) -> Result<()> {
+        let local = wait::until("the upstream connection", wait::SOON, || self.to_upstream().next())?.local;
+        self.truth.upstream_local = Some(local.to_string());
+        Ok(())
+    }
+
     /// Starts a real server on the upstream's host and waits until it listens; remembered as the one who acts.
     pub fn program(&mut self, program: &str, arguments: &[&str]) -> Result<super::program::Program> {
         let home = if self.seat.scenario.place == Place::Local { Node::Web } else { Node::Upstream };

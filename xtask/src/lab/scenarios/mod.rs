@@ -16,7 +16,9 @@ mod middlebox;
 mod mtu;
 mod nginx;
 mod protocols;
+mod proxies;
 mod race;
+mod servers;
 mod silence;
 mod unavailable;
 mod upstream;
@@ -44,6 +46,8 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         inject::TABLE,
         ends::TABLE,
         idle::TABLE,
+        servers::TABLE,
+        proxies::TABLE,
     ]
     .into_iter()
     .flatten()
