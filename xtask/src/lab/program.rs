@@ -32,7 +32,7 @@ impl Program {
         address: SocketAddr,
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
-        let (folder, _folder) = lay_folder(network, address)?;
+        let (folder, folder_guard) = lay_folder(network, address)?;
         let mut child = network
             .inside(node, system(program)?)
             .args(arguments.iter().map(|argument| fill(argument, address, &folder)))
@@ -50,7 +50,7 @@ impl Program {
         std::thread::spawn(move || {
             BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        let mut server = Self { child, lines, guard, _folder };
+        let mut server = Self { child, lines, guard, _folder: folder_guard };
         let pid = server.pid();
         let listens = wait::until(&format!("{program} listens on {address}"), wait::SOON, || {
             if let Ok(Some(_)) = server.child.try_wait() {

@@ -1,4 +1,4 @@
-//! Another proxy between Nginx and the application: HAProxy as load balancer, and a second Nginx.
+//! Another proxy between Nginx and the application: `HAProxy` as load balancer, and a second Nginx.
 //!
 //! Nginx's upstream is the proxy, whatever happens behind it: the proxy decides what Nginx gets to see.
 
