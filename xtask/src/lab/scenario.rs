@@ -21,6 +21,8 @@ pub struct Scenario {
     pub place: Place,
     /// Part of `http {}`; `@LISTEN@`, `@UPSTREAM@`, `@NAME@` and `@ROOT@` are filled in.
     pub servers: &'static str,
+    /// Produces what has to be older than the tracer; such a scenario is alone.
+    pub before: Option<fn(&mut Stage<'_>) -> Result<()>>,
     /// Produces the fault.
     pub drive: fn(&mut Stage<'_>) -> Result<()>,
     /// Incidents that must be reported, each once; no other may be, except harmless ones.
@@ -62,6 +64,7 @@ pub const ORDINARY: Scenario = Scenario {
     families: BOTH,
     place: Place::Remote,
     servers: "",
+    before: None,
     drive: |_| Ok(()),
     expect: &[],
     log: LogTruth::Silent,

@@ -20,6 +20,8 @@ mod proxies;
 mod race;
 mod servers;
 mod silence;
+mod topology;
+mod traps;
 mod unavailable;
 mod upstream;
 
@@ -48,6 +50,8 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         idle::TABLE,
         servers::TABLE,
         proxies::TABLE,
+        topology::TABLE,
+        traps::TABLE,
     ]
     .into_iter()
     .flatten()
