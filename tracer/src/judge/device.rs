@@ -28,7 +28,7 @@ pub fn hints(case: &Case) -> String {
     let place = packet.map(place);
     let kind = packet.and_then(kind).map(str::to_owned);
     let timer = case.idle_before_ms().and_then(timer);
-    [place, kind, timer].into_iter().flatten().map(|hint| format!(". {hint}")).collect()
+    [place, kind, timer].into_iter().flatten().fold(String::new(), |text, hint| text + ". " + &hint)
 }
 
 /// Distance of the sender, if it started at a usual TTL.

@@ -174,10 +174,10 @@ impl Bench {
     }
 
     /// Plays one scenario, on a stage that may be set already, and looks at the log it left; gives the truth and what went wrong.
-    pub fn play(&self, seat: &Seat, set: Option<Stage<'_>>) -> (Truth, Vec<String>) {
+    pub fn play(&self, seat: &Seat, prepared: Option<Stage<'_>>) -> (Truth, Vec<String>) {
         let mut troubles = Vec::new();
         let mut truth = Truth::default();
-        match set.map_or_else(|| Stage::set(self, seat), Ok) {
+        match prepared.map_or_else(|| Stage::set(self, seat), Ok) {
             Ok(mut stage) => {
                 let _disturbing = seat.scenario.host_wide.then(quiet::disturb);
                 if let Err(error) = (seat.scenario.drive)(&mut stage) {
