@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
@@ -11,6 +11,7 @@ use crate::collect::clock;
 use crate::collect::sock_diag::{self, DiagSocket};
 use crate::model::{LogRecord, Side};
 use crate::nginx::discover::{Instance, Scout};
+use crate::nginx::proc::Proc;
 use crate::nginx::tail::{TailedLine, Target};
 use crate::probe::filter::Seed;
 use crate::probe::{Probe, ProbeError};
@@ -18,6 +19,7 @@ use crate::probe::{Probe, ProbeError};
 use super::Settings;
 use super::lines::Lines;
 use super::pulse::Queue;
+use super::upstreams::{self, Change, Upstreams};
 use super::vacated::{Listener, Listeners};
 
 /// What is watched.
@@ -34,6 +36,10 @@ pub struct Watch {
     seeds: usize,
     /// How full the accept queues in our own namespace are.
     queues: Vec<Queue>,
+    /// What listens for the upstreams on this host.
+    upstreams: Upstreams,
+    /// What happened to them and was not told yet.
+    changes: Vec<Change>,
     /// What could not be found out.
     problems: BTreeSet<String>,
 }
@@ -55,7 +61,12 @@ impl Watch {
         &self.queues
     }
 
-    /// Looks at the accept queues. What cannot be listed is left out.
+    /// What happened to upstreams on this host since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Looks at the accept queues, and at what listens for the upstreams. What cannot be listed is left out.
     pub fn look_at_queues(&mut self) {
         let ours: BTreeSet<SocketAddr> =
             self.instances().iter().flat_map(|instance| instance.listeners.iter().copied()).collect();
@@ -65,6 +76,10 @@ impl Watch {
             ours.contains(&listener).then_some(Queue { listener, waiting, limit })
         };
         self.queues = found.iter().filter_map(queue).collect();
+        let wanted: BTreeSet<SocketAddr> =
+            self.instances().iter().flat_map(|instance| instance.config.upstreams.iter().copied()).collect();
+        let owner = |inode| upstreams::owner(&Proc::default(), inode);
+        self.changes.extend(self.upstreams.update(&wanted, &found, owner));
     }
 
     /// Connections that existed before the start.
@@ -85,7 +100,7 @@ impl Watch {
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
         let listening = listening(self.instances(), settings);
-        let inhabited = self.instances().iter().map(|instance| instance.netns).collect();
+        let inhabited: BTreeSet<u32> = self.instances().iter().map(|instance| instance.netns).collect();
         // First what is gone, then everything that is there: a port may lose one address and keep another.
         for (netns, listener) in self.listening.update(clock::now(), listening, &inhabited) {
             probe.remove_listener(netns, listener)?;
@@ -98,7 +113,21 @@ impl Watch {
                 upstreams.filter(|upstream| upstream_wanted(settings, *upstream)).collect();
             probe.add_upstreams(&wanted)?;
         }
+        self.watch_icmp(probe, &inhabited)?;
         self.seed(probe, settings)
+    }
+
+    /// Lets ICMP errors be seen where an Nginx runs, and nowhere else.
+    fn watch_icmp(&mut self, probe: &mut Probe, inhabited: &BTreeSet<u32>) -> Result<(), ProbeError> {
+        probe.forget_icmp(inhabited)?;
+        let homes: BTreeMap<u32, u32> =
+            self.instances().iter().map(|instance| (instance.netns, instance.master)).collect();
+        for (netns, pid) in homes {
+            if let Err(error) = probe.watch_icmp(netns, Path::new(&format!("/proc/{pid}/ns/net"))) {
+                self.problems.insert(format!("ICMP errors are not seen: {error}"));
+            }
+        }
+        Ok(())
     }
 
     /// Makes connections known that are older than this session, once per namespace.
