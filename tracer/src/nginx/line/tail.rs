@@ -332,9 +332,21 @@ pub(super) fn ends_in_version(request: &[u8]) -> bool {
 
 /// IPv4, IPv6 without brackets, either with a port, or `unix:…`.
 pub(super) fn is_address(client: &[u8]) -> bool {
-    let digit = |byte: &u8| byte.is_ascii_hexdigit() || b".:%[]".contains(byte);
-    client.starts_with(b"unix:") || (!client.is_empty() && client.iter().all(digit))
+    let digit = |byte: &u8| OF_ADDRESS[usize::from(*byte)];
+    (!client.is_empty() && client.iter().all(digit)) || client.starts_with(b"unix:")
 }
+
+/// Bytes that addresses are made of.
+static OF_ADDRESS: [bool; 256] = {
+    let mut known = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        known[byte] =
+            (byte as u8).is_ascii_hexdigit() || matches!(byte as u8, b'.' | b':' | b'%' | b'[' | b']');
+        byte += 1;
+    }
+    known
+};
 
 #[cfg(test)]
 mod tests {
