@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rstscope::metrics::{Shared, page, plain};
+use rstscope::metrics::{Notices, Shared, page, plain};
 use rstscope::model::{HookState, Verdict};
 use rstscope::session::Pulse;
 use rstscope::session::pulse::{ProgramCost, Queue};
@@ -39,7 +39,7 @@ fn the_alert_rules_fire_for_what_they_are_for_and_are_silent_otherwise() {
 
 /// A daemon that has seen the verdicts of the lab, and a little of everything else.
 fn seen(scrape: u64) -> Arc<Shared> {
-    let shared = Arc::new(Shared::new(Arc::default(), 64));
+    let shared = Arc::new(Shared::new(Arc::default(), Notices::default(), 64));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recordings/06-info.ndjson");
     for line in std::fs::read_to_string(file).unwrap().lines() {
         let verdict: Verdict = serde_json::from_str(line).unwrap();

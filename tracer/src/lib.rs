@@ -19,6 +19,7 @@ pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod nginx;
+pub mod outbound;
 pub mod output;
 pub mod probe;
 pub mod recording;

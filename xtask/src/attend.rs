@@ -5,12 +5,14 @@
 
 mod daemon;
 mod nginx;
+mod receiver;
 
 use crate::suite::Count;
 use crate::{project, shell};
 use anyhow::{Context, Result, bail, ensure};
-use daemon::{Daemon, ask};
+use daemon::{Daemon, ask, notice_id};
 use nginx::Nginx;
+use receiver::Receiver;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -62,26 +64,34 @@ pub fn play(options: &Options) -> Result<ExitCode> {
     shell::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     shell::run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&state))?;
     let binary = project::target().join("release/rstscope");
+    let receiver = Receiver::start()?;
     let mut daemon = Daemon::start(&binary, folder)?;
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("it is ready and says that it waits, before there is an Nginx", ready_before_nginx),
         ("privileges are given up", privileges),
         ("verdicts are stored, told and counted, hostile strings included", verdicts),
+        ("the webhook and the command are told, hostile strings as data", notices),
         ("a reload, a restart and an upgrade of Nginx are followed", nginx_changes),
         ("the configuration is read again; a wrong one changes nothing", reload),
         ("a full disk stops nothing, and nothing is lost", full_disk),
         ("kill -9 loses nothing that was told", killed),
     ];
-    let mut nginx = Nginx::new(folder)?;
+    let mut others = Others { nginx: Nginx::new(folder)?, receiver };
     for (name, step) in steps {
-        step(&mut daemon, &mut nginx).with_context(|| name.to_owned())?;
+        step(&mut daemon, &mut others).with_context(|| name.to_owned())?;
         crate::say!("  ok {name}");
     }
     daemon.end()?;
     Ok(ExitCode::SUCCESS)
 }
 
-type Step = fn(&mut Daemon, &mut Nginx) -> Result<()>;
+type Step = fn(&mut Daemon, &mut Others) -> Result<()>;
+
+/// What the daemon lives with.
+struct Others {
+    nginx: Nginx,
+    receiver: Receiver,
+}
 
 /// Waits for a condition.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
@@ -93,11 +103,11 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> 
     Ok(())
 }
 
-fn ready_before_nginx(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
+fn ready_before_nginx(daemon: &mut Daemon, others: &mut Others) -> Result<()> {
     until("READY=1 came", || Ok(daemon.notified("READY=1")))?;
     until("a sign of life came", || Ok(daemon.notified("WATCHDOG=1")))?;
     until("the status says it waits", || Ok(daemon.notified("STATUS=waiting for an Nginx")))?;
-    nginx.start()?;
+    others.nginx.start()?;
     until("Nginx is found", || Ok(daemon.notified("STATUS=watching 1 Nginx master")))?;
     ensure!(ask("/healthz")?.starts_with("HTTP/1.1 200"), "not healthy");
     ensure!(ask("/readyz")?.starts_with("HTTP/1.1 200"), "not ready");
@@ -107,17 +117,19 @@ fn ready_before_nginx(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
 /// The bits of `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE` and, on older kernels, `CAP_BPF`.
 const MAY_BE_KEPT: u64 = 1 << 2 | 1 << 19 | 1 << 39;
 
-fn privileges(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+fn privileges(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     for (thread, permitted, no_new_privileges) in daemon.threads()? {
         ensure!(no_new_privileges, "{thread} may gain privileges");
         ensure!(permitted & !MAY_BE_KEPT == 0, "{thread} keeps {permitted:#x}");
-        let watches = !["store", "serve", "journa"].iter().any(|name| thread.contains(name));
+        let watches = !["store", "serve", "journa", "patter", "webhoo", "comman"]
+            .iter()
+            .any(|name| thread.contains(name));
         ensure!(watches || permitted == 0, "{thread} keeps {permitted:#x} and needs nothing");
     }
     Ok(())
 }
 
-fn verdicts(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+fn verdicts(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     daemon.tail()?;
     Nginx::fail("/plain")?;
     Nginx::fail("/hostile?=HYPERLINK(1)\u{202e}\"'--")?;
@@ -133,13 +145,36 @@ fn verdicts(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
     until("the metrics count them", || Ok(ask("/metrics")?.contains(counted)))
 }
 
-fn nginx_changes(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
+fn notices(daemon: &mut Daemon, others: &mut Others) -> Result<()> {
+    let told = daemon.told()?;
+    let webhook =
+        || others.receiver.taken("/hook").iter().map(|body| notice_id(body)).collect::<Result<Vec<_>>>();
+    until("the webhook was told of everything", || Ok(includes(&webhook()?, &told)))?;
+    until("the command was told of everything", || Ok(includes(&daemon.commanded()?, &told)))?;
+    let lost = |line: &str| line.starts_with("rstscope_notices_lost_total") && !line.ends_with(" 0");
+    ensure!(!ask("/metrics")?.lines().any(lost), "a notice was lost");
+    // One that cannot be reached is counted, and the journal has it.
+    others.receiver.set_status(404);
+    Nginx::fail("/nobody-hears")?;
+    until("a refused notice is counted", || Ok(ask("/metrics")?.lines().any(lost)))?;
+    until("it is said", || {
+        Ok(daemon.log().contains("webhook: a notice did not arrive: the receiver answered 404"))
+    })?;
+    others.receiver.set_status(200);
+    Ok(())
+}
+
+fn includes(all: &[String], some: &[String]) -> bool {
+    some.iter().all(|one| all.contains(one))
+}
+
+fn nginx_changes(daemon: &mut Daemon, others: &mut Others) -> Result<()> {
     for (what, change) in [
         ("reload", Nginx::reload as fn(&mut Nginx) -> Result<()>),
         ("upgrade", Nginx::upgrade),
         ("restart", Nginx::restart),
     ] {
-        change(nginx)?;
+        change(&mut others.nginx)?;
         // A request may come before the daemon has looked again: it is seen all the same, or the next is.
         let before = daemon.told()?.len();
         until(&format!("a verdict after the {what}"), || {
@@ -150,14 +185,14 @@ fn nginx_changes(daemon: &mut Daemon, nginx: &mut Nginx) -> Result<()> {
     Ok(())
 }
 
-fn reload(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+fn reload(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     daemon.configure("[store]\nkep = \"1d\"\n")?;
     until("the error is said", || Ok(daemon.log().contains("did you mean `keep`?")))?;
     daemon.configure("keep = \"30d\"\n")?;
     until("it was read", || Ok(daemon.log().contains("the configuration was read again")))
 }
 
-fn full_disk(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+fn full_disk(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     let filler = daemon.fill_disk()?;
     let failing = |wanted: &str| Ok(ask("/metrics")?.contains(&format!("rstscope_store_failing {wanted}.0")));
     let before = daemon.told()?.len();
@@ -174,7 +209,7 @@ fn full_disk(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
     Ok(())
 }
 
-fn killed(daemon: &mut Daemon, _nginx: &mut Nginx) -> Result<()> {
+fn killed(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     for round in 0..3 {
         let before = daemon.told()?.len();
         until("verdicts are told", || {

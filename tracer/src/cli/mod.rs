@@ -13,6 +13,7 @@ pub mod query;
 pub mod replay;
 pub mod report;
 pub mod reporting;
+pub mod run_command;
 pub mod shown;
 pub mod tail;
 pub mod top;
@@ -66,6 +67,9 @@ pub enum Command {
     Top(top::TopArgs),
     /// Check or print the daemon's configuration
     Config(daemon::ConfigArgs),
+    /// Start the daemon's command for each notice on standard input
+    #[command(hide = true)]
+    RunCommand(run_command::RunCommandArgs),
     /// Write manual pages and completions, for packages
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
@@ -90,6 +94,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<exit::Exit> {
         Command::Tail(args) => Ok(tail::run(args)),
         Command::Top(args) => Ok(top::run(args)),
         Command::Config(args) => daemon::config(args),
+        Command::RunCommand(args) => run_command::run(args),
         Command::Generate(args) => generate::run(args),
     }
 }

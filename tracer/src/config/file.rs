@@ -95,7 +95,8 @@ fn check(config: &Config) -> Result<(), String> {
     if config.watch.nginx_ports.contains(&0) {
         return Err("watch.nginx_ports: a port is a number from 1 to 65535".to_owned());
     }
-    Ok(())
+    config.webhook.check()?;
+    config.command.check()
 }
 
 #[cfg(test)]
@@ -113,15 +114,19 @@ mod tests {
     #[test]
     fn the_shipped_file_is_the_defaults_and_documents_every_key() {
         assert_eq!(parse("defaults", DEFAULTS).unwrap(), Config::default());
-        let all = toml::to_string(&Config { watch: with_everything(), ..Config::default() }).unwrap();
+        let all = toml::to_string(&with_everything()).unwrap();
         for key in all.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
             let documented = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
             assert_eq!(DEFAULTS.lines().filter(|line| documented(line)).count(), count(&all, key), "{key}");
         }
     }
 
-    fn with_everything() -> crate::config::Watch {
-        crate::config::Watch { netns: Some("/run/netns/edge".into()), ..Default::default() }
+    /// With the keys that have no default.
+    fn with_everything() -> Config {
+        let mut config = Config::default();
+        config.watch.netns = Some("/run/netns/edge".into());
+        config.webhook.url = Some("http://127.0.0.1:9000/".to_owned());
+        config
     }
 
     fn count(all: &str, key: &str) -> usize {
@@ -148,6 +153,10 @@ mod tests {
         refused("[watch]\nsyslog = [\"tcp:1\"]\n", &["watch.syslog", "tcp:1"]);
         refused("[metrics]\nlisten = \"everywhere\"\n", &["x.toml:2"]);
         refused("[store\n", &["x.toml:1"]);
+        refused("[webhook]\nurl = \"https://hooks.example/\"\n", &["webhook.url", "https", "command"]);
+        refused("[webhook]\nurl = \"http://a/\"\nabout = [\"pattern\"]\n", &["x.toml:3", "patterns"]);
+        refused("[command]\nrun = [\"mail\", \"root\"]\n", &["command.run", "mail", "whole path"]);
+        refused("[command]\ntimeout_seconds = 0\n", &["command.timeout_seconds"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! is decided in `daemon::reload`.
 
 mod file;
+mod outbound;
 mod suggest;
 mod value;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use file::{ConfigError, DEFAULT_PATH, DEFAULTS, load, parse};
+pub use outbound::{Command, Webhook};
 pub use value::{Size, Span};
 
 use crate::store::Retention;
@@ -31,6 +33,10 @@ pub struct Config {
     pub live: Live,
     /// What the journal is told.
     pub log: Log,
+    /// Notices by HTTP.
+    pub webhook: Webhook,
+    /// Notices for a command.
+    pub command: Command,
 }
 
 /// What is watched; empty lists watch everything.

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn each_path_answers_with_its_form() {
-        let shared = Arc::new(Shared::new(Arc::default(), 8));
+        let shared = Arc::new(Shared::new(Arc::default(), crate::metrics::Notices::default(), 8));
         assert_eq!(get("/healthz", "*/*", &shared).0, StatusCode::SERVICE_UNAVAILABLE);
         shared.beat(Pulse::default());
         assert_eq!(get("/healthz", "*/*", &shared).0, StatusCode::OK);

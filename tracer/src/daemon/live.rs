@@ -101,7 +101,7 @@ mod tests {
             let path = tempfile::tempdir().unwrap();
             let listener = UnixListener::bind(path.path().join("live")).unwrap();
             let (publisher, _) = broadcast::channel(16);
-            let shared = Arc::new(Shared::new(Arc::default(), 8));
+            let shared = Arc::new(Shared::new(Arc::default(), crate::metrics::Notices::default(), 8));
             tokio::spawn(serve(Some(listener), readers, publisher.clone(), Arc::clone(&shared)));
             Self { path, publisher, shared }
         }

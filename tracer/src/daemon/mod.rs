@@ -9,6 +9,7 @@
 mod http;
 mod journal;
 mod live;
+mod notices;
 mod outputs;
 mod patterns;
 mod reload;
@@ -25,7 +26,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::config::{Config, ConfigError};
 use crate::guard::{self, GuardError};
-use crate::metrics::Shared;
+use crate::metrics::{Notices, Shared};
 use crate::output::{Fanout, Selection};
 use crate::session::run::{Changes, Say};
 use crate::session::{self, SessionError, Settings, View};
@@ -33,6 +34,7 @@ use crate::store::{Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
 
+use notices::Outlets;
 use outputs::HandOver;
 use patterns::Patterns;
 use status::Status;
@@ -71,6 +73,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
         let what = what.to_owned();
         move |source| DaemonError::System { what, source }
     };
+    let helper = notices::helper(config)?;
     let journal = Journal::start().map_err(system("start the thread that writes the log"))?;
     let (store, aside) = Store::create_or_set_aside(&config.store.path)?;
     if let Some(aside) = aside {
@@ -79,11 +82,15 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     }
     let (live, _) = broadcast::channel(LIVE_WAITING);
     let per_minute = Arc::new(AtomicU32::new(0));
-    let writer = start_writer(store, config, &journal, live.clone(), &per_minute)
-        .map_err(system("start the thread that stores"))?;
-    let shared = Arc::new(Shared::new(writer.account(), config.metrics.upstreams));
+    let accounts = Notices::default();
+    let outlets = Outlets::start(config, helper, &accounts, &journal);
+    let outlets = outlets.map_err(system("start the threads that send notices"))?;
+    let told = Told { live: live.clone(), per_minute: Arc::clone(&per_minute), outlets: outlets.clone() };
+    let writer =
+        start_writer(store, config, &journal, told).map_err(system("start the thread that stores"))?;
+    let shared = Arc::new(Shared::new(writer.account(), accounts, config.metrics.upstreams));
     journal.count_losses_in(&shared);
-    let patterns = Patterns::start(journal.clone(), Arc::clone(&shared));
+    let patterns = Patterns::start(journal.clone(), Arc::clone(&shared), outlets);
     let patterns = patterns.map_err(system("start the thread that looks for patterns"))?;
     serve::start(config, live, &shared, &journal)?;
 
@@ -143,21 +150,23 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn start_writer(
-    store: Store,
-    config: &Config,
-    journal: &Journal,
+/// Who is told of a verdict once it is on disk.
+struct Told {
     live: live::Publisher,
-    per_minute: &Arc<AtomicU32>,
-) -> io::Result<Writer> {
+    per_minute: Arc<AtomicU32>,
+    outlets: Outlets,
+}
+
+fn start_writer(store: Store, config: &Config, journal: &Journal, told: Told) -> io::Result<Writer> {
     let folder = config.store.path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let said = journal.clone();
     let begin = move || said.confined("store", guard::worker(&[&folder], None));
-    let mut lines = journal::Incidents::new(journal.clone(), Arc::clone(per_minute));
+    let mut lines = journal::Incidents::new(journal.clone(), told.per_minute);
     let stored: crate::store::Stored = Box::new(move |verdict, _on_disk| {
         lines.tell(verdict);
+        told.outlets.verdict(verdict);
         // Nobody may be listening.
-        let _readers = live.send(Arc::clone(verdict));
+        let _readers = told.live.send(Arc::clone(verdict));
     });
     Writer::start(store, config.store.retention(), stored, begin)
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::notices::Outlets;
 use super::{Journal, Level};
 use crate::guard;
 use crate::history::pattern::live::{Recent, VerdictEvent};
@@ -52,7 +53,7 @@ pub(super) struct Patterns {
 
 impl Patterns {
     /// Starts the thread.
-    pub(super) fn start(journal: Journal, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn start(journal: Journal, shared: Arc<Shared>, outlets: Outlets) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(WAITING);
         let numbers = Arc::clone(&shared);
         thread::Builder::new().name("rstscope-patterns".to_owned()).spawn(move || {
@@ -62,6 +63,7 @@ impl Patterns {
                 let row = words::pattern(finding, &TimeZone::system());
                 numbers.note_pattern(row.pattern, row.group.unwrap_or("all"));
                 journal.line(Level::Warning, &format!("pattern: {}", row.text));
+                outlets.pattern(&row);
             };
             watch.run(&receiver, &mut tell);
         })?;

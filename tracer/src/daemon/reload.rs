@@ -72,6 +72,8 @@ fn needs_restart(was: &Config, is: &Config) -> Vec<&'static str> {
         ("store.path", was.store.path != is.store.path),
         ("metrics", was.metrics != is.metrics),
         ("live", was.live != is.live),
+        ("webhook", was.webhook != is.webhook),
+        ("command", was.command != is.command),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -60,8 +60,16 @@ pub fn watcher(keeps_bpf: bool) -> Result<Confined, GuardError> {
     Ok(Confined { capabilities: kept, landlock: "not asked for" })
 }
 
-/// Confines a thread that needs no privilege: it may write below `folders` and nowhere else, start nothing, and
-/// bind the port or none.
+/// Confines the process that starts a command: no privilege, and none to be gained. What it may write and reach is
+/// left to the service manager's sandbox.
+pub fn helper() -> Result<(), GuardError> {
+    rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
+    keep_only(&CapsHashSet::new())?;
+    Ok(())
+}
+
+/// Confines a thread that needs no privilege: it may write below `folders` and nowhere else, start nothing, listen
+/// nowhere, and connect by TCP to this port or none.
 pub fn worker(folders: &[&Path], port: Option<u16>) -> Result<Confined, GuardError> {
     rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
     let kept = keep_only(&CapsHashSet::new())?;
@@ -93,7 +101,7 @@ fn landlock(folders: &[&Path], port: Option<u16>) -> Result<&'static str, landlo
     let beneath = opened.map(|folder| Ok(PathBeneath::new(folder, writes & !AccessFs::Execute)));
     let mut rules = rules.add_rules(beneath.collect::<Vec<Result<_, landlock::RulesetError>>>())?;
     if let Some(port) = port {
-        rules = rules.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
     Ok(match rules.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => "fully",

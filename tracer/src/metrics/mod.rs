@@ -5,6 +5,7 @@
 //! waits for a scrape longer than it takes to copy a few numbers.
 
 mod collect;
+pub mod family;
 mod incidents;
 mod plain;
 mod process;
@@ -17,10 +18,12 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+pub use collect::families;
 pub use incidents::Incidents;
 pub use plain::plain;
 
 use crate::model::Verdict;
+use crate::outbound;
 use crate::session::Pulse;
 use crate::store;
 
@@ -41,8 +44,26 @@ pub struct Shared {
     patterns: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Lines that the journal did not take.
     pub journal_lost: AtomicU64,
+    /// What became of the notices, by receiver.
+    pub notices: Notices,
     /// Scrapes answered.
     pub scrapes: AtomicU64,
+}
+
+/// What became of the notices, by receiver.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    /// The webhook.
+    pub webhook: Arc<outbound::Account>,
+    /// The command.
+    pub command: Arc<outbound::Account>,
+}
+
+impl Notices {
+    /// Each with its name.
+    pub(super) fn named(&self) -> [(&'static str, &outbound::Account); 2] {
+        [("webhook", &self.webhook), ("command", &self.command)]
+    }
 }
 
 /// What the readers of the socket are like. The numbers only grow, except `readers`.
@@ -60,7 +81,7 @@ pub struct LiveCounts {
 
 impl Shared {
     /// Numbers of a daemon that has just started; so many upstreams get a label of their own.
-    pub fn new(store: Arc<store::Account>, upstreams: usize) -> Self {
+    pub fn new(store: Arc<store::Account>, notices: Notices, upstreams: usize) -> Self {
         Self {
             pulse: Mutex::new(None),
             incidents: Mutex::new(Incidents::new(upstreams)),
@@ -69,6 +90,7 @@ impl Shared {
             patterns_lost: AtomicU64::new(0),
             patterns: Mutex::default(),
             journal_lost: AtomicU64::new(0),
+            notices,
             scrapes: AtomicU64::new(0),
         }
     }

@@ -9,7 +9,7 @@ use crate::output::samples;
 use crate::session::pulse::{ProgramCost, Queue};
 
 fn seen() -> Arc<Shared> {
-    let shared = Arc::new(Shared::new(Arc::default(), 8));
+    let shared = Arc::new(Shared::new(Arc::default(), Notices::default(), 8));
     for verdict in &samples::all() {
         shared.count(verdict);
     }
@@ -56,7 +56,7 @@ fn the_page_has_every_number_and_ends_as_it_must() {
 
 #[test]
 fn hostile_names_of_upstreams_stay_labels() {
-    let shared = Arc::new(Shared::new(Arc::default(), 8));
+    let shared = Arc::new(Shared::new(Arc::default(), Notices::default(), 8));
     let mut verdict = samples::no_live_upstreams();
     verdict.log.as_mut().unwrap().upstream = Some("\"} 1\nrstscope_up 0 \x1b[31m\u{202e}".to_owned());
     verdict.connection = None;
@@ -68,7 +68,7 @@ fn hostile_names_of_upstreams_stay_labels() {
 
 #[test]
 fn health_follows_the_pulse_and_the_store() {
-    let shared = Shared::new(Arc::default(), 8);
+    let shared = Shared::new(Arc::default(), Notices::default(), 8);
     assert!(!shared.is_ready() && !shared.problems().is_empty());
     let shared = seen();
     assert!(shared.is_ready());

@@ -83,6 +83,12 @@ impl Daemon {
         whole.lines().map(id).collect()
     }
 
+    /// Ids of all incidents that the command was told, a line each.
+    pub fn commanded(&self) -> Result<Vec<String>> {
+        let text = fs::read_to_string(self.folder.join("commanded")).unwrap_or_default();
+        text.lines().map(notice_id).collect()
+    }
+
     /// Ids that were told and are not in the store.
     pub fn missing(&self) -> Result<Vec<String>> {
         let stored = self.query(&["--include-harmless", "--limit", "0", "--format", "json"])?;
@@ -165,10 +171,23 @@ fn spawn(binary: &Path, folder: &Path) -> Result<Child> {
     command.spawn().with_context(|| format!("cannot start {}", binary.display()))
 }
 
+/// Id of the incident that a notice is about.
+pub fn notice_id(notice: &str) -> Result<String> {
+    let notice: Value = serde_json::from_str(notice).with_context(|| format!("no notice: {notice}"))?;
+    ensure!(notice["schema"] == "rstscope.notice/1" && notice["about"] == "incidents", "{notice}");
+    Ok(notice["verdict"]["id"].as_str().context("no verdict")?.to_owned())
+}
+
 fn configuration(folder: &Path, store: &str) -> String {
     let folder = folder.display();
+    let receiver = super::receiver::ADDRESS;
     format!(
-        "[store]\npath = \"{folder}/state/verdicts.db\"\n{store}\n[live]\nsocket = \"{folder}/live.sock\"\n[metrics]\nlisten = \"{METRICS}\"\n"
+        "[store]\npath = \"{folder}/state/verdicts.db\"\n{store}\n\
+         [live]\nsocket = \"{folder}/live.sock\"\n\
+         [metrics]\nlisten = \"{METRICS}\"\n\
+         [webhook]\nurl = \"http://{receiver}/hook\"\nabout = [\"incidents\"]\nper_minute = 10000\n\
+         [command]\nrun = [\"/bin/sh\", \"-c\", \"cat >> {folder}/commanded\"]\nabout = [\"incidents\"]\n\
+         per_minute = 10000\n"
     )
 }
 

@@ -1,0 +1,71 @@
+//! The receiver of what the daemon sends away: keeps every body, and answers with the status it is told to.
+
+use anyhow::Result;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Where it listens.
+pub const ADDRESS: &str = "127.0.0.1:9912";
+/// Longest body that is read, bytes.
+const MAX_BODY: usize = 8 << 20;
+
+/// A running receiver; it ends with the program.
+#[derive(Clone)]
+pub struct Receiver {
+    status: Arc<AtomicU16>,
+    bodies: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Receiver {
+    /// Starts it.
+    pub fn start() -> Result<Self> {
+        let listener = TcpListener::bind(ADDRESS)?;
+        let receiver = Self { status: Arc::new(AtomicU16::new(200)), bodies: Arc::default() };
+        let answering = receiver.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A sender that breaks off is looked at by what did not arrive.
+                let _answered = answering.answer(&stream);
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// From now on it answers with this status.
+    pub fn set_status(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Bodies that were sent to this path and answered with success.
+    pub fn taken(&self, path: &str) -> Vec<String> {
+        let bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        bodies.iter().filter(|(to, _)| to == path).map(|(_, body)| body.clone()).collect()
+    }
+
+    fn answer(&self, mut stream: &TcpStream) -> Result<()> {
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let mut length = 0;
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line)?;
+            let field = line.to_lowercase();
+            length =
+                field.strip_prefix("content-length:").map_or(Ok(length), |value| value.trim().parse())?;
+        }
+        let mut body = vec![0; length.min(MAX_BODY)];
+        reader.read_exact(&mut body)?;
+        let status = self.status.load(Ordering::Relaxed);
+        if status == 200 {
+            let body = String::from_utf8_lossy(&body).into_owned();
+            self.bodies.lock().unwrap_or_else(PoisonError::into_inner).push((path, body));
+        }
+        Ok(write!(stream, "HTTP/1.1 {status} Answer\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}")?)
+    }
+}
