@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use memchr::{memchr, memmem, memrchr};
 
 use super::classify::{Facts, Meaning, meaning};
+use super::table::is_equal;
 use crate::model::Level;
 use crate::nginx::line::{self, Line, Problem, RawLine};
 
@@ -35,7 +36,10 @@ enum Upstream {
 
 impl Slot {
     fn is_of(&self, level: Level, upstream: Upstream, (head, end): Essence<'_>) -> bool {
-        self.level == level && self.upstream == upstream && *self.head == *head && *self.end == *end
+        self.level == level
+            && self.upstream == upstream
+            && is_equal(&self.head, head)
+            && is_equal(&self.end, end)
     }
 }
 

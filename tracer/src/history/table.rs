@@ -262,7 +262,7 @@ impl Table {
     fn is_key(&self, entry: &Entry, key: &[u8], ends: Ends) -> bool {
         entry.ends == ends
             && entry.length as usize == key.len()
-            && (key.len() <= Ends::COVER || self.key(entry) == key)
+            && (key.len() <= Ends::COVER || is_equal(self.key(entry), key))
     }
 
     fn insert(&mut self, key: &[u8], ends: Ends, hash: u64) -> usize {
@@ -321,6 +321,23 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
+/// Equality of texts in words of eight bytes, the last of which may overlap: on texts this short a call of `memcmp`
+/// costs more than it saves.
+pub(super) fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let (words, rest) = one.as_chunks::<8>();
+    let (other_words, other_rest) = other.as_chunks::<8>();
+    let differs = |a: &[u8; 8], b: &[u8; 8]| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b);
+    let difference = words.iter().zip(other_words).fold(0, |sum, (a, b)| sum | differs(a, b));
+    let end = match (one.last_chunk(), other.last_chunk()) {
+        (Some(a), Some(b)) => differs(a, b) == 0,
+        _ => rest.iter().zip(other_rest).all(|(a, b)| a == b),
+    };
+    difference == 0 && end
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -346,6 +363,20 @@ mod tests {
         assert_eq!((table.keys(), table.evicted(), table.other()), (1, 100, 100));
         assert_eq!(table.get(&100_u32.to_le_bytes()).map(|cell| cell.count), Some(1));
         assert_eq!(table.get(&0_u32.to_le_bytes()), None);
+    }
+
+    #[test]
+    fn texts_are_equal_only_in_every_byte() {
+        for length in 0..40 {
+            let one: Vec<u8> = (0..length).collect();
+            assert!(is_equal(&one, &one.clone()));
+            assert!(!is_equal(&one, &[&one[..], b"x"].concat()));
+            for at in 0..one.len() {
+                let mut other = one.clone();
+                other[at] ^= 1;
+                assert!(!is_equal(&one, &other), "{length} {at}");
+            }
+        }
     }
 
     #[test]
