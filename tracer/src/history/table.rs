@@ -387,7 +387,9 @@ mod tests {
                 (0..=length).map(move |at| (0..length).map(|byte| u8::from(byte == at)).collect())
             })
             .collect();
-        keys.iter().for_each(|key| table.add(key, None));
+        for key in &keys {
+            table.add(key, None);
+        }
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(table.keys(), distinct.len());
         assert!(keys.iter().all(|key| table.get(key).is_some()));

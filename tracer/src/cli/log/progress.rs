@@ -95,6 +95,6 @@ mod tests {
         assert!(interim.is_due(1));
         assert!(!interim.is_due(1));
         assert!(interim.is_due(2));
-        assert!(!Interim::new(Duration::from_secs(3600)).is_due(1));
+        assert!(!Interim::new(Duration::from_hours(1)).is_due(1));
     }
 }
