@@ -206,7 +206,7 @@ const UPSTREAM: [(&str, &str); 8] = [
     ("warn", "upstream server temporarily disabled while connecting to upstream"),
 ];
 
-/// Writes ordinary lines: most about upstreams, some about files, limits and clients; 370 bytes on average, which is the
+/// Writes ordinary lines: most about upstreams, some about files, limits and clients; 350 bytes on average, which is the
 /// length of lines that people show in bug reports.
 fn write_log(out: &mut impl Write, bytes: u64) -> std::io::Result<()> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);

@@ -79,6 +79,7 @@ mod tests {
             ("https://[2001:db8::1]:443/", "[2001:db8::1]:443"),
             ("http://backend/", "backend"),
             ("http://127.0.0.1:5001version", "127.0.0.1:5001"),
+            ("http://127.0.0.1:500012", "127.0.0.1:50001"),
             ("fastcgi://unix:/run/php.sock:", "unix:/run/php.sock"),
             ("http://unix:/tmp/a.sock:/uri", "unix:/tmp/a.sock"),
             ("passenger:unix:/tmp/p.1/server.socket:", "unix:/tmp/p.1/server.socket"),

@@ -283,8 +283,21 @@ mod tests {
             ORDINARY.replace("10.0.0.9", "somebody"),
             ORDINARY.replace(", host", ", request"),
             format!("{ORDINARY}{}", "a".repeat(2048)),
+            ORDINARY.replace("GET /a", &format!("GET /{}", "a".repeat(2048))),
+            ORDINARY.replace("GET /a", "GET /a, client: 9.9.9.9"),
+            ORDINARY.replace("host: \"h\"", "host: \"h h\""),
+            ORDINARY.replace("31#31", "1234567890#31"),
         ] {
             assert_eq!(RawLine::read(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_byte_of_the_stamp_counts() {
+        for at in 0..STAMP {
+            let mut line = ORDINARY.as_bytes().to_vec();
+            line[at] = if line[at].is_ascii_digit() { b':' } else { line[at] + 1 };
+            assert_eq!(RawLine::read(&line), None, "{at}");
         }
     }
 

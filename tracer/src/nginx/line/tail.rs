@@ -395,6 +395,41 @@ mod tests {
     }
 
     #[test]
+    fn no_field_comes_twice() {
+        let line = "x, client: 1.1.1.1, server: s, request: \"GET /\", upstream: \"http://6.6.6.6/ HTTP/1.1\", \
+                    upstream: \"http://2.2.2.2:80/\", host: \"h\"";
+        let tail = tail(line);
+        assert_eq!(text(tail.request), Some("GET /\", upstream: \"http://6.6.6.6/ HTTP/1.1"));
+        assert_eq!(text(tail.upstream), Some("http://2.2.2.2:80/"));
+    }
+
+    #[test]
+    fn a_request_that_ends_in_its_version_is_preferred() {
+        let request = "GET /a\", referrer: \"x HTTP/1.1";
+        let line = format!(
+            "x, client: 1.1.1.1, server: s, request: \"{request}\", upstream: \"http://2.2.2.2:80/\""
+        );
+        let tail = tail(&line);
+        assert_eq!((text(tail.request), text(tail.upstream)), (Some(request), Some("http://2.2.2.2:80/")));
+    }
+
+    #[test]
+    fn of_equal_readings_the_first_counts() {
+        let tail =
+            tail("x, client: 1.1.1.1, server: s, request: \"GET /a\", referrer: \"b\", referrer: \"c\"");
+        assert_eq!(text(tail.request), Some("GET /a"));
+        assert_eq!(text(tail.referrer), Some("b\", referrer: \"c"));
+    }
+
+    #[test]
+    fn only_a_line_of_full_length_was_cut() {
+        let line = "x, client: 1.1.1.1, server: s, request: \"GET /a\"b";
+        let request = |length| text(split(line.as_bytes(), length).tail.request);
+        assert_eq!(request(NGINX_LINE_LIMIT - 1), Some("GET /a"));
+        assert_eq!(request(NGINX_LINE_LIMIT), Some("GET /a\"b"));
+    }
+
+    #[test]
     fn a_host_with_spaces_is_part_of_the_request() {
         let request = "GET /\", upstream: \"http://6.6.6.6/\", host: \"e HTTP/1.1";
         let line = format!("x, client: 1.1.1.1, server: s, request: \"{request}\", referrer: \"http://r/\"");
