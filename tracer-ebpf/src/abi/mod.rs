@@ -32,10 +32,11 @@ pub enum Hook {
     MarkVictim = 11,
     CgroupIngress = 12,
     SockOps = 13,
+    IcmpError = 14,
 }
 
 /// Number of hooks, the size of the loss counters.
-pub const HOOKS: u32 = 14;
+pub const HOOKS: u32 = 15;
 
 /// Counters kept per CPU, by index.
 #[repr(u32)]
@@ -56,6 +57,9 @@ pub const WINDOW_NS: u64 = 1 << 30;
 
 /// Records that tell of one connection again and again (refused RSTs, socket errors) before the rest is only counted.
 pub const REPEATS: u8 = 8;
+
+/// ICMP errors told per CPU and stretch of time: anybody can send them, and they must not use up what resets need.
+pub const ICMP_RECORDS: u64 = 64;
 
 /// Records of this CPU in the current stretch of time.
 #[repr(C)]
@@ -107,6 +111,7 @@ pub enum Kind {
     ListenOverflow = 5,
     ProcessExit = 6,
     OomVictim = 7,
+    IcmpError = 8,
 }
 
 /// Sides (`Conn::side`, `Sock::side`); zero is "none of ours".

@@ -4,11 +4,15 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
-use rstscope_ebpf::abi::{Conn, Counter, Hook, Kind, MISSING, REPEATS, Record, WINDOW_NS};
+use rstscope_ebpf::abi::{Conn, Counter, Hook, ICMP_RECORDS, Kind, MISSING, REPEATS, Record, WINDOW_NS};
 
 use super::globals::config;
 use super::maps::{BUDGET, EVENTS, count, count_limited, count_loss};
 use super::read::clear;
+
+/// Slots of `BUDGET`.
+const ALL: u32 = 0;
+const ICMP: u32 = 1;
 
 /// Reserves a record, lets `fill` complete it, and submits it.
 #[inline(always)]
@@ -46,7 +50,23 @@ pub fn begin(kind: Kind, hook: Hook) -> Option<RingBufEntry<Record>> {
 /// must not keep the host busy with telling.
 #[inline(always)]
 fn is_within_budget(now: u64) -> bool {
-    let Some(budget) = BUDGET.get_ptr_mut(0) else { return false };
+    spend(ALL, now, u64::from(config!(records_per_window)))
+}
+
+/// Whether this CPU may tell another ICMP error.
+#[inline(always)]
+pub fn may_tell_icmp() -> bool {
+    // SAFETY: a helper without arguments.
+    let may = spend(ICMP, unsafe { bpf_ktime_get_ns() }, ICMP_RECORDS);
+    if !may {
+        count_limited(Hook::IcmpError);
+    }
+    may
+}
+
+#[inline(always)]
+fn spend(slot: u32, now: u64, limit: u64) -> bool {
+    let Some(budget) = BUDGET.get_ptr_mut(slot) else { return false };
     // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
     let budget = unsafe { &mut *budget };
     let window = now / WINDOW_NS;
@@ -55,7 +75,7 @@ fn is_within_budget(now: u64) -> bool {
         budget.spent = 0;
     }
     budget.spent += 1;
-    budget.spent <= u64::from(config!(records_per_window))
+    budget.spent <= limit
 }
 
 /// Whether something that can come again and again may be told of this connection once more.

@@ -84,9 +84,13 @@ pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
 #[map]
 pub static LIMITED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
 
-/// Records made of late.
+/// Records made of late: all of them, and those of ICMP errors.
 #[map]
-pub static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+pub static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(2, 0);
+
+/// Namespaces of our raw ICMP sockets, by their cookies.
+#[map]
+pub static ICMP_SOCKETS: HashMap<u64, u32> = HashMap::with_max_entries(1_024, 0);
 
 /// Counters, see `abi::Counter`.
 #[map]

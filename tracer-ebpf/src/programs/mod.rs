@@ -1,6 +1,7 @@
 //! One program per file, named after the kernel function or tracepoint it hangs on.
 
 mod cgroup_ingress;
+mod icmp_error;
 mod inet_sk_error_report;
 mod inet_sock_set_state;
 mod kfree_skb;

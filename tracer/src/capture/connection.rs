@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Baseline, BaselineSource, Mono, Packet, PeerHistory, Side, Socket, TcpFlags, TcpState};
+use crate::model::{
+    Baseline, BaselineSource, IcmpError, Mono, Packet, PeerHistory, Side, Socket, TcpFlags, TcpState,
+};
 
 use super::end::{End, behind};
 use super::segment::{Bytes, Segment, offer};
@@ -55,7 +57,7 @@ pub struct Connection {
     pub established: bool,
     /// What other connections to the listening address taught, when this one was opened.
     pub history: Option<PeerHistory>,
-    unreachable: Option<(u64, i32)>,
+    unreachable: Option<(u64, Box<IcmpError>)>,
     reset: Option<Box<Resetting>>,
 }
 
@@ -195,9 +197,9 @@ impl Connection {
     }
 
     /// A SYN of this connection was refused by ICMP.
-    pub fn is_unreachable(&mut self, from: usize, time: u64, errno: i32) {
-        if from == self.initiator && !self.accepted {
-            self.unreachable.get_or_insert((time, errno));
+    pub fn is_unreachable(&mut self, from: usize, time: u64, error: &IcmpError) {
+        if from == self.initiator && !self.accepted && error.errno().is_some() {
+            self.unreachable.get_or_insert_with(|| (time, Box::new(error.clone())));
         }
     }
 
@@ -206,10 +208,12 @@ impl Connection {
         if let Some(reset) = self.reset.take() {
             return reset.told();
         }
-        if let Some((time, errno)) = self.unreachable.take()
+        if let Some((time, error)) = self.unreachable.take()
             && !self.accepted
         {
-            return vec![self.sighting(time, What::Unreachable { by: 0, errno })];
+            let errno = error.errno().unwrap_or(0);
+            let seen = [What::Icmp(error), What::Unreachable { by: 0, errno }];
+            return seen.map(|what| self.sighting(time, what)).into();
         }
         let silent = (0..2).find(|end| self.is_unanswered(*end));
         let time = |end: usize| self.ends[end].latest.as_ref().map_or(0, |latest| latest.time);

@@ -38,6 +38,7 @@ pub fn event(sighting: Sighting, roles: &Roles) -> Option<Event> {
             let kind = aftermath(&own, reset);
             Event { socket: None, ..made(time, kind, own, Some(packet)) }
         }
+        What::Icmp(error) => made(time, EventKind::IcmpError(*error), own, None),
         What::Closed { by, old } if by == nginx => closed(time, old, own),
         What::Unanswered { by } if by == nginx => {
             let old = own.state;

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::{LaxIpSlice, TcpOptionElement, TcpSlice};
 
 use crate::collect::headers::{option_names, timestamps};
-use crate::model::{Mono, Packet, TcpFlags, Timestamps};
+use crate::collect::icmp;
+use crate::model::{IcmpError, Mono, Packet, TcpFlags, Timestamps};
 
 /// Bytes of a TCP header without options.
 const SHORTEST: usize = 20;
@@ -75,16 +76,12 @@ pub struct Bytes<'a> {
 }
 
 /// An ICMP error that quotes a segment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Unreachable {
     /// Nanoseconds since 1970.
     pub time: u64,
-    /// Source of the quoted segment.
-    pub source: SocketAddr,
-    /// Destination of the quoted segment.
-    pub destination: SocketAddr,
-    /// The errno that Linux makes of it (`icmp_err_convert`, `icmpv6_err_convert`).
-    pub errno: i32,
+    /// The message.
+    pub error: IcmpError,
 }
 
 impl Segment {
@@ -155,7 +152,8 @@ pub fn content<'a>(
     let payload = ip.payload();
     let number = payload.ip_number.0;
     if ICMP.contains(&number) && !payload.fragmented {
-        return unreachable(time, ip).map_or(Content::Other, Content::Unreachable);
+        let error = icmp::decode(bytes).map(|error| Unreachable { time, error });
+        return error.map_or(Content::Other, Content::Unreachable);
     }
     if number != TCP {
         return Content::Other;
@@ -263,62 +261,5 @@ fn header(ip: &LaxIpSlice<'_>) -> (Option<u16>, Option<bool>, u8, u8) {
             (Some(header.identification()), Some(header.dont_fragment()), header.ttl(), tos)
         }
         LaxIpSlice::Ipv6(ip) => (None, None, ip.header().hop_limit(), ip.header().traffic_class()),
-    }
-}
-
-/// Destination unreachable, with the addresses of the quoted segment.
-fn unreachable(time: u64, ip: &LaxIpSlice<'_>) -> Option<Unreachable> {
-    let message = ip.payload().payload;
-    let [kind, code, ..] = message.get(..2)? else { return None };
-    let errno = match ip {
-        LaxIpSlice::Ipv4(_) => errno_v4(*kind, *code)?,
-        LaxIpSlice::Ipv6(_) => errno_v6(*kind, *code)?,
-    };
-    let quoted = message.get(8..)?;
-    let (source, destination, ports) = match quoted.first()? >> 4 {
-        4 => {
-            let header = usize::from(quoted[0] & 15) * 4;
-            (octets::<4>(quoted, 12)?.into(), octets::<4>(quoted, 16)?.into(), tcp(quoted, 9, header)?)
-        }
-        6 => (octets::<16>(quoted, 8)?.into(), octets::<16>(quoted, 24)?.into(), tcp(quoted, 6, 40)?),
-        _ => return None,
-    };
-    let (source, destination): (IpAddr, IpAddr) = (source, destination);
-    let port = |at: usize| Some(u16::from_be_bytes([*ports.get(at)?, *ports.get(at + 1)?]));
-    Some(Unreachable {
-        time,
-        source: SocketAddr::new(source.to_canonical(), port(0)?),
-        destination: SocketAddr::new(destination.to_canonical(), port(2)?),
-        errno,
-    })
-}
-
-fn octets<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at + N)?.try_into().ok()
-}
-
-/// What follows the quoted IP header, if it is TCP.
-fn tcp(quoted: &[u8], protocol: usize, header: usize) -> Option<&[u8]> {
-    (*quoted.get(protocol)? == TCP).then(|| quoted.get(header..)).flatten()
-}
-
-/// Type 3 by code; "fragmentation needed" is no refusal.
-fn errno_v4(kind: u8, code: u8) -> Option<i32> {
-    match (kind, code) {
-        (3, 0 | 6 | 9 | 11) => Some(101),
-        (3, 3) => Some(111),
-        (3, 4) => None,
-        (3, _) => Some(113),
-        _ => None,
-    }
-}
-
-fn errno_v6(kind: u8, code: u8) -> Option<i32> {
-    match (kind, code) {
-        (1, 0) => Some(101),
-        (1, 1 | 5 | 6) => Some(13),
-        (1, 4) => Some(111),
-        (1, _) => Some(113),
-        _ => None,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Packet, Socket, TcpState};
+use crate::model::{IcmpError, Packet, Socket, TcpState};
 
 /// One thing seen.
 #[derive(Debug, Clone)]
@@ -57,7 +57,9 @@ pub enum What {
         /// That end.
         by: usize,
     },
-    /// A router or host refused a SYN by ICMP.
+    /// The ICMP error by which a router or host refused a SYN.
+    Icmp(Box<IcmpError>),
+    /// What became of that SYN.
     Unreachable {
         /// Whose SYN.
         by: usize,

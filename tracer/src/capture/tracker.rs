@@ -117,9 +117,10 @@ impl Tracker {
 
     /// Takes an ICMP error.
     pub fn unreachable(&mut self, message: &Unreachable) {
-        if let Some(connection) = self.connections.get(&key(message.source, message.destination)) {
-            let from = connection.sender(message.source);
-            connection.is_unreachable(from, message.time, message.errno);
+        let Unreachable { time, error } = message;
+        if let Some(connection) = self.connections.get(&key(error.local, error.remote)) {
+            let from = connection.sender(error.local);
+            connection.is_unreachable(from, *time, error);
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use rstscope_ebpf::abi::record::{Sock, task_flag};
 use rstscope_ebpf::abi::{self, Hook, Kind, MISSING, Record};
 
-use super::{headers, jiffies};
+use super::{headers, icmp, jiffies};
 use crate::model::{
     Baseline, BaselineSource, Event, EventKind, ExitStatus, Mono, Overflow, Packet, PeerHistory, QueueKind,
     Side, Socket, Task, TcpState, socket::Owner,
@@ -59,6 +59,7 @@ impl Decoder {
                 local,
                 remote,
             },
+            kind if kind == Kind::IcmpError as u8 => EventKind::IcmpError(icmp::decode(captured(record))?),
             kind if kind == Kind::Closed as u8 => {
                 EventKind::Closed { old: state(record.old_state), new: state(record.new_state) }
             }
@@ -78,6 +79,10 @@ impl Decoder {
         let name = if dropped { self.names.drop(reason) } else { self.names.reset(reason) };
         (reason != MISSING).then(|| name.unwrap_or_else(|| reason.to_string()))
     }
+}
+
+fn captured(record: &Record) -> &[u8] {
+    record.packet.bytes.get(..usize::from(record.packet.len)).unwrap_or_default()
 }
 
 fn overflow(record: &Record, side: Side, listener: SocketAddr, packet: Option<&Packet>) -> Overflow {

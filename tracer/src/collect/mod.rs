@@ -5,6 +5,7 @@ pub mod decode;
 pub mod departed;
 pub mod drain;
 pub mod headers;
+pub mod icmp;
 pub mod jiffies;
 pub mod overflow;
 pub mod sock_diag;

@@ -1,11 +1,8 @@
 //! Sockets that exist now, by `sock_diag`, in any network namespace: with the cookie that the hooks use.
 
-use std::fs::File;
+use std::io;
 use std::net::SocketAddr as InetAddr;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::{io, thread};
+use std::path::Path;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -13,8 +10,8 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use thiserror::Error;
+
+use crate::probe::namespace::{NamespaceError, inside};
 
 /// Bytes asked for at once; the kernel fills at most 32 KiB for a dump.
 const BUFFER: usize = 64 << 10;
@@ -42,31 +39,13 @@ pub struct DiagSocket {
     pub limit: u32,
 }
 
-/// Why the sockets of a namespace could not be listed.
-#[derive(Debug, Error)]
-pub enum DiagError {
-    /// The namespace could not be entered.
-    #[error("cannot enter the network namespace {path}: {source}")]
-    Namespace {
-        /// The namespace.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// The kernel did not answer.
-    #[error("cannot list TCP sockets: {0}")]
-    Netlink(#[from] io::Error),
-    /// The thread that entered the namespace died.
-    #[error("listing TCP sockets ended unexpectedly")]
-    Thread,
-}
-
 /// Lists the TCP sockets of the namespace at `path` (`/proc/PID/ns/net`).
-/// The calling thread stays where it is: a thread of its own enters the namespace.
-pub fn list(path: &Path) -> Result<Vec<DiagSocket>, DiagError> {
-    let path = path.to_path_buf();
-    let worker = thread::Builder::new().name("rstscope-diag".to_owned()).spawn(move || list_inside(&path))?;
-    worker.join().map_err(|_| DiagError::Thread)?
+pub fn list(path: &Path) -> Result<Vec<DiagSocket>, NamespaceError> {
+    inside(path, "list TCP sockets", || {
+        let mut sockets = dump(AF_INET, StateFlags::all())?;
+        sockets.extend(dump(AF_INET6, StateFlags::all())?);
+        Ok(sockets)
+    })
 }
 
 /// Lists the listeners of the namespace of this process: cheap however many connections there are.
@@ -74,24 +53,6 @@ pub fn listeners() -> io::Result<Vec<DiagSocket>> {
     let mut sockets = dump(AF_INET, StateFlags::LISTEN)?;
     sockets.extend(dump(AF_INET6, StateFlags::LISTEN)?);
     Ok(sockets)
-}
-
-fn list_inside(path: &Path) -> Result<Vec<DiagSocket>, DiagError> {
-    let error = |source| DiagError::Namespace { path: path.to_path_buf(), source };
-    let namespace = File::open(path).map_err(error)?;
-    // Entering wants CAP_SYS_ADMIN, also where one is already.
-    if !is_ours(&namespace).map_err(error)? {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|errno| error(errno.into()))?;
-    }
-    let mut sockets = dump(AF_INET, StateFlags::all())?;
-    sockets.extend(dump(AF_INET6, StateFlags::all())?);
-    Ok(sockets)
-}
-
-fn is_ours(namespace: &File) -> io::Result<bool> {
-    let (that, ours) = (namespace.metadata()?, std::fs::metadata("/proc/thread-self/ns/net")?);
-    Ok((that.dev(), that.ino()) == (ours.dev(), ours.ino()))
 }
 
 fn dump(family: u8, states: StateFlags) -> io::Result<Vec<DiagSocket>> {

@@ -32,6 +32,7 @@ pub fn about(event: &Event) -> Vec<u8> {
         EventKind::ResetSent { local, remote, .. } | EventKind::ResetRefused { local, remote, .. } => {
             Some((*local, *remote))
         }
+        EventKind::IcmpError(error) => Some((error.local, error.remote)),
         EventKind::ListenOverflow(overflow) => Some((overflow.listener, overflow.listener)),
         _ => None,
     };

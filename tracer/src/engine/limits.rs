@@ -20,7 +20,7 @@ pub struct Limits {
     /// Overflows remembered.
     pub overflows: usize,
     /// Refused resets remembered.
-    pub refused: usize,
+    pub asides: usize,
     /// Verdicts that wait to be fetched.
     pub verdicts: usize,
 }
@@ -34,7 +34,7 @@ impl Default for Limits {
             lines: 4096,
             processes: 4096,
             overflows: 256,
-            refused: 64,
+            asides: 256,
             verdicts: 16_384,
         }
     }
@@ -46,7 +46,7 @@ impl Limits {
             incidents: self.incidents,
             events: self.events_per_incident,
             judged: self.judged,
-            refused: self.refused,
+            asides: self.asides,
         }
     }
 }

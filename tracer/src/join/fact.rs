@@ -78,7 +78,8 @@ pub fn fits(fact: Fact, class: MessageClass, errno: Option<i32>) -> bool {
                 || class == C::HandshakeFailed
         }
         Fact::ConnectGivenUp => {
-            matches!(class, C::Unreachable | C::Permission) || fits(Fact::GaveUp, class, errno)
+            let rejected = matches!(class, C::Unreachable | C::Permission) || errno == Some(111);
+            rejected || fits(Fact::GaveUp, class, errno)
         }
         Fact::Error(error) => errno == Some(error),
         Fact::OtherEnd => matches!(errno, Some(32 | 104 | 111)) || hidden,

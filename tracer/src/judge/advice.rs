@@ -5,6 +5,7 @@ use crate::model::QueueKind;
 use crate::model::verdict::{Advice, Cause};
 
 use super::case::Case;
+use super::detect::icmp_error;
 
 /// The advice for a cause.
 pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
@@ -31,10 +32,11 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
             "let the service finish its requests before it stops, or raise its memory limit",
         ),
         Cause::LocalFirewall => one(
-            "A rule of this host's packet filter rejects Nginx's own packets with a reset",
+            "A rule of this host's packet filter rejects Nginx's own packets",
             "netfilter: OUTPUT chain (nft list ruleset)",
-            "remove or narrow the rule with `reject with tcp reset` that matches this address",
+            "remove or narrow the rule with `reject` that matches this address",
         ),
+        Cause::MiddleboxReject => rejected(case),
         Cause::NginxResourceLimit => one(
             "A limit of this host or of Nginx was reached",
             "nginx: worker_connections, worker_rlimit_nofile; sysctl net.ipv4.ip_local_port_range",
@@ -52,6 +54,18 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
         ),
         _ => Vec::new(),
     }
+}
+
+fn rejected(case: &Case) -> Vec<Advice> {
+    let peer = case.tuple().map_or_else(String::new, |tuple| tuple.remote.to_string());
+    let who = icmp_error(case).map_or_else(|| "the device".to_owned(), |error| error.sender.to_string());
+    one(
+        &format!(
+            "{who} refuses connections to {peer}; those who run it can say by which rule, or that it has no way there"
+        ),
+        "network: firewalls and routes between Nginx and the upstream, packet filter of the upstream's host",
+        &format!("allow TCP from this host to {peer}, or mend the route"),
+    )
 }
 
 fn one(text: &str, place: &str, change: &str) -> Vec<Advice> {

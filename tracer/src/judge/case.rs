@@ -164,7 +164,8 @@ impl<'a> Case<'a> {
             line.record.kind == MessageKind::CONNECT_FAILED
                 && matches!(class, MessageClass::Unreachable | MessageClass::Permission)
         };
-        self.line.filter(rejected).and_then(|line| line.record.errno).unwrap_or(0)
+        let told = || self.incident.icmp_errors().find_map(|(_, error)| error.errno());
+        self.line.filter(rejected).and_then(|line| line.record.errno).or_else(told).unwrap_or(0)
     }
 
     /// Class of the joined line.

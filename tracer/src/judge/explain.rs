@@ -127,7 +127,7 @@ pub fn steps(case: &Case) -> Vec<Step> {
     let mut steps: Vec<Step> = incident.own.iter().map(event(own)).collect();
     steps.extend(case.peer.iter().copied().map(event("the other end")));
     steps.extend(incident.aftermath.iter().map(event("this host, afterwards")));
-    steps.extend(incident.refused.iter().map(event("this host, refusing")));
+    steps.extend(incident.asides.iter().map(event("this host, aside")));
     steps.extend(incident.other_half.iter().map(|half| event("nginx, the other half")(half)));
     steps.extend(case.effects.iter().copied().map(event("nginx, the other half")));
     steps.extend(incident.overflow.as_ref().map(|sum| Step {

@@ -22,6 +22,8 @@ pub enum Class {
     OtherEnd,
     /// The other half of the proxied request.
     OtherHalf,
+    /// What a device on the path says of itself.
+    Path,
     /// What the kernel says it did, and why.
     Kernel,
     /// Counters and state of the socket.
@@ -61,6 +63,8 @@ impl Origins {
     pub const OTHER_PROCESS: Self = Self(1 << 10);
     /// Only large packets vanish.
     pub const LARGE_LOSS: Self = Self(1 << 11);
+    /// This host has no way to the peer, or the next hop on it is silent.
+    pub const NEXT_HOP: Self = Self(1 << 12);
     /// Anything on the peer's host that ends a connection it had.
     pub const PEER: Self = Self(1 | 1 << 1 | 1 << 2 | 1 << 3);
 
@@ -180,6 +184,11 @@ pub const CODES: &[(&str, Class)] = &[
     ("arrived_unanswered", Class::OtherEnd),
     ("upstream_leg_closed", Class::OtherHalf),
     ("client_went_first", Class::OtherHalf),
+    ("icmp_prohibited", Class::Path),
+    ("icmp_unreachable", Class::Kernel),
+    ("icmp_from_peer", Class::Kernel),
+    ("icmp_from_here", Class::Kernel),
+    ("next_hop_silent", Class::Kernel),
     ("reset_on_loopback", Class::Kernel),
     ("linger_zero_reset", Class::Kernel),
     ("closed_with_unread", Class::Kernel),

@@ -7,6 +7,7 @@ use crate::timeline::Subject;
 
 use super::advice::human;
 use super::case::Case;
+use super::detect::icmp_error;
 use super::record::{errno_name, exit_text};
 
 /// The sentence.
@@ -221,12 +222,12 @@ fn waited(case: &Case) -> String {
 }
 
 fn rejection(case: &Case) -> String {
-    match case.socket().map_or(0, |socket| socket.error) {
-        error if error != 0 && case.incident.reset_received().is_none() => {
-            format!("{} ({error})", errno_name(error))
-        }
-        _ => "a RST that did not start at the upstream".to_owned(),
+    if case.incident.reset_received().is_some() {
+        return "a RST that did not start at the upstream".to_owned();
     }
+    let said = icmp_error(case).map(|error| format!("{}, said by {}", error.name(), error.sender));
+    let error = case.error();
+    said.unwrap_or_else(|| format!("{} ({error})", errno_name(error)))
 }
 
 fn syns(case: &Case) -> u32 {

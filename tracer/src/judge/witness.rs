@@ -19,6 +19,8 @@ pub enum Role {
     ResetReceived,
     /// A RST that the kernel refused.
     ResetRefused,
+    /// An ICMP error about a segment of the connection; no TCP segment itself.
+    IcmpError,
     /// The segment that this host answered with a RST.
     Answered,
     /// A segment that the peer sent after the connection was dead.
@@ -61,7 +63,12 @@ pub fn seen(case: &Case) -> Vec<Seen> {
     let here = case.socket().map_or(0, |socket| socket.netns);
     incident.own.iter().for_each(|event| add(&mut seen, event, role(event), here));
     case.peer.iter().for_each(|event| add(&mut seen, event, Role::AtOtherEnd, 0));
-    incident.refused.iter().for_each(|event| add(&mut seen, event, Role::ResetRefused, here));
+    incident.refused().for_each(|event| add(&mut seen, event, Role::ResetRefused, here));
+    seen.extend(
+        incident
+            .icmp_errors()
+            .map(|(time, error)| Seen::new(&error.packet(time), time, Role::IcmpError, here)),
+    );
     incident.aftermath.iter().for_each(|event| add(&mut seen, event, Role::Afterwards, here));
     if let Some(sum) = &incident.overflow {
         let dropped = sum.dropped_packet.as_ref();

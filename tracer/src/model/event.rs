@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, Mono, Packet, Side, Socket, TcpState};
+use super::{Baseline, IcmpError, Mono, Packet, Side, Socket, TcpState};
 
 /// How a process ended, from `task_struct.exit_code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +125,8 @@ pub enum EventKind {
         /// Remote address of the connection.
         remote: SocketAddr,
     },
+    /// An ICMP error about a segment of the connection arrived.
+    IcmpError(IcmpError),
     /// A connection ended in a way that healthy traffic does not: an error, an unanswered request,
     /// unacknowledged data, a dying owner.
     Closed {

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod event;
 pub mod facts;
+pub mod icmp;
 pub mod input;
 pub mod log;
 pub mod message;
@@ -20,6 +21,7 @@ pub use event::{Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind,
 pub use facts::{
     CaptureFacts, ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
 };
+pub use icmp::{IcmpError, IcmpReason};
 pub use input::Input;
 pub use log::{Level, LogRecord, LogSide, MessageKind};
 pub use message::MessageClass;

@@ -99,13 +99,13 @@ impl Packet {
 }
 
 /// Bytes as hexadecimal digits: a third of what a list of numbers takes.
-mod hexadecimal {
+pub(super) mod hexadecimal {
     use std::fmt::Write as _;
 
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::model) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         let mut digits = String::with_capacity(bytes.len() * 2);
         for byte in bytes {
             // Writing into a string does not fail.
@@ -114,7 +114,9 @@ mod hexadecimal {
         serializer.serialize_str(&digits)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         let digits = String::deserialize(deserializer)?;
         bytes(&digits).ok_or_else(|| D::Error::custom("packet bytes are pairs of hexadecimal digits"))
     }

@@ -96,6 +96,15 @@ fn kind(kind: &EventKind) -> String {
         EventKind::ResetRefused { reason, local, remote } => {
             format!("a RST from {remote} to {local} was refused ({reason})")
         }
+        EventKind::IcmpError(error) => {
+            format!(
+                "{} answered a segment from {} to {}: {}",
+                error.sender,
+                error.local,
+                error.remote,
+                error.name()
+            )
+        }
         EventKind::Closed { old, new } => format!("the socket went from {} to {}", old.name(), new.name()),
         EventKind::ListenOverflow(full) => overflow(full),
         EventKind::ProcessExit => "a process ended".to_owned(),

@@ -4,6 +4,7 @@ use std::fs::File;
 
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint, SockOps,
+    SocketFilter,
 };
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use rstscope_ebpf::abi::{Config, DropReasons, Offsets};
@@ -113,7 +114,7 @@ impl Kernel<'_> {
                 return Some("lockdown=confidentiality lets no program read the kernel's memory".to_owned());
             }
         }
-        if matches!(form.attachment, Attachment::CgroupIngress | Attachment::SockOps) {
+        if !matches!(form.attachment, Attachment::RawTracepoint | Attachment::BtfTracepoint) {
             return None;
         }
         let Some(arguments) = self.types.tracepoint(spec.name) else {
@@ -156,6 +157,10 @@ impl Kernel<'_> {
                 let program: &mut SockOps = program.try_into().map_err(explain)?;
                 program.load().map_err(explain)?;
                 program.attach(root, CgroupAttachMode::Single).map_err(explain)?;
+            }
+            Attachment::RawSockets => {
+                let program: &mut SocketFilter = program.try_into().map_err(explain)?;
+                program.load().map_err(explain)?;
             }
         }
         Ok(())

@@ -163,7 +163,7 @@ impl Probe {
         Ok(map.iter().filter_map(Result::ok).map(dropped).collect())
     }
 
-    fn hash<K: aya::Pod, V: aya::Pod>(
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<&mut MapData, K, V>, ProbeError> {

@@ -13,6 +13,8 @@ pub enum Attachment {
     CgroupIngress,
     /// `sock_ops` at the root cgroup v2.
     SockOps,
+    /// A filter on raw ICMP sockets, which are opened where Nginx runs; see `probe::icmp`.
+    RawSockets,
 }
 
 /// What a hook needs of the kernel beyond its tracepoint.
@@ -126,6 +128,8 @@ pub const HOOKS: &[HookSpec] = hooks! {
         "connections that begin once the table is full of those that ended",
     "cgroup_ingress" CgroupIngress ["cgroup_ingress" CgroupIngress Types]
         "TTL, flags and options of received RSTs (middlebox evidence), SYN drops of full listeners",
+    "icmp_error" IcmpError ["icmp_error" RawSockets Types]
+        "which router refused a segment by ICMP",
     "tcp_retransmit_skb" TcpRetransmitSkb
         ["tcp_retransmit_skb_typed" BtfTracepoint Types, "tcp_retransmit_skb" RawTracepoint Memory]
         "the reconciliation of retransmissions",

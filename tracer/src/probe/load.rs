@@ -15,6 +15,7 @@ use super::attach::{Kernel, refused};
 use super::btf::{BtfError, KernelTypes};
 use super::environment::{Environment, FLOOR, KERNEL_BTF, below_floor};
 use super::hooks::{HOOKS, MAKES_COOKIES};
+use super::icmp::RawSockets;
 use super::names::Names;
 use super::sizes::Sizes;
 use crate::model::{HookState, Losses};
@@ -93,6 +94,8 @@ pub struct Probe {
     programs: Vec<(&'static str, &'static str)>,
     /// Members that this kernel does not have.
     pub missing_members: Vec<&'static str>,
+    /// Where ICMP errors are seen.
+    pub(super) icmp: RawSockets,
 }
 
 impl std::fmt::Debug for Probe {
@@ -132,7 +135,13 @@ impl Probe {
             programs: hooks.programs,
             names,
             missing_members,
+            icmp: RawSockets::new(),
         })
+    }
+
+    /// Whether the named hook runs.
+    pub fn runs(&self, name: &str) -> bool {
+        self.hooks.iter().any(|hook| hook.name == name && hook.running)
     }
 
     /// What each program cost so far; empty unless the kernel counts it (`sysctl kernel.bpf_stats_enabled=1`).

@@ -110,6 +110,7 @@ fn captured(one: &Captured, ends: &Ends) -> Step {
         Role::Dropped => ", dropped: the listener was full",
         Role::ResetReceived => ", accepted: it ended the connection",
         Role::ResetRefused => ", refused by the kernel",
+        Role::IcmpError => ", an ICMP error about the connection",
         Role::Answered => ", answered with a RST",
         Role::Afterwards => ", the peer goes on after the end",
         Role::AtOtherEnd => ", at the other end",
@@ -211,9 +212,10 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
             (at, format!("OOM killer chose {} ({})", event.task.pid, event.task.comm), "mark_victim")
         }
         EventKind::ResetSeen { .. } => (from, "RST in the name of this end".to_owned(), "capture"),
-        EventKind::ListenOverflow(_) | EventKind::ResetRefused { .. } | EventKind::OtherCapture(_) => {
-            return None;
-        }
+        EventKind::ListenOverflow(_)
+        | EventKind::ResetRefused { .. }
+        | EventKind::IcmpError(_)
+        | EventKind::OtherCapture(_) => return None,
     };
     Some(Step { time, way, label, source: source.to_owned(), deciding: false, rank: 2 })
 }

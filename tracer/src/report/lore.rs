@@ -26,6 +26,7 @@ const FORM: &str = "TCP header of the RST as captured by the cgroup ingress hook
 const SENT: &str = "Tracepoint tcp_send_reset with the kernel's own reason (include/net/rstreason.h), or the state of the socket in __tcp_close on kernels without one";
 const COUNTERS: &str = "Counters of the socket (struct tcp_sock) at the moment of the event";
 const OTHER_CAPTURE: &str = "The same connection in the capture taken at the other end (rstscope correlate)";
+const ICMP: &str = "An ICMP message that quotes a segment of this connection, read by a filter on a raw socket in Nginx's network namespace (raw_local_deliver, rawv6_rcv)";
 const LOGGED: &str = "The joined line of error.log, read by the catalogue of Nginx's messages";
 const OTHER_END: &str = "Tracepoints on the other end's socket, which is on this host";
 const WHY_CLOSED: &str = "Why Nginx closed when it did";
@@ -166,6 +167,11 @@ pub const LORE: &[Lore] = &[
         "sk_err of the socket without any RST: an ICMP message or a local limit (tcp_v4_err)",
         "Which router sent it",
     ),
+    lore("icmp_prohibited", ICMP, "Which rule of that device refused it"),
+    lore("icmp_unreachable", ICMP, "Whether that device has no route, or the host behind it is down"),
+    lore("icmp_from_peer", ICMP, "Whether the host itself sent it, or a device that answers in its name"),
+    lore("icmp_from_here", ICMP, "Which rule of this host's packet filter refused it"),
+    lore("next_hop_silent", ICMP, "Whether the next hop is the peer itself or a router in front of it"),
     lore(
         "reset_accepted",
         "Tracepoint tcp_receive_reset: the kernel accepted a RST (tcp_reset)",

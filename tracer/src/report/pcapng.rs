@@ -303,6 +303,7 @@ fn comment(verdict: &Verdict, captured: &Captured, deciding: bool) -> String {
         Role::Dropped => "was dropped because the listener was full",
         Role::ResetReceived => "was accepted by the kernel and ended the connection",
         Role::ResetRefused => "was refused by the kernel: not inside the window",
+        Role::IcmpError => "quotes a segment of the connection that its sender did not take",
         Role::Answered => "was answered with a RST by this host (the RST itself was not captured)",
         Role::Afterwards => "came from the peer after the connection was dead",
         Role::AtOtherEnd => "arrived at the other end of the connection, on this host",

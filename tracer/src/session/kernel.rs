@@ -2,6 +2,7 @@
 //! Without it the session goes on with what the log alone can say.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use rstscope_ebpf::abi::{Counter, Departed, NetnsCounts};
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -12,7 +13,7 @@ use crate::account::loss;
 use crate::collect::{Decoder, Drain};
 use crate::model::{Event, HookState, Losses};
 use crate::probe::filter::Dropped;
-use crate::probe::{Environment, Probe, ProbeError, Sizes, hooks, load, sizes};
+use crate::probe::{Environment, Probe, ProbeError, Sizes, hooks, load, namespace, sizes};
 
 /// Events that may wait between the drain thread and the loop.
 const EVENTS_WAITING: usize = 8192;
@@ -46,6 +47,8 @@ impl KernelSide {
             }
         };
         probe.set_upstream_filter(&settings.upstreams)?;
+        // Where Nginx runs beside us, and the leave to open raw sockets goes before it is found. A failure is told then.
+        let _told_later = probe.watch_icmp(namespace::own(), Path::new(namespace::OWN));
         attached();
         let drain = Drain::start(probe.take_ring()?, Decoder::new(probe.names.clone()), sender).map_err(
             |source| SessionError::System { what: "start the thread that drains the ring", source },

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::linux::fs::MetadataExt as _;
 
 use crate::account::mib::{Counter, Snapshot};
 use crate::model::{ClockState, Interface, SystemFacts};
 use crate::nginx::discover::Instance;
+use crate::probe::namespace;
 
 /// Settings that decide about resets, below `/proc/sys/net`.
 const SYSCTLS: [&str; 14] = [
@@ -90,8 +90,7 @@ fn of_if_inet6(table: &str) -> BTreeMap<u32, String> {
 
 /// `/proc/sys/net` is that of the reader's own namespace, so another one's settings cannot be read here.
 fn sysctls(namespaces: &BTreeMap<u32, u32>) -> BTreeMap<String, String> {
-    let own = fs::metadata("/proc/self/ns/net").map_or(0, |file| file.st_ino());
-    if !namespaces.keys().any(|netns| u64::from(*netns) == own) {
+    if !namespaces.contains_key(&namespace::own()) {
         return BTreeMap::new();
     }
     let value = |name: &&str| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
@@ -85,7 +85,7 @@ impl Watch {
         probe.set_processes(&pids.iter().copied().collect::<Vec<_>>(), &gone)?;
         self.pids = pids;
         let listening = listening(self.instances(), settings);
-        let inhabited = self.instances().iter().map(|instance| instance.netns).collect();
+        let inhabited: BTreeSet<u32> = self.instances().iter().map(|instance| instance.netns).collect();
         // First what is gone, then everything that is there: a port may lose one address and keep another.
         for (netns, listener) in self.listening.update(clock::now(), listening, &inhabited) {
             probe.remove_listener(netns, listener)?;
@@ -98,7 +98,21 @@ impl Watch {
                 upstreams.filter(|upstream| upstream_wanted(settings, *upstream)).collect();
             probe.add_upstreams(&wanted)?;
         }
+        self.watch_icmp(probe, &inhabited)?;
         self.seed(probe, settings)
+    }
+
+    /// Lets ICMP errors be seen where an Nginx runs, and nowhere else.
+    fn watch_icmp(&mut self, probe: &mut Probe, inhabited: &BTreeSet<u32>) -> Result<(), ProbeError> {
+        probe.forget_icmp(inhabited)?;
+        let homes: BTreeMap<u32, u32> =
+            self.instances().iter().map(|instance| (instance.netns, instance.master)).collect();
+        for (netns, pid) in homes {
+            if let Err(error) = probe.watch_icmp(netns, Path::new(&format!("/proc/{pid}/ns/net"))) {
+                self.problems.insert(format!("ICMP errors are not seen: {error}"));
+            }
+        }
+        Ok(())
     }
 
     /// Makes connections known that are older than this session, once per namespace.

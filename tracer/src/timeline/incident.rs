@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::model::{Event, EventKind, LogRecord, Mono, Overflow, Packet, Side, Socket, TcpState};
+use crate::model::{Event, EventKind, IcmpError, LogRecord, Mono, Overflow, Packet, Side, Socket, TcpState};
 
 use super::Tuple;
 
@@ -51,8 +51,8 @@ pub struct Incident {
     pub peer: Vec<Event>,
     /// Socket-less resets this host sent for the tuple afterwards: the peer went on speaking.
     pub aftermath: Vec<Event>,
-    /// Resets for the connection that the kernel refused.
-    pub refused: Vec<Event>,
+    /// Resets for the connection that the kernel refused, and ICMP errors about it.
+    pub asides: Vec<Event>,
     /// Events beyond the bound: counted, not kept.
     pub beyond: u32,
     /// Overflows of the listener.
@@ -73,7 +73,7 @@ impl Incident {
             own: Vec::new(),
             peer: Vec::new(),
             aftermath: Vec::new(),
-            refused: Vec::new(),
+            asides: Vec::new(),
             beyond: 0,
             overflow: None,
             other_half: None,
@@ -131,6 +131,19 @@ impl Incident {
     /// The RST in the name of Nginx's end that a capture shows, where none came from the other end.
     pub fn reset_seen(&self) -> Option<&Event> {
         self.own.iter().find(|event| matches!(event.kind, EventKind::ResetSeen { .. }))
+    }
+
+    /// Resets that the kernel refused.
+    pub fn refused(&self) -> impl Iterator<Item = &Event> {
+        self.asides.iter().filter(|event| matches!(event.kind, EventKind::ResetRefused { .. }))
+    }
+
+    /// ICMP errors about the connection, and when they came.
+    pub fn icmp_errors(&self) -> impl Iterator<Item = (Mono, &IcmpError)> {
+        self.asides.iter().filter_map(|event| match &event.kind {
+            EventKind::IcmpError(error) => Some((event.time, error)),
+            _ => None,
+        })
     }
 
     /// The suspicious close of Nginx's socket.

@@ -43,8 +43,8 @@ pub struct Bounds {
     pub events: usize,
     /// Judged incidents remembered.
     pub judged: usize,
-    /// Refused resets remembered.
-    pub refused: usize,
+    /// Refused resets and ICMP errors remembered.
+    pub asides: usize,
 }
 
 /// What the timeline did with the events; the numbers only grow.
@@ -73,7 +73,7 @@ pub struct Timeline {
     by_listener: HashMap<(u32, SocketAddr), u64>,
     deadlines: BTreeSet<(Mono, u64)>,
     deadline_of: HashMap<u64, Mono>,
-    refused: VecDeque<(Tuple, Event)>,
+    asides: VecDeque<(Tuple, Event)>,
     /// When something happened, and to which incident, living or remembered.
     moments: BTreeSet<(Mono, u64)>,
     memory: Memory,
@@ -112,7 +112,7 @@ impl Timeline {
             by_listener: HashMap::new(),
             deadlines: BTreeSet::new(),
             deadline_of: HashMap::new(),
-            refused: VecDeque::new(),
+            asides: VecDeque::new(),
             moments: BTreeSet::new(),
             memory: Memory::new(bounds.judged),
             tally: Tally::default(),
@@ -134,7 +134,7 @@ impl Timeline {
         let number = match way {
             Route::Nothing | Route::Process => return self.unrelated(),
             Route::Listener => self.overflow(&event, name),
-            Route::Refused(tuple) => self.refuse(tuple, event),
+            Route::Aside(tuple) => self.aside(tuple, event),
             Route::Own(tuple) => self.own(tuple, event, name),
             Route::Peer(tuple) => self.peer(tuple, event, name),
             Route::Aftermath(tuple) => self.aftermath(tuple, event),
@@ -305,14 +305,14 @@ impl Timeline {
         }
     }
 
-    fn refuse(&mut self, tuple: Tuple, event: Event) -> Option<u64> {
+    fn aside(&mut self, tuple: Tuple, event: Event) -> Option<u64> {
         if let Some(number) = self.by_tuple.get(&tuple).copied() {
-            return self.attach(number, event, |incident| &mut incident.refused);
+            return self.attach(number, event, |incident| &mut incident.asides);
         }
-        while self.refused.len() >= self.bounds.refused {
-            self.refused.pop_front();
+        while self.asides.len() >= self.bounds.asides {
+            self.asides.pop_front();
         }
-        self.refused.push_back((tuple, event));
+        self.asides.push_back((tuple, event));
         None
     }
 
@@ -336,7 +336,7 @@ impl Timeline {
         let mut incident = Incident::new(number, name(number, event), subject, event.time);
         if let Some(tuple) = incident.tuple() {
             self.by_tuple.insert(tuple, number);
-            incident.refused = self.recall_refused(tuple);
+            incident.asides = self.recall_asides(tuple);
         }
         self.living.insert(number, incident);
         number
@@ -351,11 +351,11 @@ impl Timeline {
         }
     }
 
-    /// Resets refused before the connection died belong to its incident.
-    fn recall_refused(&mut self, tuple: Tuple) -> Vec<Event> {
+    /// What was said of a connection before it died belongs to its incident.
+    fn recall_asides(&mut self, tuple: Tuple) -> Vec<Event> {
         let limit = self.bounds.events;
-        let (ours, others) = self.refused.drain(..).partition::<VecDeque<_>, _>(|(of, _)| *of == tuple);
-        self.refused = others;
+        let (ours, others) = self.asides.drain(..).partition::<VecDeque<_>, _>(|(of, _)| *of == tuple);
+        self.asides = others;
         ours.into_iter().map(|(_, event)| event).take(limit).collect()
     }
 

@@ -16,8 +16,8 @@ pub enum Route {
     Peer(Tuple),
     /// This host answers a peer that goes on speaking after its connection died.
     Aftermath(Tuple),
-    /// A reset that the kernel refused.
-    Refused(Tuple),
+    /// Something that concerns a connection and need not end it: a reset that the kernel refused, an ICMP error.
+    Aside(Tuple),
     /// An overflow.
     Listener,
     /// The end of a process.
@@ -41,7 +41,8 @@ pub fn route(event: &Event, known: &impl Known) -> Route {
     match &event.kind {
         EventKind::ListenOverflow(_) => Route::Listener,
         EventKind::ProcessExit | EventKind::OomVictim => Route::Process,
-        EventKind::ResetRefused { local, remote, .. } => Route::Refused(Tuple::new(*local, *remote)),
+        EventKind::ResetRefused { local, remote, .. } => Route::Aside(Tuple::new(*local, *remote)),
+        EventKind::IcmpError(error) => Route::Aside(Tuple::new(error.local, error.remote)),
         EventKind::ResetSent { after_reset: Some(_), local, remote, .. } => {
             Route::Aftermath(known_way_round(Tuple::new(*local, *remote), known))
         }

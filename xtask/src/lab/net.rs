@@ -48,6 +48,8 @@ pub const SEATS: u8 = 120;
 
 /// Seat numbers start here; lower host numbers belong to the links.
 const FIRST_SEAT: u8 = 10;
+/// A number that no host of a link has.
+const NOBODY: u8 = 250;
 
 /// Address family of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,6 +166,14 @@ impl Network {
         let name = self.name(node);
         let script = ["left", "right"].map(|device| format!("link set {device} gso_max_segs {most}"));
         batch(&["-n", &name, "-batch", "-"], &script)
+    }
+
+    /// Gives an address beyond a node a next hop on its right that nobody has.
+    pub fn lead_astray(&self, node: Node, to: IpAddr, family: Family) -> Result<()> {
+        let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == node).map_or(0, |(place, _)| place);
+        let nobody = family.address(place, NOBODY);
+        let script = [format!("route add {to} via {nobody}")];
+        batch(&["-n", &self.name(node), "-batch", "-"], &script)
     }
 
     fn links(&self) -> Vec<String> {

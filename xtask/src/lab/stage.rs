@@ -230,6 +230,17 @@ impl<'a> Stage<'a> {
         self.bench.network.nft(node, &table(self.family(), &self.table(), "output", rule))
     }
 
+    /// Puts one rule into a host's input chain.
+    pub fn filter_input(&mut self, node: Node, rule: &str) -> Result<()> {
+        self.tables.push(node);
+        self.bench.network.nft(node, &table(self.family(), &self.table(), "input", rule))
+    }
+
+    /// The Nginx host sends what is for this scenario's upstream to a neighbour that does not exist.
+    pub fn lead_astray(&self) -> Result<()> {
+        self.bench.network.lead_astray(Node::Web, self.upstream().ip(), self.family())
+    }
+
     /// Leaves the Nginx host this single port for its own connections, until the scenario is over.
     pub fn single_local_port(&mut self, port: u16) -> Result<()> {
         self.ports_changed = true;

@@ -4,7 +4,9 @@
 use std::any::Any;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -43,6 +45,11 @@ impl Place {
     /// The namespace, to be named in a netlink message.
     pub(super) fn namespace(&self) -> io::Result<File> {
         self.namespace.try_clone()
+    }
+
+    /// Where the namespace can be opened.
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_raw_fd()))
     }
 
     /// Does something inside.

@@ -89,11 +89,14 @@ impl Stage {
         })
     }
 
-    /// Waits until retransmissions were counted in the near namespace.
-    pub(super) fn await_retransmits(&mut self) -> Option<u64> {
-        self.until(|stage| {
-            stage.probe.netns_counts().ok().map(|counts| counts.retransmits).filter(|n| *n > 0)
-        })
+    /// Retransmissions counted in the near namespace so far, those of SYN-ACKs included.
+    pub(super) fn retransmits(&self) -> Option<u64> {
+        self.probe.netns_counts().ok().map(|counts| counts.retransmits)
+    }
+
+    /// Waits until more retransmissions were counted than `before`.
+    pub(super) fn await_retransmits(&mut self, before: u64) -> Option<u64> {
+        self.until(|stage| stage.retransmits()?.checked_sub(before).filter(|more| *more > 0))
     }
 
     /// Waits until drops of a full listener were counted.
@@ -156,6 +159,8 @@ fn tell(probe: &mut Probe, near: &Place) -> Result<(), SelfTestError> {
     let at = |address: Ipv4Addr, port: u16| SocketAddr::new(address.into(), port);
     probe.set_processes(&[std::process::id()], &[])?;
     probe.count_namespaces(&[near.inode])?;
+    // Where it cannot be, the hook is missed.
+    let _missed_then = probe.watch_icmp(near.inode, &near.path());
     probe.add_listeners(near.inode, &[OPEN_PORT, CLOSED_PORT, FULL_PORT].map(|port| at(NEAR, port)))?;
     Ok(probe.add_upstreams(&[at(FAR, UPSTREAM_PORT)])?)
 }

@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use etherparse::checksum::Sum16BitWords;
 use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with};
 
 use super::stage::{CLOSED_PORT, FAR, FULL_PORT, NEAR, OPEN_PORT, Stage, UPSTREAM_PORT};
 use super::{Outcome, Provoked, link};
@@ -24,7 +25,7 @@ const FLOOD: usize = 8;
 /// What was seen, `None` when it was missed.
 type Step = fn(&mut Stage) -> io::Result<Option<String>>;
 
-const STEPS: [(&str, Step); 9] = [
+const STEPS: [(&str, Step); 10] = [
     ("upstream sends a RST", upstream_resets),
     ("client sends a RST", client_resets),
     ("Nginx sends a RST", nginx_resets),
@@ -34,6 +35,7 @@ const STEPS: [(&str, Step); 9] = [
     ("SYN-ACK sent again", synack_again),
     ("a process ends", process_ends),
     ("retransmission", retransmits),
+    ("ICMP error", icmp_error),
 ];
 
 /// Plays every step. One that fails does not end the test.
@@ -166,8 +168,7 @@ fn unanswered(stage: &mut Stage) -> io::Result<Option<String>> {
 
 fn full_listener(stage: &mut Stage) -> io::Result<Option<String>> {
     let _listener = stage.near.run(|| {
-        let socket =
-            rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         rustix::net::bind(&socket, &at(NEAR, FULL_PORT))?;
         rustix::net::listen(&socket, 1)?;
         Ok(socket)
@@ -190,7 +191,7 @@ fn full_listener(stage: &mut Stage) -> io::Result<Option<String>> {
 
 fn begin_connection() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&socket, &at(NEAR, FULL_PORT)) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
@@ -229,9 +230,37 @@ fn synack_again(stage: &mut Stage) -> io::Result<Option<String>> {
 fn retransmits(stage: &mut Stage) -> io::Result<Option<String>> {
     let (mut near, far) = to_upstream(stage)?;
     stage.far.run(|| link::remove(FAR))?;
+    let before = stage.retransmits().unwrap_or(0);
     near.write_all(b"GET")?;
-    let counted = stage.await_retransmits();
+    let counted = stage.await_retransmits(before);
     stage.far.run(|| link::add(FAR))?;
     drop(far);
     Ok(counted.map(|segments| format!("{} counted in this namespace", count(segments, "segment"))))
+}
+
+/// The far end says by ICMP that it does not take a segment of an upstream connection. The segment is made up: TCP
+/// would look for its connection, the hook does not.
+fn icmp_error(stage: &mut Stage) -> io::Result<Option<String>> {
+    stage.far.run(|| {
+        let socket =
+            socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::ICMP))?;
+        Ok(sendto(&socket, &prohibited(), SendFlags::empty(), &at(NEAR, 0))?)
+    })?;
+    let is_it = |event: &Event| matches!(event.kind, EventKind::IcmpError(_));
+    let event = stage.await_event(is_it);
+    Ok(event.and_then(|event| match event.kind {
+        EventKind::IcmpError(error) => Some(format!("{} from {}", error.name(), error.sender)),
+        _ => None,
+    }))
+}
+
+/// `communication administratively prohibited` (RFC 1812, section 5.2.7.1), quoting a SYN from the near end.
+fn prohibited() -> Vec<u8> {
+    let mut quoted = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    quoted.extend(NEAR.octets().iter().chain(&FAR.octets()));
+    quoted.extend(40_000_u16.to_be_bytes().iter().chain(&UPSTREAM_PORT.to_be_bytes()));
+    quoted.extend([0; 4]);
+    let header = |sum: [u8; 2]| [3, 13, sum[0], sum[1], 0, 0, 0, 0];
+    let sum = Sum16BitWords::new().add_slice(&header([0; 2])).add_slice(&quoted).ones_complement();
+    [header(sum.to_ne_bytes()).as_slice(), &quoted].concat()
 }

@@ -3,6 +3,7 @@
 mod access;
 mod client;
 mod engine;
+mod icmp;
 mod listener;
 mod middlebox;
 mod nginx;

@@ -3,6 +3,7 @@
 mod captured;
 mod header;
 mod hop;
+mod icmp;
 mod life;
 mod local;
 mod log;
@@ -17,6 +18,7 @@ use super::case::Case;
 use super::finding::Finding;
 
 pub use hop::difference as hop_difference;
+pub use icmp::about as icmp_error;
 
 /// A detector.
 pub type Detector = fn(&Case, &mut Vec<Finding>);
@@ -26,6 +28,7 @@ pub const DETECTORS: &[(&str, Detector)] = &[
     ("other_end", other_end::detect),
     ("other_capture", other_capture::detect),
     ("local", local::detect),
+    ("icmp", icmp::detect),
     ("captured", captured::detect),
     ("life", life::detect),
     ("timing", timing::detect),

@@ -43,7 +43,7 @@ fn fin_before(case: &Case) -> Option<Finding> {
 
 fn resets_refused(case: &Case) -> Option<Finding> {
     let accepted = case.reset_packet()?;
-    let close = case.incident.refused.iter().filter(|event| event.time.distance(case.time()) <= BURST);
+    let close = case.incident.refused().filter(|event| event.time.distance(case.time()) <= BURST);
     let mut numbers: BTreeSet<u32> =
         close.filter_map(|event| event.packet.as_ref()).map(|packet| packet.seq).collect();
     numbers.insert(accepted.seq);

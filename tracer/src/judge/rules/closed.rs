@@ -86,6 +86,20 @@ pub const RULES: &[Rule] = &[
         origins: Origins::PEER_LISTENER,
     },
     Rule {
+        name: "closed/rejected_here",
+        when: |look| look.has("icmp_from_here"),
+        party: Party::Middlebox,
+        cause: Cause::LocalFirewall,
+        origins: Origins::FILTER,
+    },
+    Rule {
+        name: "closed/next_hop_silent",
+        when: |look| look.has("next_hop_silent"),
+        party: Party::Unknown,
+        cause: Cause::InsufficientEvidence,
+        origins: Origins::NEXT_HOP,
+    },
+    Rule {
         name: "closed/connect_rejected",
         when: |look| look.case.connecting() && !matches!(error(look), 0 | 110),
         party: Party::Middlebox,

@@ -1,6 +1,5 @@
 //! Packet filters that refuse aloud: the Nginx host's own OUTPUT chain, and routers that answer a SYN.
 
-use super::super::net::Family;
 use super::super::net::Node;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
@@ -12,7 +11,7 @@ const REJECT_DATA: &str = "meta length > 88 reject with tcp reset";
 /// Only the first segment of a connection.
 const REJECT_SYN: &str = "tcp flags & (syn | ack) == syn reject with tcp reset";
 
-const LOCAL: Expect = Expect {
+pub(super) const LOCAL: Expect = Expect {
     party: "middlebox",
     causes: &["local_firewall"],
     kinds: &["reset_received", "refused"],
@@ -22,7 +21,7 @@ const LOCAL: Expect = Expect {
     ..INCIDENT
 };
 
-const REJECTED: Expect = Expect {
+pub(super) const REJECTED: Expect = Expect {
     party: "middlebox",
     causes: &["middlebox_reject"],
     kinds: &["refused"],
@@ -55,26 +54,6 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
-        name: "reject-icmp-v4",
-        says: "a router answers the SYN with ICMP `communication administratively prohibited`",
-        families: &[Family::V4],
-        servers: PLAIN,
-        drive: |stage| reject_icmp(stage, "icmp"),
-        expect: &[REJECTED],
-        log: LogTruth::Always("connect() failed (113"),
-        ..ORDINARY
-    },
-    Scenario {
-        name: "reject-icmp-v6",
-        says: "the same by ICMPv6, which the kernel reports with another errno",
-        families: &[Family::V6],
-        servers: PLAIN,
-        drive: |stage| reject_icmp(stage, "icmpv6"),
-        expect: &[REJECTED],
-        log: LogTruth::Always("connect() failed (13"),
-        ..ORDINARY
-    },
-    Scenario {
         name: "reject-reset-known-upstream",
         says: "a router answers a SYN with a RST; an earlier handshake has shown how far away the upstream is",
         servers: KEPT,
@@ -100,13 +79,6 @@ fn local_data(stage: &mut Stage<'_>) -> Result<()> {
     stage.accept(listener).map(drop)
 }
 
-fn reject_icmp(stage: &mut Stage<'_>, protocol: &str) -> Result<()> {
-    stage.listen()?;
-    let rule = format!("{} reject with {protocol} type admin-prohibited", stage.towards_upstream());
-    stage.filter(Node::Near, &rule)?;
-    failing_request(stage)
-}
-
 /// The only kept connection is busy, so the second request needs a new one, whose SYN is rejected.
 fn reject_reset(stage: &mut Stage<'_>) -> Result<()> {
     let listener = stage.listen()?;
@@ -122,7 +94,7 @@ fn reject_reset(stage: &mut Stage<'_>) -> Result<()> {
     stage.response(busy, "200")
 }
 
-fn failing_request(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn failing_request(stage: &mut Stage<'_>) -> Result<()> {
     let client = stage.connect()?;
     stage.request(client, "GET /rejected")?;
     stage.response(client, "502")

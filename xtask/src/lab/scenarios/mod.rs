@@ -9,6 +9,7 @@ mod filters;
 mod firewall;
 mod healthy;
 mod host;
+mod icmp;
 mod idle;
 mod inject;
 mod losses;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         silence::TABLE,
         mtu::TABLE,
         firewall::TABLE,
+        icmp::TABLE,
         host::TABLE,
         unavailable::TABLE,
         healthy::TABLE,

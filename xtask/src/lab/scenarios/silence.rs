@@ -11,7 +11,7 @@ use anyhow::Result;
 const IMPATIENT: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
      proxy_connect_timeout 2s; proxy_read_timeout 1s; } }\n";
 
-const IMPATIENT_KEPT: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; }\n\
+pub(super) const IMPATIENT_KEPT: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; }\n\
      server { listen @LISTEN@; location / { proxy_pass http://@NAME@; proxy_http_version 1.1; \
      proxy_set_header Connection \"\"; proxy_connect_timeout 2s; proxy_read_timeout 2s; } }\n";
 
