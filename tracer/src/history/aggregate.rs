@@ -380,6 +380,29 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_a_time_belongs_to_the_one_before_it() {
+        let lines = [RESET.to_owned(), "a second line of its message".to_owned()];
+        let later = Range { since: Some(1_795_157_014), until: None };
+        assert_eq!(read(&lines, later).outside, 2);
+        let from_then = Range { since: Some(1_795_157_013), until: None };
+        assert_eq!(read(&lines, from_then).outside, 0);
+    }
+
+    #[test]
+    fn upstreams_that_nobody_holds_any_more_are_still_counted() {
+        let lines: Vec<String> = (0..3 * UPSTREAMS)
+            .map(|number| {
+                RESET.replace("10.0.0.2:8080", &format!("10.0.{}.{}:8080", number / 250, number % 250))
+            })
+            .collect();
+        let aggregate = read(&lines, Range::default());
+        let table = aggregate.window.table(Group::BadGateway, Dimension::Upstream);
+        assert_eq!(table.total(), lines.len() as u64);
+        assert_eq!(table.keys() as u64 + table.other(), lines.len() as u64);
+        assert_eq!(table.evicted(), table.other());
+    }
+
+    #[test]
     fn every_situation_has_its_group() {
         assert_eq!(group(TopicId::of("upstream_timeout_answer")), Group::GatewayTimeout);
         assert_eq!(group(TopicId::of("upstream_invalid")), Group::BadGateway);

@@ -200,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_a_changing_part_counts() {
+        let mut meanings = Meanings::default();
+        for (errno, problem) in [(2, None), (10061, Some(Problem::ForeignErrno)), (2, None)] {
+            let text = line("error", &format!("open() \"/srv/a\" failed ({errno}: x)"), "");
+            let raw = RawLine::read(text.as_bytes()).expect("an ordinary line");
+            assert_eq!(meanings.of(&raw, text.as_bytes(), None).1, problem, "{errno}");
+        }
+    }
+
+    #[test]
     fn a_remembered_meaning_is_that_of_the_line() {
         let mut meanings = Meanings::default();
         let failed = "recv() failed (104: Connection reset by peer) while sending to client";

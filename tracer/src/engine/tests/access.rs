@@ -93,7 +93,7 @@ fn combined_tells_how_the_request_of_an_upstream_ended() {
 #[test]
 fn a_silent_error_log_leaves_the_client_s_address() {
     let reset = |endings: Vec<(u64, Input)>| {
-        let socket = Socket { bytes_sent: 2000, last_sent_ms: Some(3), ..client() };
+        let socket = Socket { bytes_sent: 2000, unacked: 1000, ..client() };
         let mut inputs = vec![received(100, socket, None)];
         inputs.extend(endings);
         let verdicts = play(inputs);
