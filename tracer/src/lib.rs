@@ -24,6 +24,7 @@ pub mod output;
 pub mod probe;
 pub mod recording;
 pub mod report;
+pub mod schedule;
 pub mod session;
 pub mod store;
 pub mod timeline;

@@ -66,11 +66,12 @@ pub fn play(options: &Options) -> Result<ExitCode> {
     let binary = project::target().join("release/rstscope");
     let receiver = Receiver::start()?;
     let mut daemon = Daemon::start(&binary, folder)?;
-    let steps: [(&str, Step); 8] = [
+    let steps: [(&str, Step); 9] = [
         ("it is ready and says that it waits, before there is an Nginx", ready_before_nginx),
         ("privileges are given up", privileges),
         ("verdicts are stored, told and counted, hostile strings included", verdicts),
         ("the webhook and the command are told, hostile strings as data", notices),
+        ("a collector that was busy gets everything, after a kill -9 in between", export),
         ("a reload, a restart and an upgrade of Nginx are followed", nginx_changes),
         ("the configuration is read again; a wrong one changes nothing", reload),
         ("a full disk stops nothing, and nothing is lost", full_disk),
@@ -121,7 +122,7 @@ fn privileges(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     for (thread, permitted, no_new_privileges) in daemon.threads()? {
         ensure!(no_new_privileges, "{thread} may gain privileges");
         ensure!(permitted & !MAY_BE_KEPT == 0, "{thread} keeps {permitted:#x}");
-        let watches = !["store", "serve", "journa", "patter", "webhoo", "comman"]
+        let watches = !["store", "serve", "journa", "patter", "webhoo", "comman", "otlp"]
             .iter()
             .any(|name| thread.contains(name));
         ensure!(watches || permitted == 0, "{thread} keeps {permitted:#x} and needs nothing");
@@ -154,13 +155,39 @@ fn notices(daemon: &mut Daemon, others: &mut Others) -> Result<()> {
     let lost = |line: &str| line.starts_with("rstscope_notices_lost_total") && !line.ends_with(" 0");
     ensure!(!ask("/metrics")?.lines().any(lost), "a notice was lost");
     // One that cannot be reached is counted, and the journal has it.
-    others.receiver.set_status(404);
+    others.receiver.answer_notices(404);
     Nginx::fail("/nobody-hears")?;
     until("a refused notice is counted", || Ok(ask("/metrics")?.lines().any(lost)))?;
     until("it is said", || {
         Ok(daemon.log().contains("webhook: a notice did not arrive: the receiver answered 404"))
     })?;
-    others.receiver.set_status(200);
+    others.receiver.answer_notices(200);
+    Ok(())
+}
+
+fn export(daemon: &mut Daemon, others: &mut Others) -> Result<()> {
+    others.receiver.answer_exports(503);
+    until("it is said", || {
+        Nginx::fail("/exported")?;
+        Ok(daemon.log().contains("otlp: the collector takes nothing: the collector answered 503"))
+    })?;
+    let waits = |line: &str| line.starts_with("rstscope_otlp_queue_bytes") && !line.ends_with(" 0.0");
+    ensure!(ask("/metrics")?.lines().any(waits), "nothing waits for the collector");
+    let told = daemon.told()?;
+    let last = told.last().context("nothing was told")?;
+    until("everything that was told waits on disk", || {
+        Ok(daemon.waiting_exports()?.contains(last.as_str()))
+    })?;
+    daemon.kill_and_start_again()?;
+    daemon.tail()?;
+    others.receiver.answer_exports(200);
+    let sent = || others.receiver.taken("/v1/logs").concat();
+    until("everything arrives", || Ok(told.iter().all(|id| sent().contains(id.as_str()))))?;
+    until("metrics arrive", || {
+        Ok(others.receiver.taken("/v1/metrics").concat().contains("rstscope.incidents"))
+    })?;
+    let is_loss = |line: &str| line.starts_with("rstscope_otlp_lost_total") && !line.ends_with(" 0");
+    ensure!(!ask("/metrics")?.lines().any(is_loss), "something was lost on the way to the collector");
     Ok(())
 }
 

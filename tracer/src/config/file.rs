@@ -96,7 +96,8 @@ fn check(config: &Config) -> Result<(), String> {
         return Err("watch.nginx_ports: a port is a number from 1 to 65535".to_owned());
     }
     config.webhook.check()?;
-    config.command.check()
+    config.command.check()?;
+    config.otlp.check()
 }
 
 #[cfg(test)]
@@ -126,6 +127,7 @@ mod tests {
         let mut config = Config::default();
         config.watch.netns = Some("/run/netns/edge".into());
         config.webhook.url = Some("http://127.0.0.1:9000/".to_owned());
+        config.otlp.endpoint = Some("http://127.0.0.1:4318".to_owned());
         config
     }
 
@@ -157,6 +159,7 @@ mod tests {
         refused("[webhook]\nurl = \"http://a/\"\nabout = [\"pattern\"]\n", &["x.toml:3", "patterns"]);
         refused("[command]\nrun = [\"mail\", \"root\"]\n", &["command.run", "mail", "whole path"]);
         refused("[command]\ntimeout_seconds = 0\n", &["command.timeout_seconds"]);
+        refused("[otlp]\nendpoint = \"127.0.0.1:4317\"\n", &["otlp.endpoint", "4317"]);
     }
 
     #[test]

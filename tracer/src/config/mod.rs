@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use file::{ConfigError, DEFAULT_PATH, DEFAULTS, load, parse};
-pub use outbound::{Command, Webhook};
+pub use outbound::{Command, Otlp, Webhook};
 pub use value::{Size, Span};
 
 use crate::store::Retention;
@@ -37,6 +37,8 @@ pub struct Config {
     pub webhook: Webhook,
     /// Notices for a command.
     pub command: Command,
+    /// Verdicts and metrics by OTLP.
+    pub otlp: Otlp,
 }
 
 /// What is watched; empty lists watch everything.

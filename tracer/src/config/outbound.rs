@@ -1,9 +1,11 @@
-//! What is sent away: to a webhook, to a command.
+//! What is sent away: to a webhook, to a command, to a collector.
 
 use serde::{Deserialize, Serialize};
 
 use crate::outbound::http::Endpoint;
 use crate::outbound::notice::About;
+
+use super::Size;
 
 /// Longest time that a receiver may be given, seconds.
 const LONGEST: u32 = 300;
@@ -71,6 +73,48 @@ impl Command {
     }
 }
 
-pub(super) fn check_seconds(key: &str, seconds: u32) -> Result<(), String> {
+/// Verdicts and metrics by OTLP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// The collector; nothing is sent without it.
+    pub endpoint: Option<String>,
+    /// Whether verdicts are sent, as logs.
+    pub logs: bool,
+    /// Whether metrics are sent.
+    pub metrics: bool,
+    /// How often they are, seconds.
+    pub interval_seconds: u32,
+    /// Longest time for one request, seconds.
+    pub timeout_seconds: u32,
+    /// Largest size of what waits on disk.
+    pub queue: Size,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            logs: true,
+            metrics: true,
+            interval_seconds: 60,
+            timeout_seconds: 10,
+            queue: Size(64 << 20),
+        }
+    }
+}
+
+impl Otlp {
+    /// What the types alone do not say.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(endpoint) = &self.endpoint {
+            Endpoint::parse(endpoint).map_err(|why| format!("otlp.endpoint: {why}"))?;
+        }
+        check_seconds("otlp.interval_seconds", self.interval_seconds)?;
+        check_seconds("otlp.timeout_seconds", self.timeout_seconds)
+    }
+}
+
+fn check_seconds(key: &str, seconds: u32) -> Result<(), String> {
     if (1..=LONGEST).contains(&seconds) { Ok(()) } else { Err(format!("{key}: 1 to {LONGEST} seconds")) }
 }

@@ -6,6 +6,8 @@
 //!        └── once a second: pulse ─► metrics, service manager
 //! ```
 
+mod changes;
+mod export;
 mod http;
 mod journal;
 mod live;
@@ -27,6 +29,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::config::{Config, ConfigError};
 use crate::guard::{self, GuardError};
 use crate::metrics::{Notices, Shared};
+use crate::outbound::otlp::Verdicts;
 use crate::output::{Fanout, Selection};
 use crate::session::run::{Changes, Say};
 use crate::session::{self, SessionError, Settings, View};
@@ -34,6 +37,7 @@ use crate::store::{Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
 
+use export::Export;
 use notices::Outlets;
 use outputs::HandOver;
 use patterns::Patterns;
@@ -85,14 +89,25 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     let accounts = Notices::default();
     let outlets = Outlets::start(config, helper, &accounts, &journal);
     let outlets = outlets.map_err(system("start the threads that send notices"))?;
-    let told = Told { live: live.clone(), per_minute: Arc::clone(&per_minute), outlets: outlets.clone() };
+    let otlp = Arc::default();
+    let export = Export::prepare(config, &otlp);
+    let told = Told {
+        live: live.clone(),
+        per_minute: Arc::clone(&per_minute),
+        outlets: outlets.clone(),
+        otlp: export.as_ref().and_then(|export| export.verdicts.clone()),
+    };
     let writer =
         start_writer(store, config, &journal, told).map_err(system("start the thread that stores"))?;
-    let shared = Arc::new(Shared::new(writer.account(), accounts, config.metrics.upstreams));
+    let mut shared = Shared::new(writer.account(), accounts, config.metrics.upstreams);
+    shared.otlp = otlp;
+    let shared = Arc::new(shared);
     journal.count_losses_in(&shared);
     let patterns = Patterns::start(journal.clone(), Arc::clone(&shared), outlets);
     let patterns = patterns.map_err(system("start the thread that looks for patterns"))?;
     serve::start(config, live, &shared, &journal)?;
+    let export = export.map(|export| export.start(config, &shared, &journal)).transpose();
+    let export = export.map_err(system("start the thread that exports by OTLP"))?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("start the event loop"))?;
@@ -126,6 +141,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     });
     drop(runtime);
     drop(writer); // The last one: stores what is on the way.
+    drop(export); // After it: nothing more comes.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     journal.line(Level::Notice, "ended");
     journal.finish();
@@ -155,6 +171,7 @@ struct Told {
     live: live::Publisher,
     per_minute: Arc<AtomicU32>,
     outlets: Outlets,
+    otlp: Option<Verdicts>,
 }
 
 fn start_writer(store: Store, config: &Config, journal: &Journal, told: Told) -> io::Result<Writer> {
@@ -165,6 +182,7 @@ fn start_writer(store: Store, config: &Config, journal: &Journal, told: Told) ->
     let stored: crate::store::Stored = Box::new(move |verdict, _on_disk| {
         lines.tell(verdict);
         told.outlets.verdict(verdict);
+        told.otlp.iter().for_each(|otlp| otlp.hand_over(verdict));
         // Nobody may be listening.
         let _readers = told.live.send(Arc::clone(verdict));
     });

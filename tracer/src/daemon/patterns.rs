@@ -1,4 +1,5 @@
-//! Patterns in the live stream: bursts, periods, concentrations, what follows a change of Nginx's processes. One
+//! Patterns in the live stream: bursts, periods, concentrations, what follows a change of Nginx's processes or of those
+//! behind the upstreams. A period gets the names of the cron entries and timers that have its times. One
 //! notice per finding, however many incidents it has, and again only after it has been gone for a while.
 //!
 //! A thread of its own looks, at most once a minute and only after something new; verdicts that find its queue full
@@ -15,14 +16,18 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::changes::{Moment, Moments};
 use super::notices::Outlets;
 use super::{Journal, Level};
 use crate::guard;
 use crate::history::pattern::live::{Recent, VerdictEvent};
 use crate::history::pattern::{Finding, Pattern, find};
+use crate::history::report::PatternRow;
 use crate::history::words;
 use crate::metrics::Shared;
 use crate::model::Verdict;
+use crate::schedule::{self, Places};
+use crate::session::upstreams::Change;
 
 /// Events that may wait for the thread.
 const WAITING: usize = 4096;
@@ -42,6 +47,8 @@ enum Heard {
     Event(VerdictEvent),
     /// Nginx's processes have changed, seconds of UTC.
     Mark(i64),
+    /// Something happened to an upstream's process.
+    Moment(Moment),
 }
 
 /// Where verdicts and changes are handed over.
@@ -59,11 +66,10 @@ impl Patterns {
         thread::Builder::new().name("rstscope-patterns".to_owned()).spawn(move || {
             journal.confined("patterns", guard::worker(&[], None));
             let mut watch = Watch::new(now());
-            let mut tell = |finding: &Finding| {
-                let row = words::pattern(finding, &TimeZone::system());
+            let mut tell = |row: &PatternRow| {
                 numbers.note_pattern(row.pattern, row.group.unwrap_or("all"));
                 journal.line(Level::Warning, &format!("pattern: {}", row.text));
-                outlets.pattern(&row);
+                outlets.pattern(row);
             };
             watch.run(&receiver, &mut tell);
         })?;
@@ -75,11 +81,19 @@ impl Patterns {
         if let Some(event) = VerdictEvent::of(verdict) {
             self.send(Heard::Event(event));
         }
+        if let Some(moment) = Moment::of_verdict(verdict) {
+            self.send(Heard::Moment(moment));
+        }
     }
 
     /// Nginx's processes have changed.
     pub(super) fn mark(&self) {
         self.send(Heard::Mark(now()));
+    }
+
+    /// Something happened to the process behind an upstream.
+    pub(super) fn change(&self, change: &Change) {
+        self.send(Heard::Moment(Moment::of_change(change, now())));
     }
 
     fn send(&self, heard: Heard) {
@@ -94,15 +108,24 @@ struct Watch {
     started: i64,
     /// When each finding was last seen, seconds of UTC.
     told: BTreeMap<String, i64>,
+    moments: Moments,
+    /// Where this host says what it does at regular times.
+    places: Places,
 }
 
 impl Watch {
     fn new(started: i64) -> Self {
-        Self { recent: Recent::new(WINDOW, MOST), started, told: BTreeMap::new() }
+        Self {
+            recent: Recent::new(WINDOW, MOST),
+            started,
+            told: BTreeMap::new(),
+            moments: Moments::default(),
+            places: Places::default(),
+        }
     }
 
     /// Until nobody hands anything over any more.
-    fn run(&mut self, receiver: &Receiver<Heard>, tell: &mut impl FnMut(&Finding)) {
+    fn run(&mut self, receiver: &Receiver<Heard>, tell: &mut impl FnMut(&PatternRow)) {
         let mut next_look: Option<Instant> = None;
         loop {
             let heard = match next_look {
@@ -113,6 +136,7 @@ impl Watch {
             match heard {
                 Ok(Heard::Event(event)) => self.recent.add(event),
                 Ok(Heard::Mark(time)) => self.recent.mark(time),
+                Ok(Heard::Moment(moment)) => self.moments.add(moment),
                 Err(RecvTimeoutError::Timeout) => {
                     self.look(now(), tell);
                     next_look = None;
@@ -124,19 +148,41 @@ impl Watch {
         }
     }
 
-    fn look(&mut self, now: i64, tell: &mut impl FnMut(&Finding)) {
+    fn look(&mut self, now: i64, tell: &mut impl FnMut(&PatternRow)) {
         self.told.retain(|_, seen| now - *seen < FORGOTTEN);
         for finding in find(&self.recent.window(self.started, now)) {
             // A few incidents over a long time are no news; each of them was told.
             if matches!(finding.pattern, Pattern::Occasional(_)) {
                 continue;
             }
-            let is_new = self.told.insert(identity(&finding), now).is_none();
-            if is_new && self.told.len() <= MOST_TOLD {
-                tell(&finding);
+            if self.is_new(identity(&finding), now) {
+                tell(&row(&finding, &self.places));
+            }
+        }
+        for row in self.moments.find(&mut self.recent, self.started, now, now - WINDOW) {
+            if self.is_new(format!("{} {}", row.group.unwrap_or("all"), row.pattern), now) {
+                tell(&row);
             }
         }
     }
+
+    fn is_new(&mut self, identity: String, now: i64) -> bool {
+        self.told.insert(identity, now).is_none() && self.told.len() <= MOST_TOLD
+    }
+}
+
+/// A finding in words; a period with the names of what this host does at its times.
+fn row(finding: &Finding, places: &Places) -> PatternRow {
+    let zone = TimeZone::system();
+    let mut row = words::pattern(finding, &zone);
+    if let Pattern::Periodic(period) = &finding.pattern {
+        let names = schedule::named(period, &schedule::all(places), &zone);
+        if !names.is_empty() {
+            row.text = format!("{}; at these times: {}", row.text, names.join(", "));
+            row.numbers["schedules"] = names.into();
+        }
+    }
+    row
 }
 
 /// What makes two findings the same: the kind of trouble, the pattern, and for a concentration where.
@@ -169,7 +215,7 @@ mod tests {
 
     fn told(watch: &mut Watch, now: i64) -> Vec<&'static str> {
         let mut told = Vec::new();
-        watch.look(now, &mut |finding| told.push(finding.pattern.slug()));
+        watch.look(now, &mut |row| told.push(row.pattern));
         told
     }
 
@@ -193,5 +239,31 @@ mod tests {
         let event = VerdictEvent::of(&samples::upstream_abort()).unwrap();
         watch.recent.add(event);
         assert_eq!(told(&mut watch, START + 60), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_period_has_the_name_of_the_cron_entry_with_its_times() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("etc")).unwrap();
+        // In every zone some minute of an hour is the 30th: zones with half hours move it.
+        let minutes = (0..60).find(|minute| {
+            let time = Timestamp::from_second(START.div_euclid(3600) * 3600 + minute * 60).unwrap();
+            TimeZone::system().to_datetime(time).minute() == 30
+        });
+        std::fs::write(root.path().join("etc/crontab"), "30 * * * * root reindex\n0 * * * * root other\n")
+            .unwrap();
+        let mut watch = Watch::new(START);
+        watch.places = Places { root: root.path().to_owned() };
+        let first = START.div_euclid(3600) * 3600 + minutes.unwrap() * 60 + 12;
+        let event = VerdictEvent::of(&samples::upstream_abort()).unwrap();
+        for hour in 0..20 {
+            for second in 0..5 {
+                watch.recent.add(VerdictEvent { time: Some(first + hour * 3600 + second), ..event.clone() });
+            }
+        }
+        let mut texts = Vec::new();
+        watch.look(first + 20 * 3600, &mut |row| texts.push(row.text.clone()));
+        let period = texts.iter().find(|text| text.contains("return every")).expect("a period");
+        assert!(period.contains("etc/crontab:1 (reindex)") && !period.contains("other"), "{period}");
     }
 }

@@ -74,6 +74,7 @@ fn needs_restart(was: &Config, is: &Config) -> Vec<&'static str> {
         ("live", was.live != is.live),
         ("webhook", was.webhook != is.webhook),
         ("command", was.command != is.command),
+        ("otlp", was.otlp != is.otlp),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

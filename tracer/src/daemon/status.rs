@@ -64,6 +64,7 @@ impl Status {
             self.patterns.mark();
             self.processes.clone_from(&pulse.processes);
         }
+        pulse.upstream_changes.iter().for_each(|change| self.patterns.change(change));
         self.shared.beat(pulse);
         self.tell_problems();
         let mut states = vec![NotifyState::Watchdog];

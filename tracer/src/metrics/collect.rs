@@ -216,6 +216,7 @@ fn losses(page: &mut Page, shared: &Shared, pulse: &Pulse) {
         ("journal", shared.journal_lost.load(Ordering::Relaxed)),
         ("webhook", shared.notices.webhook.lost()),
         ("command", shared.notices.command.lost()),
+        ("otlp", shared.otlp.lost()),
     ];
     let all = kernel.chain(ours).map(|(name, lost)| ([("handover", name)], lost));
     page.counters("rstscope_lost", "What was lost, by the hand-over where it was lost.", all);
@@ -266,6 +267,22 @@ fn outbound(page: &mut Page, shared: &Shared) {
         reasons.map(|(reason, number)| ([("receiver", *name), ("reason", reason)], of(number)))
     });
     page.counters("rstscope_notices_lost", "Notices that did not arrive.", lost);
+    let otlp = &*shared.otlp;
+    page.counter("rstscope_otlp_sent", "Verdicts and metrics that the collector has taken.", of(&otlp.sent));
+    let lost = [
+        ("rejected", &otlp.rejected),
+        ("channel_full", &otlp.channel_full),
+        ("queue_full", &otlp.queue_full),
+    ];
+    let lost = lost.map(|(reason, number)| ([("reason", reason)], of(number)));
+    page.counters("rstscope_otlp_lost", "Verdicts and metrics that the collector did not get.", lost);
+    let help = "Requests to the collector that failed and were sent again.";
+    page.counter("rstscope_otlp_retries", help, of(&otlp.retries));
+    page.gauge(
+        "rstscope_otlp_queue_bytes",
+        "Bytes that wait on disk for the collector.",
+        float(of(&otlp.bytes)),
+    );
 }
 
 fn process(page: &mut Page) {

@@ -46,6 +46,8 @@ pub struct Shared {
     pub journal_lost: AtomicU64,
     /// What became of the notices, by receiver.
     pub notices: Notices,
+    /// What became of what was to be sent by OTLP.
+    pub otlp: Arc<outbound::otlp::Account>,
     /// Scrapes answered.
     pub scrapes: AtomicU64,
 }
@@ -91,6 +93,7 @@ impl Shared {
             patterns: Mutex::default(),
             journal_lost: AtomicU64::new(0),
             notices,
+            otlp: Arc::default(),
             scrapes: AtomicU64::new(0),
         }
     }
@@ -162,4 +165,4 @@ pub fn page(shared: &Arc<Shared>) -> Result<String, std::fmt::Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

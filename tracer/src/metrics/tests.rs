@@ -8,7 +8,7 @@ use crate::model::{HookState, Losses};
 use crate::output::samples;
 use crate::session::pulse::{ProgramCost, Queue};
 
-fn seen() -> Arc<Shared> {
+pub(crate) fn seen() -> Arc<Shared> {
     let shared = Arc::new(Shared::new(Arc::default(), Notices::default(), 8));
     for verdict in &samples::all() {
         shared.count(verdict);

@@ -1,4 +1,4 @@
-//! What the daemon sends away: notices to a webhook and to a command. Each has a queue with a bound and a thread of
+//! What the daemon sends away: notices to a webhook and to a command, verdicts and metrics to a collector. Each has a queue with a bound and a thread of
 //! its own, so that nobody waits for a receiver; whatever does not arrive is counted.
 //!
 //! Only HTTP/1.1 without TLS is spoken: every TLS library in reach carries parts under the Apache licence alone,
@@ -7,6 +7,7 @@
 pub mod command;
 pub mod http;
 pub mod notice;
+pub mod otlp;
 mod outlet;
 pub mod webhook;
 

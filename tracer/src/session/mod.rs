@@ -15,6 +15,7 @@ pub mod record;
 pub mod run;
 pub mod settings;
 pub mod system;
+pub mod upstreams;
 pub mod vacated;
 pub mod view;
 pub mod watch;

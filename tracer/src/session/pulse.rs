@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use super::kernel::KernelSide;
+use super::upstreams::Change;
 use super::watch::Watch;
 use crate::engine::Counters;
 use crate::model::{HookState, Losses};
@@ -43,6 +44,8 @@ pub struct Pulse {
     pub overflows: Vec<(u32, u16, u64)>,
     /// The accept queues of Nginx's listeners in the namespace of this process.
     pub queues: Vec<Queue>,
+    /// What happened to upstreams on this host since the last pulse.
+    pub upstream_changes: Vec<Change>,
     /// What the engine did.
     pub engine: Counters,
     /// What the kernel programs cost; empty unless the kernel counts it.
@@ -64,12 +67,13 @@ impl Pulse {
     /// Takes the pulse.
     pub(super) fn take(
         kernel: &mut KernelSide,
-        watch: &Watch,
+        watch: &mut Watch,
         losses: &Losses,
         engine: Counters,
     ) -> Result<Self, ProbeError> {
         let counts = kernel.netns_counts()?;
         let dropped = kernel.dropped()?;
+        let upstream_changes = watch.take_changes();
         let instances = watch.instances();
         Ok(Self {
             hooks: kernel.hooks.clone(),
@@ -86,6 +90,7 @@ impl Pulse {
             ring_records: kernel.count(Counter::RingRecords)?,
             overflows: dropped.iter().map(|drop| (drop.netns, drop.port, drop.total)).collect(),
             queues: watch.queues().to_vec(),
+            upstream_changes,
             engine,
             programs: kernel.programs(),
         })

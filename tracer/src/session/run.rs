@@ -289,7 +289,7 @@ impl Session {
     fn tell_pulse(&mut self, settings: &Settings, say: &mut impl FnMut(Say<'_>)) -> Result<(), ProbeError> {
         if settings.pulse {
             let counters = self.engine.counters();
-            let pulse = Pulse::take(&mut self.kernel, &self.watch, &self.losses, counters)?;
+            let pulse = Pulse::take(&mut self.kernel, &mut self.watch, &self.losses, counters)?;
             say(Say::Pulse(Box::new(pulse)));
         }
         Ok(())

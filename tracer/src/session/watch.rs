@@ -11,6 +11,7 @@ use crate::collect::clock;
 use crate::collect::sock_diag::{self, DiagSocket};
 use crate::model::{LogRecord, Side};
 use crate::nginx::discover::{Instance, Scout};
+use crate::nginx::proc::Proc;
 use crate::nginx::tail::{TailedLine, Target};
 use crate::probe::filter::Seed;
 use crate::probe::{Probe, ProbeError};
@@ -18,6 +19,7 @@ use crate::probe::{Probe, ProbeError};
 use super::Settings;
 use super::lines::Lines;
 use super::pulse::Queue;
+use super::upstreams::{self, Change, Upstreams};
 use super::vacated::{Listener, Listeners};
 
 /// What is watched.
@@ -34,6 +36,10 @@ pub struct Watch {
     seeds: usize,
     /// How full the accept queues in our own namespace are.
     queues: Vec<Queue>,
+    /// What listens for the upstreams on this host.
+    upstreams: Upstreams,
+    /// What happened to them and was not told yet.
+    changes: Vec<Change>,
     /// What could not be found out.
     problems: BTreeSet<String>,
 }
@@ -55,7 +61,12 @@ impl Watch {
         &self.queues
     }
 
-    /// Looks at the accept queues. What cannot be listed is left out.
+    /// What happened to upstreams on this host since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Looks at the accept queues, and at what listens for the upstreams. What cannot be listed is left out.
     pub fn look_at_queues(&mut self) {
         let ours: BTreeSet<SocketAddr> =
             self.instances().iter().flat_map(|instance| instance.listeners.iter().copied()).collect();
@@ -65,6 +76,10 @@ impl Watch {
             ours.contains(&listener).then_some(Queue { listener, waiting, limit })
         };
         self.queues = found.iter().filter_map(queue).collect();
+        let wanted: BTreeSet<SocketAddr> =
+            self.instances().iter().flat_map(|instance| instance.config.upstreams.iter().copied()).collect();
+        let owner = |inode| upstreams::owner(&Proc::default(), inode);
+        self.changes.extend(self.upstreams.update(&wanted, &found, owner));
     }
 
     /// Connections that existed before the start.

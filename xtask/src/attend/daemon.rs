@@ -89,6 +89,16 @@ impl Daemon {
         text.lines().map(notice_id).collect()
     }
 
+    /// Everything that waits on disk for the collector.
+    pub fn waiting_exports(&self) -> Result<String> {
+        let mut all = String::new();
+        for file in fs::read_dir(self.folder.join("state/otlp"))? {
+            // It may have been sent meanwhile.
+            all.push_str(&fs::read_to_string(file?.path()).unwrap_or_default());
+        }
+        Ok(all)
+    }
+
     /// Ids that were told and are not in the store.
     pub fn missing(&self) -> Result<Vec<String>> {
         let stored = self.query(&["--include-harmless", "--limit", "0", "--format", "json"])?;
@@ -187,7 +197,8 @@ fn configuration(folder: &Path, store: &str) -> String {
          [metrics]\nlisten = \"{METRICS}\"\n\
          [webhook]\nurl = \"http://{receiver}/hook\"\nabout = [\"incidents\"]\nper_minute = 10000\n\
          [command]\nrun = [\"/bin/sh\", \"-c\", \"cat >> {folder}/commanded\"]\nabout = [\"incidents\"]\n\
-         per_minute = 10000\n"
+         per_minute = 10000\n\
+         [otlp]\nendpoint = \"http://{receiver}\"\ninterval_seconds = 1\n"
     )
 }
 

@@ -15,7 +15,8 @@ const MAX_BODY: usize = 8 << 20;
 /// A running receiver; it ends with the program.
 #[derive(Clone)]
 pub struct Receiver {
-    status: Arc<AtomicU16>,
+    /// What notices are answered with, and what a collector answers.
+    status: Arc<[AtomicU16; 2]>,
     bodies: Arc<Mutex<Vec<(String, String)>>>,
 }
 
@@ -23,7 +24,8 @@ impl Receiver {
     /// Starts it.
     pub fn start() -> Result<Self> {
         let listener = TcpListener::bind(ADDRESS)?;
-        let receiver = Self { status: Arc::new(AtomicU16::new(200)), bodies: Arc::default() };
+        let receiver =
+            Self { status: Arc::new([AtomicU16::new(200), AtomicU16::new(200)]), bodies: Arc::default() };
         let answering = receiver.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -34,9 +36,14 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// From now on it answers with this status.
-    pub fn set_status(&self, status: u16) {
-        self.status.store(status, Ordering::Relaxed);
+    /// From now on it answers notices with this status.
+    pub fn answer_notices(&self, status: u16) {
+        self.status[0].store(status, Ordering::Relaxed);
+    }
+
+    /// From now on it answers as a collector with this status.
+    pub fn answer_exports(&self, status: u16) {
+        self.status[1].store(status, Ordering::Relaxed);
     }
 
     /// Bodies that were sent to this path and answered with success.
@@ -61,7 +68,7 @@ impl Receiver {
         }
         let mut body = vec![0; length.min(MAX_BODY)];
         reader.read_exact(&mut body)?;
-        let status = self.status.load(Ordering::Relaxed);
+        let status = self.status[usize::from(path.starts_with("/v1/"))].load(Ordering::Relaxed);
         if status == 200 {
             let body = String::from_utf8_lossy(&body).into_owned();
             self.bodies.lock().unwrap_or_else(PoisonError::into_inner).push((path, body));

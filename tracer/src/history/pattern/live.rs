@@ -191,13 +191,22 @@ impl Recent {
     /// of UTC: silence between the two is part of what is looked at.
     pub fn window(&mut self, started: i64, now: i64) -> Window {
         let oldest = now - self.keep;
-        self.events.retain(|event| event.time.is_none_or(|time| time >= oldest));
         self.marks.retain(|mark| *mark >= oldest);
+        let marks: Vec<i64> = self.marks.iter().copied().collect();
+        self.window_with(started, now, &marks)
+    }
+
+    /// The same with other moments than the changes of Nginx's processes.
+    pub fn window_with(&mut self, started: i64, now: i64, marks: &[i64]) -> Window {
+        let oldest = now - self.keep;
+        self.events.retain(|event| event.time.is_none_or(|time| time >= oldest));
         let mut window = Window::default();
         // Before the last event that had to go, nothing is known.
         window.cover(started.max(oldest).max(self.since.unwrap_or(oldest)));
         window.cover(now);
-        self.marks.iter().for_each(|mark| window.mark(*mark));
+        for mark in marks {
+            window.mark(*mark);
+        }
         self.events.iter().for_each(|event| window.add(&event.event()));
         window
     }
