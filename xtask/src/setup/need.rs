@@ -79,7 +79,7 @@ const LINKER_LLVM: (&str, &str, Probe, &[&str]) = (
     &["llvm-22-dev"],
 );
 
-/// Only some tests of reports need these; without them those tests are skipped and counted.
+/// Only some tests of reports, some scenarios of the lab and the virtual machines need these; without them those are skipped and counted.
 const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
     ("tshark", "reads the packets of reports in tests", Probe::Program("tshark"), &["tshark"]),
     ("chromium", "opens the pages of reports in tests", Probe::Program("chromium"), &["chromium"]),
@@ -89,6 +89,16 @@ const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
         Probe::Program("qemu-system-x86_64"),
         &["qemu-system-x86"],
     ),
+    ("node", "an upstream of the lab", Probe::Program("node"), &["nodejs"]),
+    ("gunicorn", "an upstream of the lab", Probe::Program("gunicorn"), &["gunicorn"]),
+    (
+        "uvicorn",
+        "an upstream of the lab",
+        Probe::File("/usr/share/doc/python3-uvicorn"),
+        &["python3-uvicorn"],
+    ),
+    ("php-fpm", "an upstream of the lab", Probe::Program("php-fpm8.2"), &["php8.2-fpm"]),
+    ("haproxy", "a load balancer of the lab", Probe::Program("haproxy"), &["haproxy"]),
     ("chromedriver", "drives chromium in tests", Probe::Program("chromedriver"), &["chromium-driver"]),
 ];
 
