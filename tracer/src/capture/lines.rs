@@ -36,6 +36,7 @@ impl Lines {
             Archive::open(path)?.lines(
                 |bytes| {
                     let mut record = parse(bytes, zone);
+                    record.keep_line(bytes);
                     (record.file, record.offset) = (name.clone(), offset);
                     offset += bytes.len() as u64 + 1;
                     read.keep(record);

@@ -10,11 +10,12 @@ use crate::engine::{Engine, Limits};
 use crate::model::{
     CaptureFacts, Clock, Event, HostFacts, Input, LogRecord, Mono, NginxConfig, TcpState, Verdict,
 };
+use crate::recording::{Recorded, Recorder, Writer};
 
-pub use super::container::{CaptureError, Ending};
+pub use super::container::{CaptureError, Container, Ending};
 pub use super::lines::Lines;
 
-use super::container::{Container, Frame};
+use super::container::Frame;
 use super::events;
 use super::ledger::{self, Ledger, Offset};
 use super::link::{self, Carried};
@@ -97,6 +98,15 @@ impl Packets {
     pub fn open(paths: &[PathBuf], connections: usize) -> Result<Self, CaptureError> {
         let files = paths.iter().map(|path| Container::open(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self::of(files, connections))
+    }
+
+    /// The capture stands for the observer.
+    pub fn name(&self) -> String {
+        let name = |file: &Container| {
+            let name = file.path.file_name().filter(|_| file.path != Path::new("-"));
+            name.map_or_else(|| "capture".to_owned(), |name| name.to_string_lossy().into_owned())
+        };
+        self.files.iter().map(name).collect::<Vec<_>>().join(",")
     }
 
     /// Captures that are open already.
@@ -212,7 +222,7 @@ fn take(
 pub struct Session {
     packets: Packets,
     settings: Settings,
-    engine: Engine,
+    engine: Recorder,
     roles: Option<Roles>,
     unrelated: u64,
     lines: std::vec::IntoIter<(u64, LogRecord)>,
@@ -226,10 +236,15 @@ pub struct Session {
 impl Session {
     /// A session; nothing is read yet.
     pub fn new(packets: Packets, settings: Settings) -> Self {
+        Self::recorded_by(None, packets, settings)
+    }
+
+    /// A session whose inputs are recorded, if there is a writer; its replay gives the same verdicts.
+    pub fn recorded_by(writer: Option<Writer>, packets: Packets, settings: Settings) -> Self {
         Self {
             packets,
             settings,
-            engine: Engine::new(Limits::default()),
+            engine: Recorder::new(Engine::new(Limits::default()), writer),
             roles: None,
             unrelated: 0,
             lines: Vec::new().into_iter(),
@@ -292,6 +307,11 @@ impl Session {
         }
     }
 
+    /// What became of the recording, if there is one.
+    pub fn recorded(&self) -> Option<Recorded> {
+        self.engine.recorded()
+    }
+
     /// The clock of the other capture against this one's.
     pub fn offset(&self) -> Option<Offset> {
         self.packets.other.as_ref().and_then(|other| other.offset)
@@ -304,7 +324,7 @@ impl Session {
         let names = self.packets.files.iter().map(|file| file.path.display().to_string()).collect();
         let dropped = self.packets.files.iter().map(|file| file.dropped).sum();
         let host = HostFacts {
-            host: host_name(&self.packets.files),
+            host: self.packets.name(),
             follows_error_log: self.settings.lines.is_some(),
             local_addresses: self.packets.tracker.census.local.iter().copied().collect(),
             capture: Some(CaptureFacts { files: names, dropped }),
@@ -315,8 +335,10 @@ impl Session {
             },
             ..HostFacts::default()
         };
-        self.engine.handle(Mono(0), Input::Clock(Clock { offset_ns: 0 }));
-        self.engine.handle(Mono(0), Input::Host(Box::new(host)));
+        let first = Mono(self.packets.span.map_or(0, |(first, _)| first));
+        self.now = first;
+        self.engine.handle(first, Input::Clock(Clock { offset_ns: 0 }));
+        self.engine.handle(first, Input::Host(Box::new(host)));
         self.roles = Some(roles);
     }
 
@@ -390,12 +412,4 @@ impl Session {
         self.engine.handle(self.now, input);
         self.told.extend(self.engine.advance(self.now));
     }
-}
-
-/// The capture stands for the observer.
-fn host_name(files: &[Container]) -> String {
-    let name = |file: &Container| {
-        file.path.file_name().map_or_else(|| "capture".to_owned(), |name| name.to_string_lossy().into_owned())
-    };
-    files.iter().map(name).collect::<Vec<_>>().join(",")
 }

@@ -4,19 +4,21 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::captured::CaptureArgs;
 use super::exit::Exit;
-use super::reporting::{Format, by_name, collect, made, moment, rendered, write};
+use super::input::Input;
+use super::reporting::{Format, by_name, made, moment, rendered, write};
 use super::trace;
 use crate::report::{Collected, Material, Selection, Side, Wanted, comparison};
 
 /// Flags of `rstscope compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// A recording or verdicts with both windows, or with the window before
+    /// A recording, a capture, verdicts or a store with both windows, or with the window before
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// A recording or verdicts with the window after
+    /// The same with the window after
     #[arg(value_name = "AFTER")]
     pub other: Option<PathBuf>,
 
@@ -85,7 +87,9 @@ fn selection(window: Option<&str>) -> Result<Selection, String> {
 }
 
 fn side(file: &Path, selection: Selection, connections: Option<u64>) -> Result<Side, String> {
-    let collected = collect(file, &selection, Wanted::default())
+    let input = Input { path: file, title: None, capture: &CaptureArgs::default(), upstreams: &[] };
+    let collected = input
+        .collect(&selection, Wanted::default())
         .map_err(|error| format!("{}: {error}", file.display()))?;
     let Collected { origin, window, .. } = collected;
     let whole = selection.since.is_none() && selection.until.is_none();

@@ -39,7 +39,7 @@ fn open(args: &CorrelateArgs) -> Result<Packets, CaptureError> {
 }
 
 /// What is known of the two clocks.
-fn clocks(offset: Option<Offset>) -> String {
+pub(super) fn clocks(offset: Option<Offset>) -> String {
     let Some(offset) = offset else {
         return "no handshake passed both captures with a router between them, so how far their clocks are apart is not known; they are taken to agree within 2 s".to_owned();
     };

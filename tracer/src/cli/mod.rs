@@ -1,5 +1,7 @@
 //! The command line: one file per sub-command. Wires the library together; decides nothing itself.
 
+pub mod afterwards;
+pub mod captured;
 pub mod compare;
 pub mod correlate;
 pub mod daemon;
@@ -7,6 +9,7 @@ pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod generate;
+pub mod input;
 pub mod log;
 pub mod pcap;
 pub mod query;
@@ -49,7 +52,7 @@ pub enum Command {
     Pcap(Box<pcap::PcapArgs>),
     /// Judge two captures of the same time: one taken at the Nginx host, one at the other end
     Correlate(Box<correlate::CorrelateArgs>),
-    /// Make proof material of a recording or of verdicts: HTML, Markdown, JSON, text, packets
+    /// Make proof material of a recording, a capture, a store or verdicts: HTML, Markdown, JSON, text, packets
     Report(Box<report::ReportArgs>),
     /// Check a bundle of report: its checksums, and its verdicts by replaying its recording
     Verify(verify::VerifyArgs),

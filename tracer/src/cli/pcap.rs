@@ -1,7 +1,7 @@
 //! `rstscope pcap`: its flags, and what is said on standard error about the capture.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -12,8 +12,10 @@ use super::{trace, value};
 use crate::capture::session::{Account, Ending, Lines, Packets, Session, Settings};
 use crate::capture::{Named, Offset, Roles};
 use crate::model::{Losses, Utc};
+use crate::nginx::archive::ArchiveError;
 use crate::output::Closing;
-use crate::session::View;
+use crate::recording::{Header, Writer};
+use crate::session::{SessionError, View, record};
 
 /// Flags of `rstscope pcap`.
 #[derive(Debug, Clone, Args)]
@@ -50,6 +52,10 @@ pub struct JudgedArgs {
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = value::connections)]
     pub connections: usize,
 
+    /// Record everything the verdicts rest on, for `rstscope report` and `rstscope replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
     /// What is shown.
     #[command(flatten)]
     pub shown: ShownArgs,
@@ -69,13 +75,13 @@ pub(super) fn run_with(
     packets: Packets,
     clocks: &dyn Fn(Option<Offset>) -> String,
 ) -> anyhow::Result<Exit> {
-    let zone = args.zone.clone().unwrap_or_else(TimeZone::system);
-    let lines = match args.error_log.as_slice() {
-        [] => None,
-        paths => match Lines::read(paths, &zone) {
-            Ok(lines) => Some(lines),
-            Err(error) => return Ok(trace::refuse(&error, Exit::Input)),
-        },
+    let lines = match lines(&args.error_log, args.zone.as_ref()) {
+        Ok(lines) => lines,
+        Err(error) => return Ok(trace::refuse(&error, Exit::Input)),
+    };
+    let writer = match recording(args.record.as_deref(), &packets) {
+        Ok(writer) => writer,
+        Err(error) => return Ok(trace::refuse(&error, Exit::Output)),
     };
     let outputs = match args.shown.outputs() {
         Ok(outputs) => outputs,
@@ -85,7 +91,27 @@ pub(super) fn run_with(
     let named = Named { nginx: args.nginx.clone(), upstreams: args.upstream.clone() };
     let settings = Settings { named, lines };
     let view = View::new(args.shown.selection(), outputs);
-    judge(args, Session::new(packets, settings), view, clocks)
+    judge(args, Session::recorded_by(writer, packets, settings), view, clocks)
+}
+
+/// The log, if one is given.
+pub(super) fn lines(paths: &[PathBuf], zone: Option<&TimeZone>) -> Result<Option<Lines>, ArchiveError> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    Lines::read(paths, &zone.cloned().unwrap_or_else(TimeZone::system)).map(Some)
+}
+
+fn recording(path: Option<&Path>, packets: &Packets) -> Result<Option<Writer>, SessionError> {
+    let Some(path) = path else { return Ok(None) };
+    let writer = record::open(path, u64::MAX, &header(packets));
+    writer.map(Some).map_err(|source| SessionError::Recording { path: path.to_owned(), source })
+}
+
+/// How the recording of a judged capture begins.
+pub(super) fn header(packets: &Packets) -> Header {
+    let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
+    Header::of(packets.name(), "", Utc(now))
 }
 
 fn judge(
@@ -109,8 +135,11 @@ fn judge(
     if let Some(path) = args.shown.stats() {
         trace::write_stats(path, &closing)?;
     }
-    for remark in remarks(&account) {
+    for remark in std::iter::once(counted(&account)).chain(remarks(&account)) {
         trace::notice(&remark);
+    }
+    if let (Some(path), Some(recorded)) = (&args.record, session.recorded()) {
+        trace::notice(&trace::recording(path, &recorded));
     }
     view.problems().iter().for_each(|problem| trace::notice(problem));
     let damaged = account.files.iter().any(|(_, ending, _)| *ending != Ending::Whole);
@@ -122,7 +151,7 @@ fn judge(
 }
 
 /// What a capture cannot say, whatever stands in it.
-fn lacks(has_log: bool) -> String {
+pub(super) fn lacks(has_log: bool) -> String {
     let log = if has_log {
         ""
     } else {
@@ -153,7 +182,7 @@ fn closing(view: &View, account: &Account) -> Closing {
 }
 
 /// What was there and could not be used.
-fn losses(account: &Account) -> Losses {
+pub(super) fn losses(account: &Account) -> Losses {
     let dropped: u64 = account.files.iter().map(|(_, _, dropped)| dropped).sum();
     let links: u64 = account.skipped.links.values().sum();
     let lost = [
@@ -168,13 +197,19 @@ fn losses(account: &Account) -> Losses {
     Losses { by_handover: lost.map(|(name, count)| (name.to_owned(), count)).collect() }
 }
 
-/// What a reader has to know of the capture, one sentence each.
-fn remarks(account: &Account) -> Vec<String> {
+/// How much was read.
+pub(super) fn counted(account: &Account) -> String {
     let (counts, skipped) = (&account.counts, &account.skipped);
-    let mut remarks = vec![format!(
+    format!(
         "{} packets read, {} of TCP in {} connections, {} of them older than the capture; {} resets",
         skipped.packets, counts.segments, counts.connections, counts.preexisting, counts.resets
-    )];
+    )
+}
+
+/// What a reader has to know of the capture, one sentence each.
+pub(super) fn remarks(account: &Account) -> Vec<String> {
+    let (counts, skipped) = (&account.counts, &account.skipped);
+    let mut remarks = Vec::new();
     for (path, ending, _) in &account.files {
         let what = match ending {
             Ending::Whole => continue,

@@ -1,31 +1,35 @@
 //! `rstscope report`: its flags, and what each of them makes.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::captured::CaptureArgs;
 use super::exit::Exit;
+use super::input::{Input, InputError};
 use super::reporting::{self, Format, by_name, moment, rendered, write};
 use super::{trace, value};
 use crate::model::Verdict;
 use crate::model::verdict::{Cause, Party};
 use crate::report::bundle::{self, Manifest, Member};
 use crate::report::redact::{What, redact};
-use crate::report::{self, Collected, Document, Material, Selection, SourceError, Wanted};
+use crate::report::{self, Collected, Document, Material, Selection, Wanted};
 
-/// Longest input that is redacted or packed, bytes: both need it in memory.
-const MOST: u64 = 1 << 30;
+/// Incidents shown in full unless told otherwise.
+const TOP: u16 = 10;
 
 /// Flags of `rstscope report`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ReportArgs {
-    /// A recording (trace --record), verdicts (trace --format json) or a store of the daemon; - is standard input
+    /// A recording (trace --record), a capture (pcap, pcapng), a store of the daemon, or verdicts (trace --format
+    /// json); - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
     /// Only the incident with this id
-    #[arg(long, value_name = "ID", conflicts_with_all = ["since", "until", "party", "cause", "upstream"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["since", "until", "party", "cause"])]
     pub id: Option<String>,
 
     /// Only incidents from this time on: RFC 3339, "YYYY/MM/DD HH:MM:SS" (UTC), or 2h for two hours ago
@@ -44,7 +48,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "CAUSE", value_delimiter = ',', value_parser = value::cause)]
     pub cause: Vec<Cause>,
 
-    /// Only incidents of these upstreams: ADDR, ADDR:PORT or [ADDR6]:PORT
+    /// Only incidents of these upstreams: ADDR, ADDR:PORT or [ADDR6]:PORT; in a capture they are taken for upstreams
     #[arg(long, value_name = "ADDR", value_delimiter = ',', value_parser = value::upstream)]
     pub upstream: Vec<SocketAddr>,
 
@@ -53,7 +57,7 @@ pub struct ReportArgs {
     pub include_harmless: bool,
 
     /// Incidents that are shown in full
-    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    #[arg(long, value_name = "NUMBER", default_value_t = TOP)]
     pub top: u16,
 
     /// Replace these by pseudonyms, the same ones in every part
@@ -71,6 +75,20 @@ pub struct ReportArgs {
     /// Write every form, the packets and the recording as one file, for `rstscope verify`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "output"])]
     pub bundle: Option<PathBuf>,
+
+    /// How a capture is judged.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+}
+
+impl ReportArgs {
+    /// A report on everything in a file, in the form that the name of the output tells.
+    pub fn on(file: PathBuf, output: &Path) -> Self {
+        let is_bundle = output.extension().is_some_and(|extension| extension == "zst");
+        let output = Some(output.to_owned());
+        let (output, bundle) = if is_bundle { (None, output) } else { (output, None) };
+        Self { file, top: TOP, output, bundle, ..Self::default() }
+    }
 }
 
 /// What was read for a report.
@@ -81,64 +99,94 @@ struct Read {
     redaction: Vec<String>,
 }
 
-/// Runs `rstscope report`.
-pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
-    let selection = match selection(args) {
-        Ok(selection) => selection,
-        Err(why) => return Ok(trace::refuse(why, Exit::Usage)),
-    };
-    let name = args.file.display();
-    let format = args.format.or_else(|| by_name(args.output.as_deref()?)).unwrap_or(Format::Text);
-    let read = match read(args, &selection, format) {
-        Ok(read) => read,
-        Err(error) => return Ok(trace::refuse(format!("{name}: {error}"), Exit::Input)),
-    };
-    let found = read.collected.window.total + read.collected.window.consequences;
-    if let (Some(id), 0) = (&selection.id, found) {
-        let number = read.collected.read;
-        return Ok(trace::refuse(
-            format!("none of the {number} verdicts of {name} has the id {id}"),
-            Exit::Failure,
-        ));
-    }
-    match &args.bundle {
-        Some(path) => packed(args, read, selection, path),
-        None => Ok(write(args.output.as_deref(), &one_form(args, read, selection, format)?)),
+/// What is written, and what is said of it.
+pub(super) struct Made {
+    pub(super) bytes: Vec<u8>,
+    pub(super) notice: Option<String>,
+}
+
+/// Why there is no report.
+pub(super) struct Refusal {
+    pub(super) why: String,
+    pub(super) exit: Exit,
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { why: format!("cannot make the report: {error}"), exit: Exit::Failure }
     }
 }
 
-fn read(args: &ReportArgs, selection: &Selection, format: Format) -> Result<Read, SourceError> {
+/// Runs `rstscope report`.
+pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
+    let made = match made(args, None) {
+        Ok(made) => made,
+        Err(Refusal { why, exit }) => return Ok(trace::refuse(why, exit)),
+    };
+    let path = args.bundle.as_deref().or(args.output.as_deref());
+    let exit = write(path, &made.bytes);
+    if let (Exit::Success, Some(notice)) = (exit, &made.notice) {
+        trace::notice(notice);
+    }
+    Ok(exit)
+}
+
+/// Makes the report, or says why there is none. `title` is what a reader is told of the input instead of its path.
+pub(super) fn made(args: &ReportArgs, title: Option<(&str, &'static str)>) -> Result<Made, Refusal> {
+    let selection = selection(args).map_err(|why| Refusal { why, exit: Exit::Usage })?;
+    let name = args.file.display();
+    let format = args.format.or_else(|| by_name(args.output.as_deref()?)).unwrap_or(Format::Text);
+    let input = Input { path: &args.file, title, capture: &args.capture, upstreams: &args.upstream };
+    let read = read(args, &input, &selection, format)
+        .map_err(|error| Refusal { why: format!("{name}: {error}"), exit: Exit::Input })?;
+    let found = read.collected.window.total + read.collected.window.consequences;
+    if let (Some(id), 0) = (&selection.id, found) {
+        let why = format!("none of the {} verdicts of {name} has the id {id}", read.collected.read);
+        return Err(Refusal { why, exit: Exit::Failure });
+    }
+    if args.bundle.is_some() {
+        return Ok(packed(args, read, selection)?);
+    }
+    Ok(Made { bytes: one_form(args, read, selection, format)?, notice: None })
+}
+
+fn read(
+    args: &ReportArgs,
+    input: &Input<'_>,
+    selection: &Selection,
+    format: Format,
+) -> Result<Read, InputError> {
     let wanted =
         Wanted { packets: format == Format::Pcapng || args.bundle.is_some(), lines: args.bundle.is_some() };
     if args.redact.is_empty() && args.bundle.is_none() {
-        let collected = reporting::collect(&args.file, selection, wanted)?;
+        let collected = input.collect(selection, wanted)?;
         return Ok(Read { collected, input: None, redaction: Vec::new() });
     }
-    let mut input = reporting::whole(&args.file, MOST)?;
+    let mut whole = input.whole(selection)?;
     let mut redaction = Vec::new();
     if !args.redact.is_empty() {
-        let redacted = redact(&input, &args.redact);
-        input = redacted.bytes;
+        let redacted = redact(&whole.bytes, &args.redact);
+        whole.bytes = redacted.bytes;
         redaction = redacted.statement;
     }
-    let collected = reporting::collect_from(&args.file, &input, selection, wanted)?;
-    Ok(Read { collected, input: Some(input), redaction })
+    let collected = input.collect_whole(&mut whole, selection, wanted)?;
+    Ok(Read { collected, input: Some(whole.bytes), redaction })
 }
 
-fn one_form(args: &ReportArgs, read: Read, selection: Selection, format: Format) -> anyhow::Result<Vec<u8>> {
+fn one_form(args: &ReportArgs, read: Read, selection: Selection, format: Format) -> io::Result<Vec<u8>> {
     if let (Format::Pcapng, Some(capture)) = (format, &read.collected.capture) {
         if capture.is_empty() {
             trace::notice(
                 "there is no packet: only a recording of trace carries packets, and only those that hooks saw",
             );
         }
-        return Ok(capture.file(&read.collected.origin, &reporting::made())?);
+        return capture.file(&read.collected.origin, &reporting::made());
     }
     let material = material(args, read, selection).0;
     let document = report::document(&material);
     let shown = report::shown(&material);
     let verdicts: Vec<&Verdict> = shown.iter().map(|entry| &entry.verdict).collect();
-    Ok(rendered(&document, &verdicts, format)?)
+    rendered(&document, &verdicts, format)
 }
 
 /// What a report is made of, and what only a bundle has beside it.
@@ -155,8 +203,8 @@ struct Extra {
     input: Option<Vec<u8>>,
 }
 
-/// Writes the bundle and says its checksum, which can be sent another way.
-fn packed(args: &ReportArgs, read: Read, selection: Selection, path: &Path) -> anyhow::Result<Exit> {
+/// The bundle and its checksum, which can be sent another way.
+fn packed(args: &ReportArgs, read: Read, selection: Selection) -> io::Result<Made> {
     let (material, extra) = material(args, read, selection);
     let document = report::document(&material);
     let shown = report::shown(&material);
@@ -167,6 +215,8 @@ fn packed(args: &ReportArgs, read: Read, selection: Selection, path: &Path) -> a
         members.push(Member { name: "packets.pcapng", bytes });
     }
     members.push(Member { name: "host.json", bytes: bundle::host(&material.origin)? });
+    let configuration = bundle::configuration(&material.origin);
+    members.extend(configuration.map(|bytes| Member { name: "configuration.txt", bytes }));
     members.push(Member { name: bundle::VERDICTS, bytes: extra.lines.unwrap_or_default() });
     // Verdicts as JSON lines begin with a brace, a recording does not.
     let recording = extra.input.filter(|input| input.first().is_some_and(|first| *first != b'{'));
@@ -187,14 +237,11 @@ fn packed(args: &ReportArgs, read: Read, selection: Selection, path: &Path) -> a
         files: Vec::new(),
     };
     let bytes = bundle::pack(manifest, &members)?;
-    let exit = write(Some(path), &bytes);
-    if exit == Exit::Success {
-        trace::notice(&format!("the bundle has sha256 {}", bundle::sha256(&bytes)));
-    }
-    Ok(exit)
+    let notice = format!("the bundle has sha256 {}", bundle::sha256(&bytes));
+    Ok(Made { bytes, notice: Some(notice) })
 }
 
-fn forms(document: &Document, verdicts: &[&Verdict]) -> anyhow::Result<Vec<Member>> {
+fn forms(document: &Document, verdicts: &[&Verdict]) -> io::Result<Vec<Member>> {
     const FORMS: [(&str, Format); 4] = [
         ("report.html", Format::Html),
         ("report.md", Format::Markdown),

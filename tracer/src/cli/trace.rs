@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use jiff::tz::TimeZone;
 
+use super::afterwards::Afterwards;
 use super::exit::Exit;
 use super::shown::{Format, ShownArgs};
 use super::value;
@@ -63,8 +64,12 @@ pub struct TraceArgs {
     pub record: Option<PathBuf>,
 
     /// Longest recording: bytes, or a number with K, M or G
-    #[arg(long, value_name = "SIZE", default_value = "1G", requires = "record", value_parser = value::size)]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = value::size)]
     pub record_limit: u64,
+
+    /// At the end, write a report to this file; its name tells the form: .html, .md, .json, .txt, .pcapng, .tar.zst
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 
     /// Keep the positions in the logs in this file and go on from there, so that no line is missed or read twice
     #[arg(long, value_name = "FILE")]
@@ -85,6 +90,10 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
         Ok(outputs) => outputs,
         Err(error) => return Ok(refuse(&error, Exit::Output)),
     };
+    let afterwards = match args.report.as_deref().map(|path| Afterwards::open(path, args.record.as_deref())) {
+        Some(Err(error)) => return Ok(refuse(format!("cannot write the report: {error}"), Exit::Output)),
+        afterwards => afterwards.and_then(Result::ok),
+    };
     let view = View::new(args.shown.selection(), outputs);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the event loop")?;
@@ -97,10 +106,13 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
         Say::Header(page) => complain(&header::text(page, &errors)),
         Say::Attached | Say::Pulse(_) => {}
     };
-    let session = session::run(settings(args), args.shown.typed(), view, Changes::default(), say);
+    let session =
+        session::run(settings(args, afterwards.as_ref()), args.shown.typed(), view, Changes::default(), say);
     match runtime.block_on(session) {
         Ok(Ended::NoNginx) => Ok(refuse("no Nginx is running, and --no-wait was given", Exit::NoNginx)),
-        Ok(Ended::Done { closing, recorded }) => finish(args, &closing, recorded.as_ref(), &errors),
+        Ok(Ended::Done { closing, recorded }) => {
+            finish(args, &closing, (recorded.as_ref(), afterwards), &errors)
+        }
         Err(error) => Ok(refuse(&error, exit_code(&error))),
     }
 }
@@ -108,7 +120,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<Exit> {
 fn finish(
     args: &TraceArgs,
     closing: &crate::output::Closing,
-    recorded: Option<&Recorded>,
+    (recorded, afterwards): (Option<&Recorded>, Option<Afterwards>),
     errors: &TextOptions,
 ) -> anyhow::Result<Exit> {
     if args.shown.format == Format::Json {
@@ -122,11 +134,12 @@ fn finish(
     }
     let failed =
         closing.losses.by_handover.contains_key("output") || recorded.is_some_and(|recorded| recorded.failed);
-    Ok(if failed { Exit::Output } else { Exit::Success })
+    let exit = afterwards.map_or(Exit::Success, Afterwards::report);
+    Ok(if failed { Exit::Output } else { exit })
 }
 
 /// What became of the recording.
-fn recording(path: &Path, recorded: &Recorded) -> String {
+pub(super) fn recording(path: &Path, recorded: &Recorded) -> String {
     let Recorded { steps, bytes, left_out, .. } = recorded;
     let whole = format!("recording {}: {steps} steps, {bytes} bytes", path.display());
     match &recorded.stopped {
@@ -155,7 +168,8 @@ where
     }
 }
 
-fn settings(args: &TraceArgs) -> Settings {
+fn settings(args: &TraceArgs, afterwards: Option<&Afterwards>) -> Settings {
+    let record = afterwards.map(Afterwards::recording).or_else(|| args.record.clone());
     Settings {
         nginx_ports: args.nginx_port.clone(),
         upstreams: args.upstream.clone(),
@@ -170,7 +184,7 @@ fn settings(args: &TraceArgs) -> Settings {
         sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
         positions: args.positions.clone(),
         syslog: args.syslog.clone(),
-        record: args.record.clone().map(|path| Record { path, limit: args.record_limit }),
+        record: record.map(|path| Record { path, limit: args.record_limit }),
     }
 }
 

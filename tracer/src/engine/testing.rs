@@ -253,6 +253,7 @@ pub fn line(milliseconds: u64, kind: MessageKind, errno: Option<i32>, action: &s
         host: Some("example.org".to_owned()),
         referrer: None,
         problems: Vec::new(),
+        line: None,
     }
 }
 

@@ -76,6 +76,22 @@ pub struct NginxConfig {
     pub listeners: Vec<(SocketAddr, Option<u32>)>,
     /// Files or directives that could not be read.
     pub problems: Vec<String>,
+    /// The directives that bear on resets, as they stand in the files. The judge does not look at them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excerpt: Vec<ConfigLine>,
+}
+
+/// A directive of Nginx's configuration and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigLine {
+    /// File, inside the root of the process.
+    pub file: String,
+    /// Number of the line in it, from 1.
+    pub line: u32,
+    /// The blocks around, outermost first.
+    pub place: String,
+    /// The directive without its semicolon.
+    pub text: String,
 }
 
 /// What is known of the observing host.

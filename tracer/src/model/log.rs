@@ -92,9 +92,23 @@ pub struct LogRecord {
     pub referrer: Option<String>,
     /// What was wrong with the line.
     pub problems: Vec<String>,
+    /// The line as it stood, for whoever has to show it; bytes that are no UTF-8 are written as `\xNN`. `None` where
+    /// nobody kept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
 }
 
 impl LogRecord {
+    /// Keeps the line as it stood, without its line feed.
+    pub fn keep_line(&mut self, bytes: &[u8]) {
+        let mut line = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            line.push_str(chunk.valid());
+            line.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+        }
+        self.line = Some(line);
+    }
+
     /// The upstream as a socket address, when it is one.
     pub fn upstream_addr(&self) -> Option<SocketAddr> {
         self.upstream.as_deref()?.parse().ok()

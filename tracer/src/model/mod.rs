@@ -19,7 +19,8 @@ pub mod verdict;
 pub use access::{AccessRecord, Attempt};
 pub use event::{Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind, Task};
 pub use facts::{
-    CaptureFacts, ClockState, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts, SystemFacts,
+    CaptureFacts, ClockState, ConfigLine, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts,
+    SystemFacts,
 };
 pub use icmp::{IcmpError, IcmpReason};
 pub use input::Input;

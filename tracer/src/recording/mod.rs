@@ -18,7 +18,7 @@ pub use write::{Recorded, Recorder, Writer};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Input, Mono};
+use crate::model::{Input, Mono, Utc};
 
 /// Value of `Header::schema`.
 pub const SCHEMA: &str = "rstscope.recording/1";
@@ -44,6 +44,14 @@ pub struct Header {
     pub kernel: String,
     /// When the recording began, RFC 3339 UTC.
     pub began: String,
+}
+
+impl Header {
+    /// The header of a recording that begins now.
+    pub fn of(host: String, kernel: &str, began: Utc) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { schema: SCHEMA.to_owned(), version, host, kernel: kernel.to_owned(), began: began.rfc3339() }
+    }
 }
 
 /// One call of the engine.

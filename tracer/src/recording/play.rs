@@ -13,6 +13,8 @@ pub struct Played {
     pub steps: u64,
     /// Time of the first step.
     pub from: Mono,
+    /// Time of the last input.
+    pub latest: Mono,
     /// Time of the last step.
     pub to: Mono,
     /// How the recording ends.
@@ -70,6 +72,7 @@ pub fn play_with<R: BufRead>(
         played.note(step.now);
         match step.call {
             Call::Handle(input) => {
+                played.latest = step.now;
                 played.facts(&input);
                 engine.handle(step.now, input);
             }
@@ -97,6 +100,7 @@ impl Played {
         Self {
             steps: 0,
             from: Mono(0),
+            latest: Mono(0),
             to: Mono(0),
             end: End::Open,
             first_host: None,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::HostFacts;
+use crate::model::{ConfigLine, HostFacts};
 
 use super::source::Origin;
 
@@ -89,6 +89,14 @@ pub fn host(origin: &Origin) -> io::Result<Vec<u8>> {
     }))?;
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+/// The directives of Nginx's configuration that bear on resets, one per line with where it stands; `None` where the
+/// source does not tell.
+pub fn configuration(origin: &Origin) -> Option<Vec<u8>> {
+    let lines = &origin.last_host.as_ref()?.nginx.excerpt;
+    let line = |one: &ConfigLine| format!("{}:{}: {}: {};\n", one.file, one.line, one.place, one.text);
+    (!lines.is_empty()).then(|| lines.iter().map(line).collect::<String>().into_bytes())
 }
 
 /// The bundle of these files. `manifest` needs no list of files yet.

@@ -145,8 +145,8 @@ impl Column {
 pub struct Path {
     /// Client, path, Nginx, path, upstream as they are named: the segments in order.
     pub segments: Vec<PathSegment>,
-    /// The fault lies with a device between two of them.
-    pub device: bool,
+    /// What is said of the segment where the fault lies, as sure as the verdict is.
+    pub mark: String,
 }
 
 /// One segment.

@@ -3,7 +3,7 @@
 
 use crate::engine::Dossier;
 use crate::judge::What;
-use crate::model::verdict::{Connection, ConnectionSide, LogLine, Party, Reset, Segment as Fault};
+use crate::model::verdict::{Advice, Connection, ConnectionSide, LogLine, Party, Reset, Segment as Fault};
 use crate::model::{LogRecord, Verdict};
 use crate::output::layout::span;
 use crate::output::parts;
@@ -36,11 +36,11 @@ fn answer(verdict: &Verdict) -> Block {
         party => {
             let culprit = parts::culprit(verdict);
             let culprit = if culprit.is_empty() { String::new() } else { format!(" ({culprit})") };
-            format!("{}{culprit}", capital(words::party(party, verdict.cause)))
+            words::hedged(verdict.certainty, &format!("{}{culprit}", words::party(party, verdict.cause)))
         }
     };
     let mut next = vec![words::next(verdict.cause).to_owned()];
-    next.extend(verdict.advice.iter().map(parts::advice));
+    next.extend(verdict.advice.iter().map(advice));
     Block::Answer(Answer {
         what: verdict.summary.clone(),
         who,
@@ -51,9 +51,10 @@ fn answer(verdict: &Verdict) -> Block {
     })
 }
 
-fn capital(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+/// Why, and then what to change and where.
+fn advice(advice: &Advice) -> String {
+    let why = advice.text.trim_end_matches('.');
+    format!("{}. Do: {} ({})", words::capital(why), advice.change, advice.place)
 }
 
 /// The four segments, with the addresses of both halves where they are known.
@@ -75,11 +76,18 @@ fn path(verdict: &Verdict) -> Path {
         segments: vec![
             segment("Client to Nginx", client, Fault::ClientNginx),
             segment("Nginx", worker, Fault::Nginx),
-            segment("Nginx to upstream", String::new(), Fault::NginxUpstream),
+            segment("Nginx to upstream", towards_upstream(verdict), Fault::NginxUpstream),
             segment("Upstream", upstream, Fault::Upstream),
         ],
-        device: verdict.party == Party::Middlebox,
+        mark: words::mark(verdict),
     }
+}
+
+/// Where Nginx's end of the connection to the upstream is.
+fn towards_upstream(verdict: &Verdict) -> String {
+    let ends = [&verdict.connection, &verdict.peer_connection];
+    let own = ends.into_iter().flatten().find(|end| end.side == ConnectionSide::Upstream);
+    own.map(|end| format!("from {}", end.local)).unwrap_or_default()
 }
 
 fn end(verdict: &Verdict, side: ConnectionSide) -> Option<String> {
@@ -135,8 +143,10 @@ fn evidence(verdict: &Verdict) -> Vec<Block> {
     if verdict.evidence.is_empty() {
         return vec![paragraph("None.")];
     }
+    let captured = words::of_capture(verdict);
     let rows = verdict.evidence.iter().map(|piece| {
-        let (obtained, limits) = lore::of(&piece.code).map_or(("", ""), |lore| (lore.obtained, lore.limits));
+        let (obtained, limits) =
+            lore::of(&piece.code).map_or(("", ""), |lore| (lore.obtained_in(captured), lore.limits));
         vec![
             words::weight(piece).to_owned(),
             piece.detail.clone(),
@@ -186,6 +196,9 @@ fn alternatives(verdict: &Verdict) -> Vec<Block> {
     })]
 }
 
+/// Said of a line that nobody kept.
+const TOGETHER: &str = "put together again from its fields";
+
 /// The line of the log in the order in which Nginx writes it, and how it was joined.
 fn log(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Section> {
     let line = verdict.log.as_ref()?;
@@ -195,12 +208,24 @@ fn log(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Section> {
             _ => None,
         })
     });
-    let text = record.map_or_else(|| written(line), |record| with_record(line, record));
-    let source = format!("{} at byte {}, put together again from its fields", line.file, line.offset);
+    let place = format!("{} at byte {}", line.file, line.offset);
+    let (source, text) = match record {
+        Some(LogRecord { line: Some(text), .. }) => (format!("{place}, as it stood"), text.clone()),
+        Some(record) => (format!("{place}, {TOGETHER}"), with_record(line, record)),
+        None => (format!("{place}, {TOGETHER}"), written(line)),
+    };
+    let printed = record.is_some_and(|record| record.arrival.is_none());
     let joined = verdict.matched.as_ref().map(|joined| {
         fields([
             ("Joined by", Some(joined.method.to_string())),
-            ("Line after the event", Some(format!("{} ms", joined.gap_ms))),
+            (
+                "Line after the event",
+                Some(if printed {
+                    format!("{} ms by its printed time, which is in whole seconds", joined.gap_ms)
+                } else {
+                    format!("{} ms", joined.gap_ms)
+                }),
+            ),
             ("Incidents it could belong to", Some(joined.candidates.to_string())),
         ])
     });
@@ -320,8 +345,8 @@ fn connection_fields(connection: &Connection) -> Block {
         ("Smoothed round trip", Some(format!("{} µs", connection.srtt_us))),
         ("Segments retransmitted", Some(connection.retransmits.to_string())),
         ("Older than the tracer", preexisting),
-        ("Network namespace", Some(connection.netns.to_string())),
-        ("Socket cookie", Some(connection.cookie.to_string())),
+        ("Network namespace", (connection.netns != 0).then(|| connection.netns.to_string())),
+        ("Socket cookie", (connection.netns != 0).then(|| connection.cookie.to_string())),
     ])
 }
 

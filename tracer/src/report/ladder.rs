@@ -8,6 +8,16 @@ use crate::model::{Event, EventKind, Packet, Socket, TcpState, Utc, Verdict};
 use crate::output::layout::count;
 
 use super::document::{Ladder, Rung, Way};
+use super::words;
+
+/// Where a line of the log is known from; the time of its arrival is known, too.
+const LOG: &str = "error.log";
+/// The same where only the printed time is known.
+const LOG_PRINTED: &str = "error.log, which prints whole seconds";
+/// Where the moments of the last data are known from.
+const TICKS: &str = "times of the socket (tcp_sock), to a tick";
+/// How the label of a segment ends that only the kernel told of.
+const NOT_CAPTURED: &str = ", not captured";
 
 /// Rungs of one ladder; incidents have fewer than twenty.
 const MOST: usize = 60;
@@ -36,12 +46,51 @@ pub fn ladder(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Ladder> {
     } else {
         steps.extend(without_dossier(verdict, &ends));
     }
+    if words::of_capture(verdict) {
+        steps = of_capture(steps);
+    }
+    place_lines(&mut steps);
+    place_data(&mut steps, connection);
     steps.sort_by_key(|step| (step.time, step.rank));
     steps.dedup_by(|later, earlier| later.label == earlier.label && later.time == earlier.time);
     decide(verdict, &mut steps);
     steps.truncate(MOST);
     let (left, right) = (ends.left, ends.right);
     Some(Ladder { left, right, rungs: rungs(steps) })
+}
+
+/// In a capture every segment is a packet: what a kernel would have told besides is not known, and what is known of a
+/// socket follows from the packets.
+fn of_capture(steps: Vec<Step>) -> Vec<Step> {
+    let from_packets = |step: Step| {
+        let known = step.source.starts_with("captured") || step.source.starts_with(LOG);
+        let source = if known { step.source } else { "worked out from the packets".to_owned() };
+        let label = step.label.replace(", accepted: it ended", ", it ended");
+        Step { label, source, ..step }
+    };
+    steps.into_iter().filter(|step| !step.label.ends_with(NOT_CAPTURED)).map(from_packets).collect()
+}
+
+/// A line whose arrival nobody saw has the time that is printed, cut to the second: it stands behind everything else of
+/// that second.
+fn place_lines(steps: &mut [Step]) {
+    const SECOND: i64 = 1_000_000_000;
+    let printed = |step: &Step| step.source == LOG_PRINTED;
+    let others: Vec<i64> = steps.iter().filter(|step| !printed(step)).map(|step| step.time.0).collect();
+    for step in steps.iter_mut().filter(|step| printed(step)) {
+        let within = others.iter().filter(|time| (0..SECOND).contains(&(*time - step.time.0)));
+        step.time = within.max().map_or(step.time, |time| Utc(*time));
+    }
+}
+
+/// Times of a socket are rounded to a tick; no data goes before the handshake.
+fn place_data(steps: &mut [Step], connection: &Connection) {
+    let answered = steps.iter().filter(|step| step.label.starts_with("SYN|ACK")).map(|step| step.time).max();
+    let opened = connection.opened_at.as_deref().and_then(parse);
+    let Some(earliest) = answered.max(opened) else { return };
+    for step in steps.iter_mut().filter(|step| step.source == TICKS && step.time < earliest) {
+        (step.time, step.rank) = (earliest, 2);
+    }
 }
 
 /// Which end is on which side of the diagram: the request goes from left to right.
@@ -159,7 +208,11 @@ fn told(time: Utc, witness: &str, what: &What, ends: &Ends) -> Vec<Step> {
         )],
         What::Line(record) => {
             let errno = record.errno.map(|errno| format!(" ({errno})")).unwrap_or_default();
-            vec![step(ends.at_nginx(), format!("error.log: {}{errno}", record.message), "error.log")]
+            let source = if record.arrival.is_some() { LOG } else { LOG_PRINTED };
+            vec![Step {
+                rank: 3,
+                ..step(ends.at_nginx(), format!("error.log: {}{errno}", record.message), source)
+            }]
         }
     }
 }
@@ -172,7 +225,7 @@ fn last_data(time: Utc, event: &Event, ends: &Ends) -> Vec<Step> {
         time: before(ms),
         way,
         label,
-        source: "times of the socket (tcp_sock), to a tick".to_owned(),
+        source: TICKS.to_owned(),
         deciding: false,
         rank: 0,
     };
@@ -198,7 +251,7 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
     let (way, label, source) = match &event.kind {
         EventKind::ResetSent { reason, .. } => {
             let reason = reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-            (from, format!("RST sent{reason}{actor}, not captured"), "tcp_send_reset")
+            (from, format!("RST sent{reason}{actor}{NOT_CAPTURED}"), "tcp_send_reset")
         }
         EventKind::ResetReceived if event.packet.is_some() && !at_peer => return None,
         EventKind::ResetReceived => (at, "RST accepted".to_owned(), "tcp_receive_reset"),
@@ -211,8 +264,9 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
         EventKind::OomVictim => {
             (at, format!("OOM killer chose {} ({})", event.task.pid, event.task.comm), "mark_victim")
         }
-        EventKind::ResetSeen { .. } => (from, "RST in the name of this end".to_owned(), "capture"),
-        EventKind::ListenOverflow(_)
+        // The packet of a captured RST has a rung of its own.
+        EventKind::ResetSeen { .. }
+        | EventKind::ListenOverflow(_)
         | EventKind::ResetRefused { .. }
         | EventKind::IcmpError(_)
         | EventKind::OtherCapture(_) => return None,
@@ -261,7 +315,7 @@ fn without_dossier(verdict: &Verdict, ends: &Ends) -> Vec<Step> {
     let line = verdict.log.as_ref().zip(verdict.matched.as_ref());
     steps.extend(line.map(|(line, matched)| {
         let arrived = Utc(time.0.saturating_add(matched.gap_ms.saturating_mul(1_000_000)));
-        step(arrived, ends.at_nginx(), format!("error.log: {}", line.message), "error.log")
+        step(arrived, ends.at_nginx(), format!("error.log: {}", line.message), LOG)
     }));
     steps
 }

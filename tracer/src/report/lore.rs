@@ -12,6 +12,14 @@ pub struct Lore {
     pub limits: &'static str,
 }
 
+impl Lore {
+    /// How it was obtained, live or from a capture.
+    pub fn obtained_in(&self, capture: bool) -> &'static str {
+        let from_packets = capture && self.obtained != LOGGED && self.obtained != OTHER_CAPTURE;
+        if from_packets { IN_A_CAPTURE } else { self.obtained }
+    }
+}
+
 const fn lore(code: &'static str, obtained: &'static str, limits: &'static str) -> Lore {
     Lore { code, obtained, limits }
 }
@@ -20,6 +28,9 @@ const fn lore(code: &'static str, obtained: &'static str, limits: &'static str) 
 pub fn of(code: &str) -> Option<&'static Lore> {
     LORE.iter().find(|lore| lore.code == code)
 }
+
+/// How everything is obtained that a verdict on a capture rests on, but for the log and the capture beside it.
+const IN_A_CAPTURE: &str = "Headers and times of the packets in the capture, beside those of the other packets of the connection; a live session asks the kernel";
 
 const HOP: &str = "TTL of the RST at the cgroup ingress hook, beside the TTL of this connection's SYN-ACK or handshake (inet_sock.mc_ttl); hops are counted from the initial values 64, 128 and 255";
 const FORM: &str = "TCP header of the RST as captured by the cgroup ingress hook, compared with what Linux sends (tcp_send_active_reset, tcp_v4_send_reset)";

@@ -1,6 +1,6 @@
 //! What a report says of the observation itself: how long and with what it was made, what was lost, the clock, the host.
 
-use crate::model::HostFacts;
+use crate::model::{CaptureFacts, ConfigLine, HostFacts, Losses};
 use crate::output::layout::span;
 
 use super::document::{Block, Column, Section, Table, fields, paragraph};
@@ -28,7 +28,9 @@ pub fn sections(material: &Material) -> Vec<Section> {
     ];
     if let Some(host) = &material.origin.last_host {
         sections.push(Section::new("host", "Host and Nginx", self::host(host)));
+        sections.extend(configuration(host));
     }
+    sections.extend(counters(&material.origin));
     if !material.redaction.is_empty() {
         let items = material.redaction.clone();
         sections.push(Section::new("redaction", "What was replaced", vec![Block::List { items }]));
@@ -58,13 +60,17 @@ fn observation(material: &Material) -> Vec<Block> {
         pair(name, Some(value));
     }
     let mut blocks = vec![fields(pairs.iter().map(|(name, value)| (name.as_str(), Some(value.clone()))))];
-    if !origin.notes.is_empty() {
-        blocks.push(Block::List { items: origin.notes.clone() });
+    let items: Vec<String> = origin.remarks.iter().chain(&origin.notes).cloned().collect();
+    if !items.is_empty() {
+        blocks.push(Block::List { items });
     }
     blocks
 }
 
 fn losses(origin: &Origin) -> Vec<Block> {
+    if let (Some(losses), Some(_)) = (&origin.losses, captured(origin)) {
+        return of_capture(losses);
+    }
     let Some(losses) = &origin.losses else {
         return vec![paragraph(
             "Not told by this source: verdicts alone do not say what was lost. An incident that suffered from a loss \
@@ -85,7 +91,29 @@ fn losses(origin: &Origin) -> Vec<Block> {
     vec![Block::List { items }]
 }
 
+/// What is known of the capture, where the observer is one.
+fn captured(origin: &Origin) -> Option<&CaptureFacts> {
+    origin.last_host.as_ref()?.capture.as_ref()
+}
+
+fn of_capture(losses: &Losses) -> Vec<Block> {
+    let lost = losses.by_handover.iter().filter(|(_, number)| **number > 0);
+    let items: Vec<String> = lost.map(|(name, number)| format!("{name}: {number} lost")).collect();
+    if items.is_empty() {
+        return vec![paragraph(
+            "Nothing that is known: the capture names no packets that its system lost, and every packet could be used. \
+             A pcap file cannot say what was lost.",
+        )];
+    }
+    vec![Block::List { items }]
+}
+
 fn clock(origin: &Origin) -> Vec<Block> {
+    if captured(origin).is_some() {
+        return vec![paragraph(
+            "Times are those in the capture. Whether the clock of the capturing host was right is not known.",
+        )];
+    }
     let state = origin.last_host.as_ref().and_then(|host| host.system.clock);
     let offset = origin.clock.map(|clock| format!("{} ns", clock.offset_ns));
     let Some(state) = state else {
@@ -118,7 +146,7 @@ fn host(host: &HostFacts) -> Vec<Block> {
         ("Host", Some(host.host.clone())),
         ("Kernel", Some(host.kernel.clone())),
         ("Lockdown", host.system.lockdown.clone()),
-        ("Hooks running", Some(format!("{running} of {}", host.hooks.len()))),
+        ("Hooks running", (!host.hooks.is_empty()).then(|| format!("{running} of {}", host.hooks.len()))),
         ("Nginx configuration", Some(list(host.system.configuration_files.clone()))),
         ("Upstreams", Some(list(nginx.upstreams.iter().map(ToString::to_string).collect()))),
         ("Listeners", Some(list(nginx.listeners.iter().map(|(address, _)| address.to_string()).collect()))),
@@ -138,11 +166,58 @@ fn host(host: &HostFacts) -> Vec<Block> {
     blocks
 }
 
+/// The directives that bear on resets, as they stand, file by file.
+fn configuration(host: &HostFacts) -> Option<Section> {
+    let excerpt = &host.nginx.excerpt;
+    let line = |one: &ConfigLine| {
+        let place = if one.place.is_empty() { String::new() } else { format!("{}: ", one.place) };
+        format!("{:>5}  {place}{};", one.line, one.text)
+    };
+    let listing = |lines: &[ConfigLine]| Block::Lines {
+        source: lines.first().map(|one| one.file.clone()).unwrap_or_default(),
+        lines: lines.iter().map(line).collect(),
+    };
+    let mut blocks = vec![paragraph(
+        "Directives that bear on resets, with the number of their line and the blocks around them. Those that are not \
+         here have Nginx's defaults. Read from the files when the trace began, which may be newer than what Nginx runs.",
+    )];
+    blocks.extend(excerpt.chunk_by(|one, other| one.file == other.file).map(listing));
+    (!excerpt.is_empty()).then(|| Section::new("configuration", "Configuration of Nginx", blocks))
+}
+
+/// The kernel's counters before and after, as far as they moved.
+fn counters(origin: &Origin) -> Option<Section> {
+    let (first, last) = (origin.first_host.as_ref()?, origin.last_host.as_ref()?);
+    let row = |(name, after): (&String, &u64)| {
+        let before = first.system.counters.get(name)?;
+        let moved = after.checked_sub(*before).filter(|moved| *moved > 0)?;
+        Some(vec![name.clone(), before.to_string(), after.to_string(), moved.to_string()])
+    };
+    let rows: Vec<Vec<String>> = last.system.counters.iter().filter_map(row).collect();
+    let still = last.system.counters.len() - rows.len();
+    let rest = paragraph(format!("{still} more counters did not move."));
+    let table = Block::Table(Table {
+        caption:
+            "Counters of the kernel (nstat) in the namespaces of Nginx, all traffic of the host included"
+                .to_owned(),
+        columns: vec![
+            Column::words("Counter"),
+            Column::number("Before"),
+            Column::number("After"),
+            Column::number("Moved"),
+        ],
+        rows,
+        searchable: false,
+    });
+    let known = !last.system.counters.is_empty();
+    known.then(|| Section::new("counters", "Counters before and after", vec![table, rest]))
+}
+
 fn reading() -> Vec<Block> {
     let rules = [
         "proven: at least one decisive piece of evidence, none against. strong: two independent pieces, none against. weak: one piece, or something against it. undetermined: the evidence does not tell.",
-        "A packet that no hook captured is never presumed. What was looked for and could not be had stands under what is missing.",
-        "Times are UTC of the observing host; segments are identified by addresses and sequence numbers, so that the other side can find them in its own capture.",
+        "A packet that was not captured is never presumed. What was looked for and could not be had stands under what is missing.",
+        "Times are UTC by the clock of the observing host; segments are identified by addresses and sequence numbers, so that the other side can find them in its own capture.",
         "rstscope replay --explain shows for a recording which events, detectors and rule led to a verdict.",
     ];
     vec![Block::List { items: rules.map(str::to_owned).to_vec() }]

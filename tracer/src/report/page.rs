@@ -1,5 +1,7 @@
 //! The whole report: one incident, or a window of many, and what is known of the observation itself.
 
+use std::cmp::Reverse;
+
 use crate::history::words as pattern_words;
 use crate::model::verdict::{Cause, Certainty, Impact, Party};
 use crate::output::layout::{count, span};
@@ -12,6 +14,8 @@ use super::{incident, observed, words};
 
 /// Rows of a table by upstream or network.
 const MOST_KEY_ROWS: usize = 100;
+/// Causes for which the first screen says what to do.
+const MOST_STEPS: usize = 5;
 /// Rows of a chart by cause.
 const MOST_SERIES: usize = 12;
 
@@ -122,7 +126,12 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
         let of = |impact| group.impact.get(&impact).copied().unwrap_or(0);
         of(Impact::RequestFailed) + of(Impact::ResponseTruncated)
     });
-    let next = causes(groups).iter().take(3).map(step).collect();
+    let causes = causes(groups);
+    let mut next: Vec<String> = causes.iter().take(MOST_STEPS).map(step).collect();
+    let more = causes.len().saturating_sub(MOST_STEPS) as u64;
+    if more > 0 {
+        next.push(format!("{} more: see by party and cause, and the top incidents.", count(more, "cause")));
+    }
     Block::Answer(Answer {
         what: format!(
             "{}{}, {} of them failed or truncated a request.",
@@ -142,6 +151,8 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
 struct OfCause<'a> {
     cause: Cause,
     incidents: u64,
+    /// Those of them that are proven or strong.
+    sure: u64,
     places: Vec<&'a str>,
 }
 
@@ -149,16 +160,19 @@ struct OfCause<'a> {
 fn causes<'a>(groups: &[(&'a GroupKey, &Group)]) -> Vec<OfCause<'a>> {
     let mut causes: Vec<OfCause<'a>> = Vec::new();
     for (key, group) in groups {
+        let of = |certainty| group.certainty.get(&certainty).copied().unwrap_or(0);
+        let sure = of(Certainty::Proven) + of(Certainty::Strong);
         if let Some(one) = causes.iter_mut().find(|one| one.cause == key.cause) {
             one.incidents += group.count;
+            one.sure += sure;
             one.places.push(&key.place);
         } else {
             let places = vec![key.place.as_str()];
-            causes.push(OfCause { cause: key.cause, incidents: group.count, places });
+            causes.push(OfCause { cause: key.cause, incidents: group.count, sure, places });
         }
     }
-    causes
-        .sort_by_key(|one| (words::next(one.cause).starts_with("Nothing"), std::cmp::Reverse(one.incidents)));
+    let idle = |one: &OfCause<'_>| words::next(one.cause).starts_with("Nothing");
+    causes.sort_by_key(|one| (idle(one), Reverse(one.incidents), Reverse(one.sure)));
     causes
 }
 
@@ -213,7 +227,7 @@ fn over_time(window: &Window) -> Vec<Block> {
         .into_iter()
         .map(|cause| Series { name: cause.to_owned(), counts: counts(&|_, of| of == cause) })
         .collect();
-    causes.sort_by_key(|series| std::cmp::Reverse(total(series)));
+    causes.sort_by_key(|series| Reverse(total(series)));
     let left = causes.len().saturating_sub(MOST_SERIES);
     causes.truncate(MOST_SERIES);
     let times: Vec<String> = (first..=last).map(|bucket| utc(bucket * width)).collect();
@@ -272,7 +286,7 @@ fn by_cause(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
             (number, row)
         })
         .collect();
-    rows.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    rows.sort_by_key(|(number, _)| Reverse(*number));
     Block::Table(Table {
         caption: "Incidents per party and cause, with the rate over the time observed".to_owned(),
         columns: vec![

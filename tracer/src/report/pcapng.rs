@@ -1,17 +1,14 @@
-//! The packets of a report as a pcapng file (draft-ietf-opsawg-pcapng): what hooks captured, each packet once, as it was.
+//! The packets of a report as a pcapng file (draft-ietf-opsawg-pcapng): what was captured, each packet once, as it was.
 //!
 //! A packet has its headers only, and says so by its lengths. Comments are in plain words; the verdict and each piece of
-//! its evidence stand as custom options with the decisive packet.
+//! its evidence stand as custom options with the decisive packet. A RST that this host sent and no hook captured is
+//! rebuilt, on an interface of its own that says so.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use pcap_file::DataLink;
-use pcap_file::pcapng::blocks::interface_description::{
-    InterfaceDescriptionBlock, InterfaceDescriptionOption,
-};
 use pcap_file::pcapng::blocks::name_resolution::{Ipv4Record, Ipv6Record, NameResolutionBlock, Record};
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::pcapng::{PcapNgBlock as _, PcapNgWriter, RawBlock};
@@ -21,25 +18,14 @@ use serde_json::json;
 use crate::engine::Captured;
 use crate::judge::Role;
 use crate::model::verdict::{ConnectionSide, Weight};
-use crate::model::{HostFacts, Packet, Verdict};
+use crate::model::{HostFacts, Packet, Utc, Verdict};
 use crate::output::sanitize;
 
+use super::pcapng_block::{Block, block, interface, rebuilt_interface};
+use super::rebuilt::{DEFAULT_TTL, rebuilt};
 use super::source::{Entry, Origin};
+use super::words;
 
-/// Private enterprise number of custom options: the one RFC 5612 keeps for examples, as rstscope has none of its own.
-pub const ENTERPRISE: u32 = 32_473;
-/// `opt_custom` with a UTF-8 string that may be copied.
-const CUSTOM_UTF8: u16 = 2988;
-/// `opt_comment`.
-const COMMENT: u16 = 1;
-/// Type of an Enhanced Packet Block.
-const ENHANCED_PACKET: u32 = 6;
-/// Bytes of a block beside its body: type and twice its length.
-const BLOCK_FRAME: u32 = 12;
-/// Longest value of an option, bytes, below what its length field can say.
-const MOST_OPTION: usize = 65_000;
-/// Longest header that is captured, `abi::record::HEADER_BYTES`.
-const SNAPLEN: u32 = 112;
 /// Packets of one file at most.
 const MOST: usize = 200_000;
 /// Longest text of an option, characters; an option holds 65535 bytes.
@@ -49,6 +35,7 @@ const MOST_TEXT: usize = 4000;
 #[derive(Debug, Default)]
 pub struct Capture {
     packets: BTreeMap<u32, Noted>,
+    rebuilt: Vec<Rebuilt>,
     /// Upstream and client addresses, by their role.
     upstreams: BTreeSet<IpAddr>,
     clients: BTreeSet<IpAddr>,
@@ -67,6 +54,14 @@ struct Noted {
     options: Vec<String>,
 }
 
+/// A RST that was not captured.
+#[derive(Debug)]
+struct Rebuilt {
+    time: Utc,
+    verdict: Box<Verdict>,
+    deciding: bool,
+}
+
 impl Capture {
     /// Takes the packets of an incident.
     pub fn add(&mut self, entry: &Entry) {
@@ -79,16 +74,28 @@ impl Capture {
         for captured in packets {
             self.take(&entry.verdict, captured, deciding == Some(captured.index));
         }
+        self.rebuild(&entry.verdict, deciding.is_none());
     }
 
     /// Packets in the file.
     pub fn len(&self) -> usize {
-        self.packets.len()
+        self.packets.len() + self.rebuilt.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        self.len() == 0
+    }
+
+    fn rebuild(&mut self, verdict: &Verdict, deciding: bool) {
+        let time = verdict.time.parse::<jiff::Timestamp>().ok();
+        let time = time.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
+        let (Some(time), Some(_)) = (time, rebuilt(verdict, DEFAULT_TTL)) else { return };
+        if self.rebuilt.len() >= MOST {
+            self.left_out += 1;
+            return;
+        }
+        self.rebuilt.push(Rebuilt { time: Utc(time), verdict: Box::new(verdict.clone()), deciding });
     }
 
     fn take(&mut self, verdict: &Verdict, captured: &Captured, deciding: bool) {
@@ -140,26 +147,34 @@ impl Capture {
                 interfaces.insert(key, number);
             }
         }
+        let beyond = u32::try_from(interfaces.len()).unwrap_or(u32::MAX);
+        if !self.rebuilt.is_empty() {
+            writer.write_block(&rebuilt_interface().into_block())?;
+        }
         if let Some(names) = self.names(host) {
             writer.write_block(&names.into_block())?;
         }
-        let mut packets: Vec<&Noted> = self.packets.values().collect();
-        packets.sort_by_key(|noted| (noted.captured.time, noted.captured.index));
-        for noted in packets {
+        let of = |noted: &Noted| {
             let key = (noted.captured.netns, noted.captured.packet.ifindex);
-            let number = interfaces.get(&key).copied().unwrap_or(0);
-            writer.write_raw_block(&packet(noted, number))?;
-        }
-        Ok(())
+            (noted.captured.time, noted.block(interfaces.get(&key).copied().unwrap_or(0)))
+        };
+        let ttl = ttl(host);
+        let mut blocks: Vec<(Utc, RawBlock<'static>)> = self.packets.values().map(of).collect();
+        let rebuilt = self.rebuilt.iter();
+        blocks.extend(rebuilt.filter_map(|one| Some((one.time, one.block(beyond, ttl)?))));
+        // What happened at one moment stays in the order of the capture.
+        blocks.sort_by_key(|(time, _)| *time);
+        blocks.iter().try_for_each(|(_, block)| writer.write_raw_block(block).map(|_written| ()))
     }
 
     fn section(&self, origin: &Origin, made: &str) -> SectionHeaderBlock<'static> {
         let host = origin.last_host.as_deref();
-        let kernel = host.map(|host| text(&format!("Linux {} on {}", host.kernel, host.host)));
+        let kernel = host.filter(|host| host.capture.is_none());
+        let kernel = kernel.map(|host| text(&format!("Linux {} on {}", host.kernel, host.host)));
         let comment = format!(
-            "Evidence capture made by rstscope {} at {made}. Packets are those that kernel hooks saw and that belong to an \
-             incident: IP and TCP headers only, no payload. Packets that no hook captured are not in this file.",
-            env!("CARGO_PKG_VERSION")
+            "Evidence capture made by rstscope {} at {made}. {}",
+            env!("CARGO_PKG_VERSION"),
+            origin_words(host)
         );
         let left_out = if self.left_out > 0 {
             format!(" {} packets more were left out, the file holds at most {MOST}.", self.left_out)
@@ -185,6 +200,7 @@ impl Capture {
             .packets
             .values()
             .flat_map(|noted| [noted.captured.packet.source.ip(), noted.captured.packet.destination.ip()])
+            .chain(self.rebuilt.iter().flat_map(Rebuilt::ends))
             .collect();
         let one = |address: &IpAddr| {
             let roles = [&own, &self.upstreams, &self.clients].map(|set| set.contains(address));
@@ -199,6 +215,70 @@ impl Capture {
         let records: Vec<Record<'static>> = used.iter().filter_map(one).collect();
         (!records.is_empty()).then(|| NameResolutionBlock { records, options: Vec::new() })
     }
+}
+
+impl Noted {
+    fn block(&self, interface: u32) -> RawBlock<'static> {
+        let packet = &self.captured.packet;
+        let comment = self.comments.join(" | ");
+        let time = self.captured.time;
+        let original = original_len(packet);
+        block(&Block {
+            time,
+            interface,
+            raw: &packet.raw,
+            original,
+            comment: &comment,
+            options: &self.options,
+        })
+    }
+}
+
+impl Rebuilt {
+    fn block(&self, interface: u32, ttl: u8) -> Option<RawBlock<'static>> {
+        let raw = rebuilt(&self.verdict, ttl)?;
+        let original = u32::try_from(raw.len()).unwrap_or(0);
+        let mut options =
+            vec![json!({"rstscope": "packet", "incident": self.verdict.id, "role": "rebuilt"}).to_string()];
+        if self.deciding {
+            options.extend(concluded(&self.verdict));
+        }
+        let comment = rebuilt_comment(&self.verdict, self.deciding);
+        let raw = raw.as_slice();
+        Some(block(&Block {
+            time: self.time,
+            interface,
+            raw,
+            original,
+            comment: &comment,
+            options: &options,
+        }))
+    }
+
+    fn ends(&self) -> Vec<IpAddr> {
+        let ends = self.verdict.connection.iter().flat_map(|one| [&one.local, &one.remote]);
+        ends.filter_map(|end| end.parse::<std::net::SocketAddr>().ok()).map(|end| end.ip()).collect()
+    }
+}
+
+/// Where the packets come from, for the reader of the file.
+fn origin_words(host: Option<&HostFacts>) -> String {
+    match host.and_then(|host| host.capture.as_ref()) {
+        Some(capture) => text(&format!(
+            "Packets are those of {} that belong to an incident, cut behind the TCP header. All others are left out.",
+            capture.files.join(", ")
+        )),
+        None => "Packets are those that kernel hooks saw and that belong to an incident: IP and TCP headers only, no \
+                 payload. Packets that no hook captured are not in this file, but for RSTs that this host sent: they are \
+                 rebuilt from the socket and stand on the interface named rebuilt."
+            .to_owned(),
+    }
+}
+
+/// The TTL with which the host sends, as far as it is known.
+fn ttl(host: Option<&HostFacts>) -> u8 {
+    let set = host.and_then(|host| host.system.sysctls.get("net.ipv4.ip_default_ttl"));
+    set.and_then(|ttl| ttl.trim().parse().ok()).unwrap_or(DEFAULT_TTL)
 }
 
 /// A name of letters, digits and hyphens (RFC 1123, section 2.1).
@@ -217,63 +297,6 @@ fn record(address: IpAddr, name: String) -> Record<'static> {
         IpAddr::V4(ip) => Record::Ipv4(Ipv4Record { ip_addr: Cow::Owned(ip.octets().to_vec()), names }),
         IpAddr::V6(ip) => Record::Ipv6(Ipv6Record { ip_addr: Cow::Owned(ip.octets().to_vec()), names }),
     }
-}
-
-fn interface((netns, index): (u32, u32), host: Option<&HostFacts>) -> InterfaceDescriptionBlock<'static> {
-    let known = host.and_then(|host| {
-        host.system.interfaces.iter().find(|one| one.index == index && (one.netns == netns || netns == 0))
-    });
-    let loopback = (index == 1).then(|| "lo".to_owned());
-    let name = known.map(|one| text(&one.name)).or(loopback).unwrap_or_else(|| format!("ifindex-{index}"));
-    let namespace = if netns == 0 { "not known".to_owned() } else { netns.to_string() };
-    let description = format!(
-        "interface {index} of network namespace {namespace}; cgroup_skb/ingress and tracepoints, headers only"
-    );
-    let options = vec![
-        InterfaceDescriptionOption::IfName(Cow::Owned(name)),
-        InterfaceDescriptionOption::IfDescription(Cow::Owned(description)),
-        InterfaceDescriptionOption::IfTsResol(9),
-    ];
-    InterfaceDescriptionBlock { linktype: DataLink::RAW, snaplen: SNAPLEN, options }
-}
-
-/// An Enhanced Packet Block. Written by hand, as `pcap-file` lets nobody make custom options.
-fn packet(noted: &Noted, interface: u32) -> RawBlock<'static> {
-    let raw = &noted.captured.packet.raw;
-    let time = u64::try_from(noted.captured.time.0).unwrap_or(0);
-    let mut body = Vec::with_capacity(raw.len() + 256);
-    let head = [
-        interface,
-        (time >> 32) as u32,
-        (time & 0xffff_ffff) as u32,
-        u32::try_from(raw.len()).unwrap_or(0),
-        original_len(&noted.captured.packet),
-    ];
-    body.extend(head.iter().flat_map(|number| number.to_le_bytes()));
-    padded(&mut body, raw);
-    option(&mut body, COMMENT, None, &noted.comments.join(" | "));
-    for value in &noted.options {
-        option(&mut body, CUSTOM_UTF8, Some(ENTERPRISE), value);
-    }
-    body.extend([0; 4]); // opt_endofopt
-    let length = u32::try_from(body.len()).unwrap_or(0).saturating_add(BLOCK_FRAME);
-    RawBlock { type_: ENHANCED_PACKET, initial_len: length, body: Cow::Owned(body), trailer_len: length }
-}
-
-/// Code, length, number of the enterprise where there is one, and text, filled up to 32 bits.
-fn option(body: &mut Vec<u8>, code: u16, enterprise: Option<u32>, value: &str) {
-    let mut bytes: Vec<u8> = enterprise.iter().flat_map(|number| number.to_le_bytes()).collect();
-    let room = MOST_OPTION - bytes.len();
-    let end = value.floor_char_boundary(room.min(value.len()));
-    bytes.extend(&value.as_bytes()[..end]);
-    body.extend(code.to_le_bytes());
-    body.extend(u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_le_bytes());
-    padded(body, &bytes);
-}
-
-fn padded(body: &mut Vec<u8>, bytes: &[u8]) {
-    body.extend(bytes);
-    body.resize(body.len().next_multiple_of(4), 0);
 }
 
 /// Length on the wire: headers as captured and the payload that the IP length field tells of.
@@ -298,23 +321,24 @@ fn deciding(verdict: &Verdict, packets: &[Captured]) -> Option<u32> {
 
 fn comment(verdict: &Verdict, captured: &Captured, deciding: bool) -> String {
     let packet = &captured.packet;
+    let in_a_capture = words::of_capture(verdict);
     let what = match captured.role {
+        Role::ResetReceived if in_a_capture => "ended the connection",
+        Role::ResetRefused if in_a_capture => "ended nothing: the connection went on",
         Role::SynAck => "opened the connection; its TTL is the baseline for the peer's distance",
         Role::Dropped => "was dropped because the listener was full",
         Role::ResetReceived => "was accepted by the kernel and ended the connection",
         Role::ResetRefused => "was refused by the kernel: not inside the window",
         Role::IcmpError => "quotes a segment of the connection that its sender did not take",
-        Role::Answered => "was answered with a RST by this host (the RST itself was not captured)",
+        Role::Answered => {
+            "was answered with a RST by this host (the RST itself was not captured; the interface named rebuilt has it)"
+        }
         Role::Afterwards => "came from the peer after the connection was dead",
         Role::AtOtherEnd => "arrived at the other end of the connection, on this host",
     };
     let time =
         if captured.exact { "" } else { " Its time is that of the event, the capture's own is not known." };
-    let decides = if deciding {
-        format!(" This packet decides: {}.", verdict.summary.trim_end_matches('.'))
-    } else {
-        String::new()
-    };
+    let decides = decides(verdict, deciding);
     text(&format!(
         "{} from {} to {}, TTL {}: {what}.{time} Incident {}: {}, {}, {}.{decides}",
         packet.flags.names(),
@@ -328,23 +352,48 @@ fn comment(verdict: &Verdict, captured: &Captured, deciding: bool) -> String {
     ))
 }
 
+fn decides(verdict: &Verdict, deciding: bool) -> String {
+    if !deciding {
+        return String::new();
+    }
+    format!(" This packet decides: {}.", verdict.summary.trim_end_matches('.'))
+}
+
+fn rebuilt_comment(verdict: &Verdict, deciding: bool) -> String {
+    text(&format!(
+        "NOT CAPTURED, rebuilt: a kernel of this host sent this RST. Addresses, flags and numbers are the socket's, or \
+         follow from the segment that it answers (RFC 9293, section 3.10.7.1); TTL is the host's setting, IP \
+         identification and options are not known. Incident {}: {}, {}, {}.{}",
+        verdict.id,
+        verdict.party,
+        verdict.cause,
+        verdict.certainty,
+        decides(verdict, deciding)
+    ))
+}
+
 /// The verdict and each piece of evidence with the packet that decides, the role with every packet, as JSON.
 fn options(verdict: &Verdict, captured: &Captured, deciding: bool) -> Vec<String> {
     let mut options = vec![
         json!({"rstscope": "packet", "incident": verdict.id, "index": captured.index, "role": captured.role})
             .to_string(),
     ];
-    if !deciding {
-        return options;
+    if deciding {
+        options.extend(concluded(verdict));
     }
-    options.push(
+    options
+}
+
+/// The verdict and each piece of its evidence.
+fn concluded(verdict: &Verdict) -> Vec<String> {
+    let mut options = vec![
         json!({
             "rstscope": "verdict", "schema": verdict.schema, "id": verdict.id, "time": verdict.time,
             "party": verdict.party, "cause": verdict.cause, "certainty": verdict.certainty,
             "kind": verdict.kind, "summary": text(&verdict.summary),
         })
         .to_string(),
-    );
+    ];
     options.extend(verdict.evidence.iter().map(|piece| {
         json!({
             "rstscope": "evidence", "id": verdict.id, "code": piece.code, "weight": piece.weight,

@@ -43,6 +43,9 @@ fn about(verdict: &Verdict, party: Party) -> Option<Premise> {
         return of_nginx(verdict);
     }
     let open = other.as_ref().is_some_and(|other| !other.excluded);
+    if !open && let Some(own) = sent_by_nginx(verdict, party) {
+        return Some(own);
+    }
     if verdict.party == Party::Middlebox && Some(party) == peer(verdict) && !open {
         return Some(of_peer(verdict, party));
     }
@@ -82,7 +85,15 @@ fn of_nginx(verdict: &Verdict) -> Option<Premise> {
         reset.direction == Direction::Received && (reset.ttl.is_some() || reset.expected_seq.is_some())
     });
     let peer_closed = matches!(state.as_str(), "CLOSE_WAIT" | "LAST_ACK");
+    let captured = words::of_capture(verdict);
     let (because, fact) = match verdict.kind {
+        Kind::ResetReceived | Kind::Refused if received && captured => (
+            format!(
+                "in the capture it comes from {} and goes to Nginx at {}",
+                connection.remote, connection.local
+            ),
+            false,
+        ),
         Kind::ResetReceived if received => (
             format!(
                 "the RST came in: the kernel of Nginx's host accepted it on receive (tcp_reset) while the \
@@ -107,6 +118,22 @@ fn of_nginx(verdict: &Verdict) -> Option<Premise> {
     };
     let rests_on = "kind, connection.state".to_owned();
     Some(Premise { party: Party::Nginx, excluded: true, because, rests_on, fact })
+}
+
+/// A RST of Nginx's own kernel was sent by nobody else.
+fn sent_by_nginx(verdict: &Verdict, party: Party) -> Option<Premise> {
+    let reset = verdict.reset.as_ref().filter(|reset| reset.direction == Direction::Sent)?;
+    if verdict.party != Party::Nginx || verdict.kind != Kind::ResetSent || Some(party) != peer(verdict) {
+        return None;
+    }
+    let reason = reset.reason.as_ref().map(|reason| format!(", reason {reason}")).unwrap_or_default();
+    let connection = verdict.connection.as_ref()?;
+    let (because, fact) = if words::of_capture(verdict) {
+        (format!("in the capture it goes out from Nginx at {}", connection.local), false)
+    } else {
+        (format!("the kernel of Nginx's host sent it (tcp_send_reset{reason})"), true)
+    };
+    Some(Premise { party, excluded: true, because, rests_on: "kind, reset".to_owned(), fact })
 }
 
 /// The party in whose name a device spoke: what speaks for the device speaks against it.
@@ -209,8 +236,7 @@ pub fn statement(verdict: &Verdict) -> String {
     sentences.extend(premises(verdict).iter().map(|premise| sentence(verdict, premise)));
     let said = sentences.join(" ");
     sentences.extend(pieces(verdict, &said));
-    let missing: Vec<&str> =
-        verdict.missing.iter().map(|missing| missing.why.trim_end_matches('.')).collect();
+    let missing: Vec<String> = verdict.missing.iter().map(|missing| lower(&missing.why)).collect();
     if !missing.is_empty() {
         sentences.push(format!("Not available: {}.", missing.join("; ")));
     }

@@ -16,7 +16,9 @@ const CHECKSUM: usize = 9;
 /// Shorter texts are not looked for inside other texts.
 const LEAST: usize = 4;
 /// Fields that hold text of people and programs; others hold slugs and numbers.
-const TEXTS: [&str; 21] = [
+const TEXTS: [&str; 23] = [
+    "line",
+    "place",
     "message",
     "action",
     "file",
@@ -150,6 +152,11 @@ impl Redactor {
             if let Some(uri) = text(name).and_then(path_of) {
                 self.uri(uri);
             }
+        }
+        // A directive of the configuration and the blocks around it.
+        if let (Some(place), Some(directive)) = (text("place"), text("text")) {
+            let words = place.split([' ', ',']).chain(path_of(directive));
+            words.filter(|word| word.contains('/')).for_each(|word| self.uri(word));
         }
         for name in ["host", "server"] {
             if let Some(host) = text(name) {

@@ -40,8 +40,10 @@ pub struct Origin {
     pub losses: Option<Losses>,
     /// How far apart the clocks were at last.
     pub clock: Option<Clock>,
-    /// What a reader has to know of the source, in sentences.
+    /// What a reader has to know of the source because it limits what can be said, in sentences.
     pub notes: Vec<String>,
+    /// What else is known of the source, in sentences.
+    pub remarks: Vec<String>,
     /// Connections that Nginx had in the time, where that is known.
     pub connections: Option<u64>,
 }
@@ -156,7 +158,10 @@ fn recording(input: impl BufRead, origin: &mut Origin, take: &mut Take<'_>) -> R
     }
     origin.notes.extend(ending(&played.end));
     origin.version = Some(header.version);
-    origin.observed = Some((played.clock.utc(played.from), played.clock.utc(played.to)));
+    let from_capture = played.last_host.as_ref().is_some_and(|host| host.capture.is_some());
+    // Behind a capture a replay waits until everything has settled; nothing was observed then.
+    let to = if from_capture { played.latest } else { played.to };
+    origin.observed = Some((played.clock.utc(played.from), played.clock.utc(to)));
     origin.first_host = played.first_host.or(origin.first_host.take());
     origin.last_host = played.last_host.or(origin.last_host.take());
     let counters = origin.last_host.as_ref().map(|host| &host.system.counters);

@@ -17,6 +17,33 @@ pub fn party(party: Party, cause: Cause) -> &'static str {
     }
 }
 
+/// How a party is named on the first screen: not more surely than the verdict does.
+pub fn hedged(certainty: Certainty, who: &str) -> String {
+    match certainty {
+        Certainty::Proven | Certainty::Strong => capital(who),
+        Certainty::Weak => format!("Perhaps {who}"),
+        Certainty::Undetermined => format!("Perhaps {who}; nothing but the log says so"),
+    }
+}
+
+/// The mark at the segment where the fault lies.
+pub fn mark(verdict: &Verdict) -> String {
+    let what = if verdict.party == Party::Middlebox { "a device" } else { "" };
+    let here = match verdict.certainty {
+        Certainty::Proven => "the fault is here",
+        Certainty::Strong => "the fault is here (strong)",
+        Certainty::Weak => "the fault may be here (weak)",
+        Certainty::Undetermined => "the log points here",
+    };
+    if what.is_empty() { here.to_owned() } else { format!("{here}: {what}") }
+}
+
+/// The text with a capital letter at its beginning.
+pub fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 /// How sure a verdict is, with the reason.
 pub fn certainty(verdict: &Verdict) -> String {
     let number = |weight| verdict.evidence.iter().filter(|piece| piece.weight == weight).count();
@@ -156,6 +183,11 @@ const NEXT: &[(Cause, &str)] = &[
     ),
     (C::InsufficientEvidence, "Do not act on this alone: \"What is missing\" says what would decide it."),
 ];
+
+/// Whether packets of a capture are all that was seen: no kernel and no process was asked.
+pub fn of_capture(verdict: &Verdict) -> bool {
+    verdict.missing.iter().any(|missing| missing.code == "capture")
+}
 
 /// A weight in words.
 pub fn weight(piece: &Evidence) -> &'static str {

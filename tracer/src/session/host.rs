@@ -70,6 +70,7 @@ fn merged(instances: &[Instance]) -> NginxConfig {
         all.upstreams.extend(&config.upstreams);
         all.listeners.extend(&config.listeners);
         all.problems.extend(config.problems.iter().cloned());
+        all.excerpt.extend(config.excerpt.iter().cloned());
     }
     all
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::settings::Record;
 use super::{SessionError, host};
 use crate::model::Utc;
-use crate::recording::{Header, SCHEMA, Writer};
+use crate::recording::{Header, Writer};
 
 /// Bytes kept back before the file is written to; at most a second's worth stays there.
 const BUFFER: usize = 64 * 1024;
@@ -16,16 +16,14 @@ const BUFFER: usize = 64 * 1024;
 /// Opens the file and writes the header, if a recording was asked for.
 pub fn begin(record: Option<&Record>, kernel: &str, now: Utc) -> Result<Option<Writer>, SessionError> {
     let Some(Record { path, limit }) = record else { return Ok(None) };
-    let header = Header {
-        schema: SCHEMA.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: host::name(),
-        kernel: kernel.to_owned(),
-        began: now.rfc3339(),
-    };
-    let writer = create(path)
-        .and_then(|file| Writer::new(Box::new(BufWriter::with_capacity(BUFFER, file)), *limit, &header));
+    let header = Header::of(host::name(), kernel, now);
+    let writer = open(path, *limit, &header);
     writer.map(Some).map_err(|source| SessionError::Recording { path: path.clone(), source })
+}
+
+/// A recording of at most `limit` bytes in a file.
+pub fn open(path: &Path, limit: u64, header: &Header) -> io::Result<Writer> {
+    Writer::new(Box::new(BufWriter::with_capacity(BUFFER, create(path)?)), limit, header)
 }
 
 /// A recording has client addresses, request lines and packet headers: nobody else may read it, also where a
@@ -41,6 +39,7 @@ fn create(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::SCHEMA;
 
     #[test]
     fn only_the_owner_can_read_a_recording() {

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::excerpt::Excerpt;
 use super::files::Reader;
 use super::token::{Step, Tokens};
 use super::value::{self, Address, Hosts};
@@ -17,8 +18,13 @@ const HOSTS_LIMIT: u64 = 4 * 1024 * 1024;
 pub(super) fn read(root: &Path, location: &Location) -> Configuration {
     let mut reader = Reader::new(root, &location.file);
     let mut extractor = Extractor::new(location, hosts(root));
-    reader.walk(&location.file, &mut |step| extractor.step(&step));
+    let mut excerpt = Excerpt::default();
+    reader.walk(&location.file, &mut |step, place| {
+        excerpt.step(&step, place);
+        extractor.step(&step);
+    });
     let mut found = extractor.finish();
+    found.facts.excerpt = excerpt.lines;
     found.files = reader.read;
     found.unread = reader.problems;
     if found.is_half_read() {

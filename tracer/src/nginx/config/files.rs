@@ -21,6 +21,15 @@ const DEPTH_LIMIT: usize = 16;
 /// Most names looked at per directory.
 const NAMES_LIMIT: usize = 65_536;
 
+/// Where a step stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its file.
+    pub file: &'a Path,
+    /// Number of its line, from 1.
+    pub line: u32,
+}
+
 /// Walks through a configuration with all its includes.
 pub struct Reader<'a> {
     root: &'a Path,
@@ -43,11 +52,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a file and hands every step to `visit`, includes in their place.
-    pub fn walk(&mut self, file: &Path, visit: &mut dyn FnMut(Step)) {
+    pub fn walk(&mut self, file: &Path, visit: &mut dyn FnMut(Step, Place<'_>)) {
         self.walk_at(file, 0, visit);
     }
 
-    fn walk_at(&mut self, file: &Path, depth: usize, visit: &mut dyn FnMut(Step)) {
+    fn walk_at(&mut self, file: &Path, depth: usize, visit: &mut dyn FnMut(Step, Place<'_>)) {
         if depth > DEPTH_LIMIT || self.files >= FILES_LIMIT {
             self.problem(file, "too many includes, not read");
             return;
@@ -55,13 +64,14 @@ impl<'a> Reader<'a> {
         self.files += 1;
         self.read.push(file.to_owned());
         let Some(bytes) = self.read(file) else { return };
-        for step in Tokens::new(&bytes) {
+        let mut tokens = Tokens::new(&bytes);
+        while let Some(step) = tokens.next() {
             match step {
                 Step::Directive(words) if words.len() == 2 && words[0] == "include" => {
                     self.include(&words[1], depth, visit);
                 }
                 Step::Problem(what) => self.problem(file, &what),
-                step => visit(step),
+                step => visit(step, Place { file, line: tokens.began() }),
             }
         }
     }
@@ -88,7 +98,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn include(&mut self, pattern: &str, depth: usize, visit: &mut dyn FnMut(Step)) {
+    fn include(&mut self, pattern: &str, depth: usize, visit: &mut dyn FnMut(Step, Place<'_>)) {
         let pattern = self.directory.join(pattern);
         if !is_pattern(&pattern.to_string_lossy()) {
             return self.walk_at(&pattern, depth + 1, visit);

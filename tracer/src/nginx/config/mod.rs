@@ -2,6 +2,7 @@
 //! Read from the files as they are now, which may be newer than what runs; nothing is executed and no name is asked
 //! on the network.
 
+mod excerpt;
 mod extract;
 mod files;
 mod token;

@@ -20,6 +20,8 @@ pub struct Tokens<'a> {
     bytes: &'a [u8],
     at: usize,
     line: u32,
+    /// Line on which the latest step began.
+    began: u32,
     words: Vec<String>,
 }
 
@@ -34,7 +36,12 @@ enum Piece {
 impl<'a> Tokens<'a> {
     /// Walks through `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, line: 1, words: Vec::new() }
+        Self { bytes, at: 0, line: 1, began: 1, words: Vec::new() }
+    }
+
+    /// Number of the line on which the latest step began, from 1.
+    pub fn began(&self) -> u32 {
+        self.began
     }
 
     fn peek(&self) -> Option<u8> {
@@ -66,6 +73,9 @@ impl<'a> Tokens<'a> {
 
     fn piece(&mut self) -> Option<Piece> {
         self.skip_space();
+        if self.words.is_empty() {
+            self.began = self.line;
+        }
         let byte = self.peek()?;
         let simple = match byte {
             b';' => Piece::End,

@@ -49,7 +49,7 @@ impl Tree {
     pub fn read(root: &Path, file: &Path) -> Self {
         let mut reader = Reader::new(root, file);
         let mut builder = Builder::new();
-        reader.walk(file, &mut |step| builder.step(step));
+        reader.walk(file, &mut |step, _| builder.step(step));
         let mut tree = builder.tree;
         tree.problems.extend(reader.problems);
         tree

@@ -87,6 +87,7 @@ impl TailedLine {
     /// Reads the line. `zone` is that of the Nginx process.
     pub fn record(&self, zone: &TimeZone) -> LogRecord {
         let mut record = line::parse(&self.bytes, zone);
+        record.keep_line(&self.bytes);
         record.file = String::from(&*self.file);
         record.offset = self.offset;
         record.arrival = (!self.is_old).then_some(self.arrival);

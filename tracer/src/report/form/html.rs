@@ -204,7 +204,7 @@ fn path(path: &Path) -> Markup {
                 b { (safe(&segment.name)) }
                 @if !segment.detail.is_empty() { small { (safe(&segment.detail)) } }
                 @if segment.culprit {
-                    span class="here" { (if path.device { "▲ the fault is here: a device" } else { "▲ the fault is here" }) }
+                    span class="here" { "▲ " (path.mark) }
                 }
             }
         } }

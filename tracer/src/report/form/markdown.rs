@@ -137,11 +137,7 @@ fn path(out: &mut String, path: &Path) {
     for (at, segment) in path.segments.iter().enumerate() {
         let detail =
             if segment.detail.is_empty() { String::new() } else { format!(" ({})", safe(&segment.detail)) };
-        let mark = match (segment.culprit, path.device) {
-            (true, true) => " **← here, a device**",
-            (true, false) => " **← here**",
-            (false, _) => "",
-        };
+        let mark = if segment.culprit { format!(" **← {}**", path.mark) } else { String::new() };
         line(out, &format!("{}. {}{detail}{mark}", at + 1, safe(&segment.name)));
     }
 }

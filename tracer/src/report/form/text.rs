@@ -128,11 +128,7 @@ fn in_columns(out: &mut String, table: &Table, cells: &[Vec<String>], widths: &[
 
 fn path(out: &mut String, path: &Path) {
     for (at, segment) in path.segments.iter().enumerate() {
-        let mark = match (segment.culprit, path.device) {
-            (true, true) => "  <== here, a device",
-            (true, false) => "  <== here",
-            (false, _) => "",
-        };
+        let mark = if segment.culprit { format!("  <== {}", path.mark) } else { String::new() };
         let detail = if segment.detail.is_empty() { String::new() } else { format!(" ({})", segment.detail) };
         entry(out, "", &format!("{}. {}{detail}{mark}", at + 1, segment.name));
     }
