@@ -68,7 +68,12 @@ impl AccessRecord {
 
     /// The client got an error, or did not wait for the answer.
     pub fn has_failed(&self) -> bool {
-        self.status.is_some_and(|status| status >= 500 || matches!(status, CLIENT_CLOSED | 400 | 408))
+        self.is_broken_off() || self.status.is_some_and(|status| status >= 500)
+    }
+
+    /// The client did not stay to the end: what Nginx gives a request whose connection was closed or reset.
+    pub fn is_broken_off(&self) -> bool {
+        self.status.is_some_and(|status| matches!(status, CLIENT_CLOSED | 400 | 408))
     }
 
     /// A later try served what an earlier one had failed to.
@@ -117,6 +122,15 @@ mod tests {
         assert!(!record(200, &[Some(200), Some(200)]).is_repaired());
         assert!(!record(502, &[Some(502), Some(502)]).is_repaired());
         assert!(!record(499, &[Some(502), None]).is_repaired());
+    }
+
+    #[test]
+    fn clients_that_did_not_stay_and_errors_of_servers_are_failures() {
+        for (status, is_failure) in
+            [(499, true), (400, true), (408, true), (502, true), (404, false), (200, false)]
+        {
+            assert_eq!(record(status, &[]).has_failed(), is_failure, "{status}");
+        }
     }
 
     #[test]
