@@ -44,18 +44,33 @@ fn harmless_classes_are_told_apart() {
     let idle = Socket { last_sent_ms: Some(5_000), last_received_ms: Some(5_010), ..answered.clone() };
     let after_our_close = Socket { state: TcpState::FinWait2, ..answered.clone() };
     let after_fin = Socket { state: TcpState::CloseWait, ..answered.clone() };
+    let farewell = Socket { unacked: 31, ..after_fin.clone() };
     let scan = Socket { bytes_received: 0, data_segments_in: 0, last_received_ms: None, ..client() };
     let cases = [
         (answered, Cause::ClientLateReset, Impact::Harmless),
         (idle, Cause::ClientIdleReset, Impact::Harmless),
         (after_our_close, Cause::ClientLateReset, Impact::Harmless),
         (after_fin, Cause::ClientLateReset, Impact::Harmless),
+        (farewell, Cause::ClientLateReset, Impact::Harmless),
         (scan, Cause::ClientHandshakeReset, Impact::Harmless),
     ];
     for (socket, cause, impact) in cases {
         let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, Certainty::Strong);
         with_impact(verdict, impact);
     }
+}
+
+#[test]
+fn a_client_that_closed_before_more_than_a_farewell_had_come_has_aborted() {
+    let socket = Socket {
+        state: TcpState::CloseWait,
+        bytes_sent: 500,
+        unacked: 32,
+        last_sent_ms: Some(20),
+        last_received_ms: Some(30),
+        ..client()
+    };
+    check(reset_of(socket), Kind::ResetReceived, Party::Client, Cause::ClientAbort, Certainty::Strong);
 }
 
 #[test]

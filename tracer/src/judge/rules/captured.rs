@@ -4,10 +4,7 @@ use crate::judge::finding::Origins;
 use crate::model::EventKind;
 use crate::model::verdict::{Cause, Party};
 
-use super::{Look, Rule};
-
-/// Largest TLS alert record a client still sends after Nginx has closed: `close_notify` under any cipher.
-const TLS_ALERT_BYTES: u32 = 31;
+use super::{Look, Rule, TLS_ALERT_BYTES};
 
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[

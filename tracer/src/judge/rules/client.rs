@@ -4,7 +4,7 @@ use crate::judge::finding::Origins;
 use crate::model::MessageClass;
 use crate::model::verdict::{Cause, Party};
 
-use super::{Look, Rule};
+use super::{Look, Rule, TLS_ALERT_BYTES};
 
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
@@ -101,9 +101,14 @@ fn nginx_had_closed(look: &Look) -> bool {
     look.case.state().we_closed()
 }
 
+/// The client had closed, and what did not reach it is no longer than a TLS `close_notify`: no response is that short.
+fn only_a_farewell(look: &Look) -> bool {
+    look.case.state().peer_closed() && look.case.outstanding() <= u64::from(TLS_ALERT_BYTES)
+}
+
 /// A response under way, an upstream leg dropped for it, or Nginx's own words.
 fn cut_short(look: &Look) -> bool {
-    look.has("response_in_flight")
+    (look.has("response_in_flight") && !only_a_farewell(look))
         || look.has("upstream_leg_closed")
         || look.case.line_class() == Some(MessageClass::ClientAborted)
 }

@@ -55,6 +55,9 @@ impl Look<'_, '_> {
 /// Shortest idle timer of a device in use, milliseconds (evidence table: 60 s).
 pub const DEVICE_TIMER_MS: u64 = 60_000;
 
+/// Largest TLS alert record that an end still sends when it closes or the other has: `close_notify` under any cipher.
+const TLS_ALERT_BYTES: u32 = 31;
+
 /// One rule.
 pub struct Rule {
     /// Its name: what it is about, and what it recognises. Unique.

@@ -4,10 +4,8 @@ use crate::judge::finding::Origins;
 use crate::model::MessageClass;
 use crate::model::verdict::{Cause, Party};
 
-use super::{Look, Rule};
+use super::{Look, Rule, TLS_ALERT_BYTES};
 
-/// Largest TLS alert record a client still sends after Nginx has closed: `close_notify` under any cipher.
-const TLS_ALERT_BYTES: u32 = 31;
 /// Shorter silence is no time-out of Nginx, whose timers are whole seconds in practice.
 const TIMED_OUT_MS: u32 = 400;
 
