@@ -2,7 +2,7 @@
 //! reaches the engine: requests that failed, were retried or cut, and those on connections that something else spoke of.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::mpsc::Receiver;
 
@@ -92,12 +92,11 @@ impl AccessLogs {
         records.into_iter().filter_map(|record| self.selection.sort(record)).collect()
     }
 
-    /// A line of error.log names a connection: what access.log has on it counts, too.
+    /// A line of error.log names a connection and a request: what access.log has on them counts, too.
     pub fn expect_line(&mut self, record: &LogRecord) -> Vec<AccessRecord> {
-        record
-            .connection
-            .map(|connection| self.selection.expect(Expected::Number(connection)))
-            .unwrap_or_default()
+        let number = record.connection.map(Expected::Number);
+        let expected = number.into_iter().chain(Expected::request(record));
+        expected.flat_map(|expected| self.selection.expect(expected)).collect()
     }
 
     /// The kernel spoke of a client's connection.
@@ -131,17 +130,28 @@ fn read(formats: &HashMap<String, Format>, line: &TailedLine) -> Option<AccessRe
 }
 
 /// Something that a line of access.log can be about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Expected {
     Number(u64),
     Peer(SocketAddr),
+    /// Client and request line, for formats without numbers.
+    Request(IpAddr, String),
 }
 
 impl Expected {
-    fn is_of(self, record: &AccessRecord) -> bool {
+    fn request(line: &LogRecord) -> Option<Self> {
+        Some(Self::Request(line.client.as_ref()?.parse().ok()?, line.request.clone()?))
+    }
+
+    fn is_of(&self, record: &AccessRecord) -> bool {
         match self {
-            Self::Number(number) => record.connection == Some(number),
-            Self::Peer(peer) => record.peer() == Some(peer),
+            Self::Number(number) => record.connection == Some(*number),
+            Self::Peer(peer) => record.peer() == Some(*peer),
+            Self::Request(client, request) => {
+                record.connection.is_none()
+                    && [record.client, record.behind].contains(&Some(*client))
+                    && record.request.as_ref() == Some(request)
+            }
         }
     }
 }
@@ -168,9 +178,9 @@ impl Selection {
         if self.expected.contains(&expected) {
             return Vec::new();
         }
-        push(&mut self.expected, expected, MOST_EXPECTED);
         let (found, rest) = self.ordinary.drain(..).partition(|record| expected.is_of(record));
         self.ordinary = rest;
+        push(&mut self.expected, expected, MOST_EXPECTED);
         Vec::from(found)
     }
 }
@@ -215,6 +225,23 @@ mod tests {
         // And here before it.
         assert!(selection.sort(record(1, 200)).is_some());
         assert_eq!(selection.sort(record(3, 200)), None);
+    }
+
+    #[test]
+    fn without_numbers_a_line_of_error_log_asks_for_client_and_request() {
+        let client = "192.0.2.1".parse().expect("an address");
+        let served = |request: &str| AccessRecord {
+            client: Some(client),
+            request: Some(request.to_owned()),
+            status: Some(200),
+            ..AccessRecord::default()
+        };
+        let mut selection = Selection::default();
+        assert_eq!(selection.sort(served("GET /a HTTP/1.1")), None);
+        assert_eq!(selection.sort(served("GET /b HTTP/1.1")), None);
+        let asked = Expected::Request(client, "GET /a HTTP/1.1".to_owned());
+        assert_eq!(selection.expect(asked), [served("GET /a HTTP/1.1")]);
+        assert!(selection.sort(served("GET /a HTTP/1.1")).is_some());
     }
 
     #[test]
