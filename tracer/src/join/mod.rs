@@ -120,7 +120,7 @@ pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
     }
     let address = same_address(line, incident)?;
     let method = if worker && address { MatchMethod::Address } else { MatchMethod::Window };
-    let gap_ns = gap(line, incident)?;
+    let gap_ns = gap(line, incident, window(line, incident, address))?;
     (worker || address).then_some(Fit { method, agrees: agrees(record, incident), gap_ns })
 }
 
@@ -129,7 +129,7 @@ fn worker_exit(line: &Line, incident: &Incident) -> Option<Fit> {
     let exiting = |event: &&Event| event.task.is_nginx && event.task.exiting.is_some();
     let pid = incident.own.iter().find(exiting)?.task.pid.to_string();
     let named = line.record.message.split(|c: char| !c.is_ascii_digit()).any(|number| number == pid);
-    let gap_ns = gap(line, incident)?;
+    let gap_ns = gap(line, incident, window(line, incident, false))?;
     named.then_some(Fit { method: MatchMethod::Window, agrees: true, gap_ns })
 }
 
@@ -176,16 +176,21 @@ pub fn pooled_probe(record: &LogRecord) -> bool {
 }
 
 /// Distance from the nearest event of the incident that the line may follow, if it is inside the window.
-fn gap(line: &Line, incident: &Incident) -> Option<i64> {
-    let (early, late) = window(line, incident);
+fn gap(line: &Line, incident: &Incident, (early, late): (Duration, Duration)) -> Option<i64> {
     let fits = |event: &Mono| event.before(early) <= line.at && line.at <= event.after(late);
     let events = incident.own.iter().chain(&incident.peer).map(|event| event.time);
     events.filter(fits).map(|event| difference(line.at, event)).min_by_key(|gap| gap.unsigned_abs())
 }
 
-fn window(line: &Line, incident: &Incident) -> (Duration, Duration) {
+/// How much before and after an event the line may appear. What announces a close comes first, and long before it only
+/// where the addresses say that it is this client's: within that time the worker closes many.
+fn window(line: &Line, incident: &Incident, address: bool) -> (Duration, Duration) {
     let (early, late) = if line.coarse { (PRINTED, PRINTED * 2) } else { (EARLY, LATE) };
-    let early = if announces(&line.record) { ANNOUNCED } else { early };
+    let (early, late) = match (announces(&line.record), address || !line.real_ip) {
+        (true, true) => (ANNOUNCED, late),
+        (true, false) => (LATE, early),
+        (false, _) => (early, late),
+    };
     // A pooled connection keeps its error until Nginx takes it out of the pool again.
     let pooled = pooled_probe(&line.record);
     let idle = incident.socket().is_some_and(|socket| !socket.awaits_answer());

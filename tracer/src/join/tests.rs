@@ -1,14 +1,18 @@
 //! Pairs of a line and an incident that must and must not join.
 
 use super::*;
-use crate::engine::testing::{active_reset, at, client, line, received, upstream};
+use crate::engine::testing::{active_reset, at, client, line, received, sent, upstream, worker};
 use crate::model::{Input, Socket, TcpState};
 use crate::timeline::{Subject, Tuple};
 
 fn incident(number: u64, milliseconds: u64, socket: Socket) -> Incident {
     let packet = active_reset(&socket);
     let tuple = Tuple::of(&socket);
-    let (_, Input::Event(event)) = received(milliseconds, socket, Some(packet)) else { unreachable!() };
+    of_event(number, tuple, received(milliseconds, socket, Some(packet)))
+}
+
+fn of_event(number: u64, tuple: Tuple, (milliseconds, input): (u64, Input)) -> Incident {
+    let Input::Event(event) = input else { unreachable!() };
     let mut incident =
         Incident::new(number, number.to_string(), Subject::Connection(tuple), at(milliseconds));
     incident.own.push(*event);
@@ -65,6 +69,20 @@ fn a_client_behind_real_ip_joins_by_worker_and_time() {
     record.side = LogSide::Client;
     record.client = Some("203.0.113.5".to_owned());
     assert_eq!(fit(&waiting(record), &incident(1, 100, client())).unwrap().method, MatchMethod::Window);
+}
+
+#[test]
+fn what_announces_the_close_of_somebody_behind_real_ip_does_not_wait_for_another_client() {
+    let announced = |at: u64| {
+        let mut record = line(at, MessageKind::CLIENT_BODY_TOO_LARGE, None, "");
+        record.side = LogSide::Client;
+        record.client = Some("203.0.113.5".to_owned());
+        waiting(record)
+    };
+    let reset = |at: u64| of_event(1, Tuple::of(&client()), sent(at, client(), "TCP_STATE", worker()));
+    assert!(fit(&announced(5_000), &reset(5_500)).is_some());
+    assert_eq!(fit(&announced(5_000), &reset(9_000)), None);
+    assert_eq!(fit(&announced(5_000), &reset(4_500)), None);
 }
 
 #[test]
