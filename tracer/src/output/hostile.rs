@@ -70,7 +70,7 @@ fn a_line_of_csv_stays_one_line_of_as_many_cells_and_no_formula() {
         let line = csv::line(&verdict(&attack));
         let cells = line.trim_end().strip_prefix('"').unwrap().strip_suffix('"').unwrap();
         // A quote in a cell is two.
-        let cells: Vec<&str> = cells.split("\",\"").filter(|cell| !cell.starts_with("\"")).collect();
+        let cells: Vec<&str> = cells.split("\",\"").filter(|cell| !cell.starts_with('"')).collect();
         assert!(!line.trim_end().chars().any(is_dangerous), "{attack}: {line}");
         assert_eq!(quoted_cells(&line), csv::HEAD.split(',').count(), "{attack}: {line}");
         for cell in cells {

@@ -81,7 +81,7 @@ fn unequal_coverage_lowers_the_claim() {
     let mut after = side(2);
     after.material.selection.since = Some("1970-01-01T00:30:00.000000000Z".to_owned());
     after.material.selection.until = Some("1970-01-01T01:30:00.000000000Z".to_owned());
-    lowered(&after, "Of the 1.0 h of the window after 30 min were observed");
+    lowered(&after, "Of the 1 h 0 min of the window after 30 min 0 s were observed");
     let mut after = side(2);
     if let Some(host) = &mut after.material.origin.last_host {
         host.hooks.clear();

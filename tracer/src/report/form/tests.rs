@@ -253,7 +253,7 @@ fn packets_have_no_text_that_acts_and_lose_none() {
             exact: true,
             role: Role::ResetReceived,
             netns: 5,
-            packet: Packet { ifindex: 2, ..packet },
+            packet: Packet { ifindex: 2, raw: vec![0x45; 40], ..packet },
         };
         let verdict = verdict(attack);
         let dossier =
