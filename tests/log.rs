@@ -2,9 +2,12 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests may fail loudly")]
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
+use std::process::Stdio;
 
 use assert_cmd::Command;
+use rustix::process::{Pid, Signal, kill_process};
 
 const LINE: &str = "2026/11/20 06:43:33 [error] 31#31: *7 connect() failed (111: Connection refused) while connecting to \
     upstream, client: 10.0.0.9, server: _, request: \"GET /a HTTP/1.1\", upstream: \"http://10.0.0.2:8080/a\", host: \"h\"";
@@ -93,4 +96,39 @@ fn a_line_is_explained() {
         text.contains("10.0.0.2:8080") && text.contains("ECONNREFUSED") && text.contains("no proof"),
         "{text}"
     );
+}
+
+#[test]
+fn a_compressed_standard_input_is_read() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(format!("{LINE}\n").as_bytes()).unwrap();
+    let mut command = rstscope(&["log", "--format", "json", "--zone", "UTC", "-"]);
+    let report = json(command.write_stdin(packed.finish().unwrap()));
+    assert_eq!((&report["incidents"], &report["source"]["interrupted"]), (&1.into(), &false.into()));
+}
+
+#[test]
+fn an_endless_input_is_reported_on_while_it_runs_and_on_ctrl_c() {
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rstscope"))
+        .args(["log", "--format", "json", "--zone", "UTC", "--every", "1s", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It stays open: nothing but the signal ends the input.
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut report = || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    writeln!(input, "{LINE}").unwrap();
+    let interim = report();
+    assert_eq!((&interim["incidents"], &interim["source"]["interrupted"]), (&1.into(), &false.into()));
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    let last = report();
+    assert_eq!((&last["incidents"], &last["source"]["interrupted"]), (&1.into(), &true.into()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(input);
 }

@@ -4,7 +4,7 @@
 use jiff::tz::TimeZone;
 
 use super::pattern::{Dimension, Finding, Pattern};
-use super::report::{Report, TopicRow, share};
+use super::report::{KeyRow, Report, TopicRow, share};
 use super::words::percent;
 use crate::model::verdict::Party;
 
@@ -12,6 +12,8 @@ use crate::model::verdict::Party;
 const MAX_STEPS: usize = 5;
 /// Part of the incidents from which a situation is worth a step.
 const WORTH: f64 = 0.05;
+/// Part of the incidents from which it is enough to trace one upstream.
+const MOST: f64 = 0.5;
 
 /// What this log can't show.
 pub fn blind(has_info: bool, incidents: u64) -> Vec<String> {
@@ -54,7 +56,8 @@ fn nothing(report: &Report) -> String {
 fn trace(report: &Report) -> Option<String> {
     let open = report.parties.iter().find(|party| party.name == Party::Unknown.slug());
     let top = report.ranking(Dimension::Upstream)?.rows.first();
-    let flag = top.filter(|row| is_address(&row.key)).map(|row| format!(" --upstream {}", row.key));
+    let is_worth_it = |row: &&KeyRow| is_address(&row.key) && share(row.count, report.incidents) >= MOST;
+    let flag = top.filter(is_worth_it).map(|row| format!(" --upstream {}", row.key));
     let what = match open {
         Some(open) => format!("decides the {} that this log leaves open", percent(open.share)),
         None => "proves or refutes what this log suspects".to_owned(),

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::cache::{Meanings, Moments};
 use super::classify::{Facts, Meaning, Other, meaning};
-use super::key;
+use super::key::{self, UriPattern};
 use super::pattern::{Dimension, Event, Group, Window};
 use super::table::{Cell, Table};
 use super::topic::{TOPICS, TopicId};
@@ -15,8 +15,8 @@ use crate::model::Level;
 use crate::model::verdict::Segment;
 use crate::nginx::line::{Line, Problem, RawLine, carrier};
 
-/// Pairs of situation and upstream held.
-const PAIRS: usize = 4096;
+/// Upstreams held per situation.
+const UPSTREAMS: usize = 1024;
 
 /// Which lines count, seconds of UTC, both ends included.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,7 +39,7 @@ pub struct Aggregate {
     range: Range,
     meanings: Meanings,
     moments: Moments,
-    uri: Vec<u8>,
+    uri: UriPattern,
     network: Vec<u8>,
     last_time: Option<i64>,
     /// Lines read.
@@ -62,11 +62,11 @@ pub struct Aggregate {
     pub problems: BTreeMap<Problem, u64>,
     /// Incidents per situation, in the order of [`TOPICS`].
     pub topics: Vec<Cell>,
-    /// Incidents per situation and upstream: the number of the situation, then the upstream.
-    pub pairs: Table,
+    /// Incidents per upstream, for each situation in the order of [`TOPICS`].
+    pub upstreams: Vec<Table>,
     /// Incidents per hour of the day, as printed.
     pub hours: [u64; 24],
-    /// Incidents in time and by what they name; harmless ones are not in it, and upstreams stand in `pairs` until
+    /// Incidents in time and by what they name; harmless ones are not in it, and upstreams stand in `upstreams` until
     /// [`Aggregate::settle`].
     pub window: Window,
     /// Incidents that name an upstream, in the order of [`Group`].
@@ -93,7 +93,7 @@ impl Aggregate {
             range,
             meanings: Meanings::default(),
             moments: Moments::default(),
-            uri: Vec::with_capacity(256),
+            uri: UriPattern::default(),
             network: Vec::with_capacity(64),
             last_time: None,
             lines: 0,
@@ -106,7 +106,7 @@ impl Aggregate {
             levels: [0; 8],
             problems: BTreeMap::new(),
             topics: vec![Cell::default(); TOPICS.len()],
-            pairs: Table::new(PAIRS),
+            upstreams: TOPICS.iter().map(|_| Table::new(UPSTREAMS)).collect(),
             hours: [0; 24],
             window: Window::default(),
             with_upstream: [0; Group::ALL.len()],
@@ -123,9 +123,12 @@ impl Aggregate {
         self.lines += 1;
         self.bytes += line.len() as u64 + 1;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        match RawLine::read(line).map(|raw| (raw, line)).or_else(|| RawLine::behind_prefix(line)) {
-            Some((raw, line)) => self.ordinary(&raw, line),
-            None => self.odd(line),
+        if let Some(raw) = RawLine::read(line) {
+            self.ordinary(&raw, line);
+        } else if let Some((raw, line)) = RawLine::behind_prefix(line) {
+            self.ordinary(&raw, line);
+        } else {
+            self.odd(line);
         }
     }
 
@@ -136,16 +139,18 @@ impl Aggregate {
         counted.max_by_key(|(_, cell)| cell.count).map(|(topic, _)| topic.title)
     }
 
-    /// Counts upstreams by group, from the pairs of situation and upstream. Call it before looking at `window`.
+    /// Counts upstreams by group, from those of the situations. Call it before looking at `window`.
     pub fn settle(&mut self) {
-        let mut tables: Vec<Table> = Group::ALL.iter().map(|_| Table::new(PAIRS)).collect();
-        for (pair, cell) in self.pairs.ranked() {
-            let Some((topic, upstream)) = pair.split_first() else { continue };
-            tables[group(TopicId(*topic)) as usize].merge(upstream, cell);
+        let mut tables: Vec<Table> = Group::ALL.iter().map(|_| Table::new(4 * UPSTREAMS)).collect();
+        let mut evicted = [0; Group::ALL.len()];
+        for (topic, upstreams) in (0..).zip(&self.upstreams) {
+            let group = group(TopicId(topic)) as usize;
+            evicted[group] += upstreams.evicted();
+            upstreams.ranked().into_iter().for_each(|(upstream, cell)| tables[group].merge(upstream, cell));
         }
         for (of_group, mut table) in Group::ALL.into_iter().zip(tables) {
             let forgotten = self.with_upstream[of_group as usize].saturating_sub(table.total());
-            table.merge_other(forgotten, if forgotten > 0 { self.pairs.evicted() } else { 0 });
+            table.merge_other(forgotten, evicted[of_group as usize]);
             self.window.set_table(of_group, Dimension::Upstream, table);
         }
     }
@@ -256,33 +261,27 @@ impl Aggregate {
         let group = group(incident.topic);
         if let Some(upstream) = incident.upstream {
             self.with_upstream[group as usize] += 1;
-            self.pair(incident.topic, upstream, time);
+            self.upstreams[usize::from(incident.topic.0)].add(upstream, time);
         }
-        if let Some(request) = incident.request {
-            key::uri_pattern(request, &mut self.uri);
-        }
-        if let Some(client) = incident.client {
-            key::network(client, &mut self.network);
-        }
+        let network = &mut self.network;
+        let network = incident.client.map(|client| {
+            key::octets(client).unwrap_or_else(|| {
+                key::network(client, network);
+                network
+            })
+        });
         let pid = incident.pid.map(u32::to_be_bytes);
         self.window.add(&Event {
             time,
             group,
             keys: [
                 None,
-                incident.request.map(|_| self.uri.as_slice()),
-                incident.client.map(|_| self.network.as_slice()),
+                incident.request.map(|request| self.uri.of(request)),
+                network,
                 incident.server,
                 pid.as_ref().map(<[u8; 4]>::as_slice),
             ],
         });
-    }
-
-    fn pair(&mut self, topic: TopicId, upstream: &[u8], time: Option<i64>) {
-        self.uri.clear();
-        self.uri.push(topic.0);
-        self.uri.extend_from_slice(upstream);
-        self.pairs.add(&self.uri, time);
     }
 }
 
@@ -305,6 +304,7 @@ pub fn has_level(aggregate: &Aggregate, level: Level) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::words;
 
     const RESET: &str = "2026/11/20 06:43:33 [error] 31#31: *7 recv() failed (104: Connection reset by peer) while \
         reading response header from upstream, client: 10.0.0.9, server: shop, request: \"GET /a/7 HTTP/1.1\", \
@@ -321,7 +321,7 @@ mod tests {
 
     fn keys(aggregate: &Aggregate, group: Group, dimension: Dimension) -> Vec<String> {
         let ranked = aggregate.window.table(group, dimension).ranked();
-        ranked.iter().map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect()
+        ranked.iter().map(|(key, _)| words::key(dimension, key)).collect()
     }
 
     #[test]
@@ -377,6 +377,29 @@ mod tests {
             let aggregate = read(&[RESET.to_owned()], Range { since, until });
             assert_eq!(aggregate.outside, outside);
         }
+    }
+
+    #[test]
+    fn a_line_without_a_time_belongs_to_the_one_before_it() {
+        let lines = [RESET.to_owned(), "a second line of its message".to_owned()];
+        let later = Range { since: Some(1_795_157_014), until: None };
+        assert_eq!(read(&lines, later).outside, 2);
+        let from_then = Range { since: Some(1_795_157_013), until: None };
+        assert_eq!(read(&lines, from_then).outside, 0);
+    }
+
+    #[test]
+    fn upstreams_that_nobody_holds_any_more_are_still_counted() {
+        let lines: Vec<String> = (0..3 * UPSTREAMS)
+            .map(|number| {
+                RESET.replace("10.0.0.2:8080", &format!("10.0.{}.{}:8080", number / 250, number % 250))
+            })
+            .collect();
+        let aggregate = read(&lines, Range::default());
+        let table = aggregate.window.table(Group::BadGateway, Dimension::Upstream);
+        assert_eq!(table.total(), lines.len() as u64);
+        assert_eq!(table.keys() as u64 + table.other(), lines.len() as u64);
+        assert_eq!(table.evicted(), table.other());
     }
 
     #[test]

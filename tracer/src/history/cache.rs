@@ -2,9 +2,6 @@
 //! Ordinary logs repeat a few messages millions of times. Both are of fixed size and hold no more than a hint:
 //! a miss costs time, never a wrong answer.
 
-use std::hash::BuildHasher as _;
-
-use foldhash::fast::FixedState;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use memchr::{memchr, memmem, memrchr};
@@ -29,7 +26,7 @@ struct Slot {
 }
 
 /// What of the upstream field decides a meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Upstream {
     None,
     Plain,
@@ -37,16 +34,41 @@ enum Upstream {
     Unix,
 }
 
+impl Slot {
+    fn is_of(&self, level: Level, upstream: Upstream, (head, end): Essence<'_>) -> bool {
+        self.level == level
+            && self.upstream == upstream
+            && is_equal(&self.head, head)
+            && is_equal(&self.end, end)
+    }
+}
+
 /// Meanings by message.
 pub struct Meanings {
     slots: Vec<Option<Slot>>,
-    hasher: FixedState,
 }
 
 impl Default for Meanings {
     fn default() -> Self {
-        Self { slots: (0..SLOTS).map(|_| None).collect(), hasher: FixedState::default() }
+        Self { slots: (0..SLOTS).map(|_| None).collect() }
     }
+}
+
+/// The parts of a message that decide its meaning.
+type Essence<'a> = (&'a [u8], &'a [u8]);
+
+/// Where a message is remembered. Three words of it tell the usual messages apart; others share a place and cost time.
+fn place(level: Level, upstream: Upstream, (head, end): Essence<'_>) -> usize {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let word = |bytes: Option<&[u8]>| {
+        bytes.and_then(|bytes| bytes.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word))
+    };
+    let last = head.last_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let first = word(Some(head)) ^ last.rotate_left(23);
+    let second = word(head.get(16..)) ^ word(Some(end)).rotate_left(41);
+    let kind = (level as u64) << 8 | (upstream as u64) << 4 | (head.len() as u64) << 16;
+    let mixed = (first ^ kind).wrapping_mul(FACTOR) ^ second;
+    (mixed.wrapping_mul(FACTOR) >> 32) as usize % SLOTS
 }
 
 impl Meanings {
@@ -64,21 +86,20 @@ impl Meanings {
             _ if raw.is_upstream_tls() => Upstream::Tls,
             _ => Upstream::Plain,
         };
-        let (head, end) = essence(raw.body);
-        let hash = self.hasher.hash_one((head, end, raw.level as u8, upstream as u8));
-        let slot = &mut self.slots[hash as usize % SLOTS];
-        if let Some(slot) = slot
-            && slot.level == raw.level
-            && slot.upstream == upstream
-            && is_equal(&slot.head, head)
-            && is_equal(&slot.end, end)
-        {
-            return (slot.meaning, slot.problem);
+        // Most messages are remembered whole; only of the others it is asked which part of them counts.
+        let whole = (raw.body, &b""[..]);
+        if let Some(known) = self.remembered(raw.level, upstream, whole) {
+            return known;
+        }
+        let essence = essence(raw.body);
+        if let Some(known) = self.remembered(raw.level, upstream, essence) {
+            return known;
         }
         let full = Line::read(line);
         let (meaning, problem) = (meaning(&Facts::of_line(&full)), full.problems.first().copied());
         if raw.body.len() <= MAX_BODY {
-            *slot = Some(Slot {
+            let (head, end) = essence;
+            self.slots[place(raw.level, upstream, essence)] = Some(Slot {
                 level: raw.level,
                 upstream,
                 head: head.into(),
@@ -88,6 +109,16 @@ impl Meanings {
             });
         }
         (meaning, problem)
+    }
+
+    fn remembered(
+        &self,
+        level: Level,
+        upstream: Upstream,
+        essence: Essence<'_>,
+    ) -> Option<(Meaning, Option<Problem>)> {
+        let slot = self.slots[place(level, upstream, essence)].as_ref()?;
+        slot.is_of(level, upstream, essence).then_some((slot.meaning, slot.problem))
     }
 }
 
@@ -101,7 +132,7 @@ const CHANGING: [(&[u8], &[u8]); 4] = [
 
 /// The parts of a message that decide its meaning: of `open() "/path" failed (2: …)` what is left and right of the
 /// path, and likewise where a number or a name changes.
-fn essence(body: &[u8]) -> (&[u8], &[u8]) {
+fn essence(body: &[u8]) -> Essence<'_> {
     let second = body.get(1);
     let may_change = |start: &[u8]| second == start.get(1) && body.starts_with(start);
     if let Some((start, end)) = CHANGING.iter().find(|(start, _)| may_change(start))
@@ -166,6 +197,16 @@ mod tests {
     fn ask(meanings: &mut Meanings, line: &str) -> Meaning {
         let raw = RawLine::read(line.as_bytes()).expect("an ordinary line");
         meanings.of(&raw, line.as_bytes(), raw.upstream()).0
+    }
+
+    #[test]
+    fn what_stands_behind_a_changing_part_counts() {
+        let mut meanings = Meanings::default();
+        for (errno, problem) in [(2, None), (10061, Some(Problem::ForeignErrno)), (2, None)] {
+            let text = line("error", &format!("open() \"/srv/a\" failed ({errno}: x)"), "");
+            let raw = RawLine::read(text.as_bytes()).expect("an ordinary line");
+            assert_eq!(meanings.of(&raw, text.as_bytes(), None).1, problem, "{errno}");
+        }
     }
 
     #[test]

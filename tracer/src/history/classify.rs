@@ -289,6 +289,11 @@ mod tests {
                 "upstream_reset_request",
             ),
             (
+                "send() failed (32: Broken pipe) while reading response header from upstream",
+                UP,
+                "upstream_reset_request",
+            ),
+            (
                 "peer closed connection in SSL handshake (104: x) while SSL handshaking to upstream",
                 UP,
                 "upstream_reset_tls",
@@ -340,6 +345,7 @@ mod tests {
             ),
             ("writev() failed (32: Broken pipe) while sending to client", "client_reset"),
             ("peer closed connection in SSL handshake while SSL handshaking", "client_handshake"),
+            ("recv() failed (104: Connection reset by peer) while SSL handshaking", "client_handshake"),
         ] {
             check("info", text, UP, slug);
         }

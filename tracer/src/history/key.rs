@@ -11,33 +11,39 @@ const MAX_SEGMENTS: usize = 4;
 const MAX_WORD: usize = 40;
 
 /// Writes method and path of a request line: no query, numbers and identifiers replaced, four segments at most.
-/// One pass over the bytes, because every incident of a log comes through here.
 pub fn uri_pattern(request: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    let method_end = memchr(b' ', request).unwrap_or(0);
-    let (method, rest) = request.split_at(method_end);
-    let mut pattern = Pattern::default();
-    for byte in method.iter().take(16) {
-        pattern.push(*byte);
-    }
-    pattern.push(b' ');
-    let target = rest.strip_prefix(b" ").unwrap_or(rest);
-    for byte in target {
-        match CLASS[usize::from(*byte)] {
-            END => break,
-            SLASH => pattern.end_segment(),
-            class => pattern.take(*byte, class),
+    out.extend_from_slice(UriPattern::default().of(request));
+}
+
+impl UriPattern {
+    /// The pattern of a request line, in one pass over its bytes: every incident of a log comes through here.
+    pub fn of(&mut self, request: &[u8]) -> &[u8] {
+        (self.length, self.segments) = (0, 0);
+        let method_end = memchr(b' ', request).unwrap_or(0);
+        let (method, rest) = request.split_at(method_end);
+        for byte in method.iter().take(16) {
+            self.push(*byte);
         }
-    }
-    pattern.end_segment();
-    if pattern.segments > MAX_SEGMENTS {
-        for byte in "/…".bytes() {
-            pattern.push(byte);
+        self.push(b' ');
+        let target = rest.strip_prefix(b" ").unwrap_or(rest);
+        for byte in target {
+            match CLASS[usize::from(*byte)] {
+                END => break,
+                SLASH => self.end_segment(),
+                class => self.take(*byte, class),
+            }
         }
-    } else if pattern.segments == 0 {
-        pattern.push(b'/');
+        self.end_segment();
+        if self.segments > MAX_SEGMENTS {
+            for byte in "/…".bytes() {
+                self.push(byte);
+            }
+        } else if self.segments == 0 {
+            self.push(b'/');
+        }
+        &self.text[..self.length]
     }
-    out.extend_from_slice(&pattern.text[..pattern.length]);
 }
 
 /// Classes of bytes in a path.
@@ -66,8 +72,8 @@ static CLASS: [u8; 256] = {
 /// Method, blank, segments with their slashes, and the sign that there are more.
 const LONGEST: usize = 16 + 1 + MAX_SEGMENTS * (1 + MAX_WORD) + "/…".len();
 
-/// A pattern in the making.
-struct Pattern {
+/// A pattern in the making; the room for its text serves one request after the other.
+pub struct UriPattern {
     text: [u8; LONGEST],
     length: usize,
     /// Segments that have begun, those beyond the limit included.
@@ -79,13 +85,13 @@ struct Pattern {
     plain: bool,
 }
 
-impl Default for Pattern {
+impl Default for UriPattern {
     fn default() -> Self {
         Self { text: [0; LONGEST], length: 0, segments: 0, start: 0, bytes: 0, digits: 0, plain: false }
     }
 }
 
-impl Pattern {
+impl UriPattern {
     fn push(&mut self, byte: u8) {
         if let Some(place) = self.text.get_mut(self.length) {
             *place = byte;
@@ -141,6 +147,18 @@ pub fn network(client: &[u8], out: &mut Vec<u8>) {
         Some(address) => push_network(address.to_canonical(), out),
         None => out.extend_from_slice(&client[..client.len().min(64)]),
     }
+}
+
+/// The first three octets of an IPv4 address, which stand for its /24 without a byte being copied.
+pub fn octets(client: &[u8]) -> Option<&[u8]> {
+    first_three_octets(client).map(|end| &client[..end])
+}
+
+/// The /24 that three octets stand for, as [`network`] writes it; other keys as they are.
+pub fn network_name(key: &[u8]) -> String {
+    let text = String::from_utf8_lossy(key);
+    let is_short = text.split('.').count() == 3 && text.split('.').all(|octet| octet.parse::<u16>().is_ok());
+    if is_short { format!("{text}.0/24") } else { text.into_owned() }
 }
 
 /// Where the third octet of `a.b.c.d` ends.
@@ -201,6 +219,10 @@ mod tests {
     #[test]
     fn networks() {
         assert_eq!(net("10.1.2.3"), "10.1.2.0/24");
+        assert_eq!(octets(b"10.1.2.3").map(network_name).as_deref(), Some("10.1.2.0/24"));
+        assert_eq!(octets(b"2001:db8::9"), None);
+        assert_eq!(network_name(b"10.1.2.0/24"), "10.1.2.0/24");
+        assert_eq!(network_name(b"unix:"), "unix:");
         assert_eq!(net("2001:db8:7:1::9"), "2001:db8:7::/48");
         assert_eq!(net("::ffff:10.1.2.3"), "10.1.2.0/24");
         assert_eq!(net("unix:"), "unix:");

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::aggregate::{Aggregate, has_level};
 use super::classify::Other;
 use super::pattern::{self, Dimension, Group, Window, burst};
-use super::table::Cell;
-use super::topic::{TOPICS, Topic, TopicId};
+use super::table::{Cell, Table};
+use super::topic::{TOPICS, Topic};
 use super::{advice, words};
 use crate::model::verdict::{Cause, Certainty, Party, Segment};
 use crate::model::{Level, Utc};
@@ -29,6 +29,8 @@ pub struct Source {
     pub overlong: u64,
     /// Time zone in which the printed times were read.
     pub zone: String,
+    /// The reading was broken off by a signal; what is said rests on what was read until then.
+    pub interrupted: bool,
 }
 
 /// A part of a whole.
@@ -328,9 +330,10 @@ fn key_row(counts: &Aggregate, dimension: Dimension, key: &[u8], cell: Cell) -> 
 
 /// The most frequent situation of an upstream.
 fn mostly(counts: &Aggregate, upstream: &[u8]) -> Option<&'static str> {
-    let ranked = counts.pairs.ranked();
-    let pair = ranked.iter().find(|(pair, _)| pair.get(1..) == Some(upstream))?;
-    Some(TopicId(pair.0[0]).topic().title)
+    let times = |table: &Table| table.get(upstream).map_or(0, |cell| cell.count);
+    let by_topic = TOPICS.iter().zip(&counts.upstreams).map(|(topic, table)| (topic, times(table)));
+    let (topic, times) = by_topic.max_by_key(|(_, times)| *times)?;
+    (times > 0).then_some(topic.title)
 }
 
 fn time_line(window: &Window) -> Option<TimeLine> {

@@ -56,7 +56,7 @@ pub struct Table {
     entries: Vec<Entry>,
     /// The keys, one after the other.
     text: Vec<u8>,
-    hasher: RandomState,
+    hasher: Hasher,
     room: usize,
     other: u64,
     evicted: u64,
@@ -75,12 +75,66 @@ struct Place {
 /// A key and its counts, as small as can be: several of these are looked at per line.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    ends: Ends,
     start: u32,
     length: u32,
     count: u64,
     /// Later than `last` while no line had a time.
     first: i64,
     last: i64,
+}
+
+/// The first and the last eight bytes of a key, which overlap in a short one: with its length they are all of it, up to
+/// 16 bytes. Most keys are that short, and are compared and hashed without a look at their text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    first: u64,
+    last: u64,
+}
+
+impl Ends {
+    /// Longest key that its ends cover.
+    const COVER: usize = 16;
+
+    #[inline]
+    fn of(key: &[u8]) -> Self {
+        if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+            return Self { first: u64::from_le_bytes(*first), last: u64::from_le_bytes(*last) };
+        }
+        if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+            let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+            return Self { first: half(first), last: half(last) };
+        }
+        let byte = |at: usize| key.get(at).map_or(0, |byte| u64::from(*byte));
+        Self { first: byte(0) | byte(1) << 8 | byte(2) << 16, last: 0 }
+    }
+}
+
+/// Hashes keys with numbers that nobody outside knows, so that no log can make them collide.
+#[derive(Debug, Clone)]
+struct Hasher {
+    long: RandomState,
+    seeds: [u64; 2],
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        let long = RandomState::default();
+        let seeds = [long.hash_one(1_u8), long.hash_one(2_u8)];
+        Self { long, seeds }
+    }
+}
+
+impl Hasher {
+    #[inline]
+    fn hash(&self, key: &[u8], ends: Ends) -> u64 {
+        if key.len() > Ends::COVER {
+            return self.long.hash_one(key);
+        }
+        let [one, other] = self.seeds;
+        let product = u128::from(ends.first ^ one) * u128::from(ends.last ^ other ^ key.len() as u64);
+        (product as u64) ^ ((product >> 64) as u64)
+    }
 }
 
 impl Entry {
@@ -111,7 +165,7 @@ impl Table {
             places: Vec::new(),
             entries: Vec::new(),
             text: Vec::new(),
-            hasher: RandomState::default(),
+            hasher: Hasher::default(),
             room: room.max(2),
             other: 0,
             evicted: 0,
@@ -139,6 +193,14 @@ impl Table {
         self.total += count;
         self.other += count;
         self.evicted += keys;
+    }
+
+    /// How often `key` was counted, as far as it is held.
+    pub fn get(&self, key: &[u8]) -> Option<Cell> {
+        let key = &key[..key.len().min(MAX_KEY)];
+        let ends = Ends::of(key);
+        let number = self.find(key, ends, self.hasher.hash(key, ends))?;
+        Some(self.entries[number].cell())
     }
 
     /// The keys, most frequent first, the same order on every run.
@@ -175,12 +237,13 @@ impl Table {
     /// The entry of a key, which is put in if it is new.
     fn entry(&mut self, key: &[u8]) -> &mut Entry {
         let key = &key[..key.len().min(MAX_KEY)];
-        let hash = self.hasher.hash_one(key);
-        let number = self.find(key, hash).unwrap_or_else(|| self.insert(key, hash));
+        let ends = Ends::of(key);
+        let hash = self.hasher.hash(key, ends);
+        let number = self.find(key, ends, hash).unwrap_or_else(|| self.insert(key, ends, hash));
         &mut self.entries[number]
     }
 
-    fn find(&self, key: &[u8], hash: u64) -> Option<usize> {
+    fn find(&self, key: &[u8], ends: Ends, hash: u64) -> Option<usize> {
         if self.places.is_empty() {
             return None;
         }
@@ -188,14 +251,21 @@ impl Table {
         loop {
             let place = self.places[at];
             let number = (place.entry as usize).checked_sub(1)?;
-            if place.tag == tag(hash) && is_equal(self.key(&self.entries[number]), key) {
+            if place.tag == tag(hash) && self.is_key(&self.entries[number], key, ends) {
                 return Some(number);
             }
             at = (at + 1) & (self.places.len() - 1);
         }
     }
 
-    fn insert(&mut self, key: &[u8], hash: u64) -> usize {
+    #[inline]
+    fn is_key(&self, entry: &Entry, key: &[u8], ends: Ends) -> bool {
+        entry.ends == ends
+            && entry.length as usize == key.len()
+            && (key.len() <= Ends::COVER || is_equal(self.key(entry), key))
+    }
+
+    fn insert(&mut self, key: &[u8], ends: Ends, hash: u64) -> usize {
         if self.entries.len() >= self.room {
             self.evict();
         }
@@ -205,7 +275,7 @@ impl Table {
         let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
         self.text.extend_from_slice(key);
-        self.entries.push(Entry { start, length, count: 0, first: i64::MAX, last: i64::MIN });
+        self.entries.push(Entry { ends, start, length, count: 0, first: i64::MAX, last: i64::MIN });
         self.place(hash, self.entries.len());
         self.entries.len() - 1
     }
@@ -242,7 +312,7 @@ impl Table {
             let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
             self.text.extend_from_slice(key);
             self.entries.push(Entry { start, ..entry });
-            self.place(self.hasher.hash_one(key), self.entries.len());
+            self.place(self.hasher.hash(key, entry.ends), self.entries.len());
         }
     }
 }
@@ -251,15 +321,21 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// Equality in words of eight bytes: on keys this short a call of `memcmp` costs more than it saves.
+/// Equality of texts in words of eight bytes, the last of which may overlap: on texts this short a call of `memcmp`
+/// costs more than it saves.
 pub(super) fn is_equal(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
     }
     let (words, rest) = one.as_chunks::<8>();
     let (other_words, other_rest) = other.as_chunks::<8>();
-    words.iter().zip(other_words).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b))
-        && rest.iter().zip(other_rest).all(|(a, b)| a == b)
+    let differs = |a: &[u8; 8], b: &[u8; 8]| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b);
+    let difference = words.iter().zip(other_words).fold(0, |sum, (a, b)| sum | differs(a, b));
+    let end = match (one.last_chunk(), other.last_chunk()) {
+        (Some(a), Some(b)) => differs(a, b) == 0,
+        _ => rest.iter().zip(other_rest).all(|(a, b)| a == b),
+    };
+    difference == 0 && end
 }
 
 #[cfg(test)]
@@ -285,6 +361,38 @@ mod tests {
         let mut table = Table::new(100);
         (0..101_u32).for_each(|key| table.add(&key.to_le_bytes(), None));
         assert_eq!((table.keys(), table.evicted(), table.other()), (1, 100, 100));
+        assert_eq!(table.get(&100_u32.to_le_bytes()).map(|cell| cell.count), Some(1));
+        assert_eq!(table.get(&0_u32.to_le_bytes()), None);
+    }
+
+    #[test]
+    fn texts_are_equal_only_in_every_byte() {
+        for length in 0..40 {
+            let one: Vec<u8> = (0..length).collect();
+            assert!(is_equal(&one, &one.clone()));
+            assert!(!is_equal(&one, &[&one[..], b"x"].concat()));
+            for at in 0..one.len() {
+                let mut other = one.clone();
+                other[at] ^= 1;
+                assert!(!is_equal(&one, &other), "{length} {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_every_length_are_told_apart() {
+        let mut table = Table::new(1000);
+        let keys: Vec<Vec<u8>> = (0..40)
+            .flat_map(|length| {
+                (0..=length).map(move |at| (0..length).map(|byte| u8::from(byte == at)).collect())
+            })
+            .collect();
+        for key in &keys {
+            table.add(key, None);
+        }
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(table.keys(), distinct.len());
+        assert!(keys.iter().all(|key| table.get(key).is_some()));
     }
 
     proptest! {

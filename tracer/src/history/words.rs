@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::key::network_name;
 use super::pattern::burst::{Burst, Presence};
 use super::pattern::chance::whole;
 use super::pattern::periodic::Period;
@@ -15,6 +16,7 @@ use crate::output::layout::span;
 pub fn key(dimension: Dimension, key: &[u8]) -> String {
     match (dimension, key.try_into()) {
         (Dimension::Worker, Ok(pid)) => u32::from_be_bytes(pid).to_string(),
+        (Dimension::Client, _) => network_name(key),
         _ => String::from_utf8_lossy(key).into_owned(),
     }
 }

@@ -1,8 +1,11 @@
 //! Which line of access.log tells how the request of an incident ended. Pure.
 //!
 //! Best are numbers: `$connection` is the `*N` of error.log, and `$remote_port` makes the client's address unique.
-//! Without them a line is taken only when client, request and upstream agree and no other line does.
+//! Without them, as in `combined`, a line is taken only when client, request and upstream agree and no other line does;
+//! where error.log is silent, as it is about clients at its default level, only when it tells of a request that this
+//! client broke off at that very moment and no other line does.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{AccessRecord, Clock, LogRecord, Mono, Side};
@@ -12,6 +15,8 @@ use crate::timeline::{Incident, Subject};
 const EARLY: Duration = Duration::from_millis(100);
 /// Nginx writes the line at the end of the request, which follows the failure closely unless it is retried.
 const LATE: Duration = Duration::from_secs(10);
+/// A request that the client itself broke off ends at once; more is the reading of the file.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A line of access.log and when it was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +38,7 @@ impl Access {
 /// How sure it is that a line belongs to an incident, the better the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
+    Address,
     Words,
     Numbers,
 }
@@ -70,13 +76,21 @@ fn fit(access: &Access, incident: &Incident, line: Option<&LogRecord>) -> Option
     if let (Some(remote), Some(peer)) = (remote, record.peer()) {
         return (remote == peer).then_some(Fit::Numbers);
     }
-    let line = line?;
+    let Some(line) = line else { return by_address(access, incident, remote?.ip()) };
     let client = line.client.as_deref().and_then(|client| client.parse().ok());
     let is_client = client.is_some() && (client == record.client || client == record.behind);
     let has_request = line.request.is_some() && line.request == record.request;
     let tried = |upstream: &String| record.attempts.iter().any(|one| one.address.as_ref() == Some(upstream));
     let is_upstream = record.attempts.is_empty() || line.upstream.as_ref().is_none_or(tried);
     (is_client && has_request && is_upstream).then_some(Fit::Words)
+}
+
+/// A request that this client broke off while its connection failed.
+fn by_address(access: &Access, incident: &Incident, client: IpAddr) -> Option<Fit> {
+    let record = &access.record;
+    let is_client = [record.client, record.behind].contains(&Some(client.to_canonical()));
+    let is_at_once = access.at <= incident.last.after(AT_ONCE);
+    (is_client && is_at_once && record.is_broken_off()).then_some(Fit::Address)
 }
 
 /// One connection carries several requests; where both lines name theirs, it has to be the same.

@@ -15,6 +15,9 @@ pub fn impact(case: &Case) -> Option<Impact> {
     if access.has_failed() {
         return Some(Impact::RequestFailed);
     }
+    if is_served_anyway(case, access) {
+        return Some(Impact::RequestRetried);
+    }
     (access.is_cut() || broke_off(case, access)).then_some(Impact::ResponseTruncated)
 }
 
@@ -26,10 +29,23 @@ fn only_last_failed(case: &Case, access: &AccessRecord) -> bool {
     tried(last) && !(0..last).any(tried)
 }
 
+/// The upstream failed before it had answered, and the client got a success: another try served it, also where the
+/// format, like `combined`, does not list the tries.
+fn is_served_anyway(case: &Case, access: &AccessRecord) -> bool {
+    const BEFORE_ANSWER: [&str; 4] =
+        ["connecting to", "SSL handshaking to", "sending request to", "reading response header from"];
+    let action = case.line.and_then(|line| line.record.action.as_deref()).unwrap_or("");
+    let is_before = BEFORE_ANSWER.iter().any(|start| action.starts_with(start));
+    !case.is_client() && access.attempts.is_empty() && is_success(access) && is_before
+}
+
+fn is_success(access: &AccessRecord) -> bool {
+    access.status.is_some_and(|status| (200..300).contains(&status))
+}
+
 /// A success that an upstream's failure followed: the head of the response had been sent, its rest had not.
 fn broke_off(case: &Case, access: &AccessRecord) -> bool {
-    let is_success = access.status.is_some_and(|status| (200..300).contains(&status));
-    is_success
+    is_success(access)
         && !case.is_client()
         && case.line.is_some()
         && access.complete != Some(true)

@@ -68,7 +68,12 @@ impl AccessRecord {
 
     /// The client got an error, or did not wait for the answer.
     pub fn has_failed(&self) -> bool {
-        self.status.is_some_and(|status| status >= 500 || matches!(status, CLIENT_CLOSED | 400 | 408))
+        self.is_broken_off() || self.status.is_some_and(|status| status >= 500)
+    }
+
+    /// The client did not stay to the end: what Nginx gives a request whose connection was closed or reset.
+    pub fn is_broken_off(&self) -> bool {
+        self.status.is_some_and(|status| matches!(status, CLIENT_CLOSED | 400 | 408))
     }
 
     /// A later try served what an earlier one had failed to.

@@ -21,6 +21,14 @@ pub struct ArchiveError {
     source: io::Error,
 }
 
+impl ArchiveError {
+    /// The log at `path` failed with `source`.
+    pub fn new(path: &Path, source: io::Error) -> Self {
+        let path = if path == Path::new("-") { Path::new("standard input") } else { path };
+        Self { path: path.to_owned(), source }
+    }
+}
+
 /// How far the reading is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -63,10 +71,10 @@ pub struct Archive {
 impl Archive {
     /// Opens `path`; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
-        let wrap = |source| ArchiveError { path: path.to_owned(), source };
         if path == Path::new("-") {
-            return Ok(Self { path: "standard input".into(), input: Box::new(io::stdin()), size: None });
+            return Self::of(path, io::stdin());
         }
+        let wrap = |source| ArchiveError::new(path, source);
         let file = File::open(path).map_err(wrap)?;
         let metadata = file.metadata().map_err(wrap)?;
         if metadata.is_dir() {
@@ -78,6 +86,12 @@ impl Archive {
             input,
             size: (is_plain && metadata.is_file()).then_some(metadata.len()),
         })
+    }
+
+    /// A log that is read from elsewhere; `path` stands in messages.
+    pub fn of(path: &Path, input: impl Read + 'static) -> Result<Self, ArchiveError> {
+        let (input, _) = decompressed(input).map_err(|source| ArchiveError::new(path, source))?;
+        Ok(Self { path: path.to_owned(), input, size: None })
     }
 
     /// The decompressed bytes themselves, for files that are no text.
@@ -104,7 +118,9 @@ impl Archive {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(ArchiveError { path: self.path, source }),
+                // An input that is only silent.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(source) => return Err(ArchiveError::new(&self.path, source)),
             };
             state.take(&mut buffer, read, &mut |line: &[u8]| visitor.line(line));
             if !visitor.block(state.progress) {
@@ -158,28 +174,36 @@ impl Splitter {
     }
 }
 
+const GZIP: &[u8] = b"\x1f\x8b";
+const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+
+/// Whether a log that begins like this is compressed.
+pub fn is_compressed(start: &[u8]) -> bool {
+    start.starts_with(GZIP) || start.starts_with(ZSTD)
+}
+
 /// The content of a file, and whether it was plain.
-fn decompressed(file: File) -> io::Result<(Box<dyn Read>, bool)> {
-    let mut input = BufReader::with_capacity(1 << 16, file);
+fn decompressed(input: impl Read + 'static) -> io::Result<(Box<dyn Read>, bool)> {
+    let mut input = BufReader::with_capacity(1 << 16, input);
     let start = input.fill_buf()?;
-    if start.starts_with(b"\x1f\x8b") {
+    if start.starts_with(GZIP) {
         return Ok((Box::new(MultiGzDecoder::new(input)), false));
     }
-    if start.starts_with(b"\x28\xb5\x2f\xfd") {
+    if start.starts_with(ZSTD) {
         return Ok((Box::new(Frames { input: Some(input), frame: None }), false));
     }
     Ok((Box::new(input), true))
 }
 
-type Frame = ruzstd::decoding::StreamingDecoder<BufReader<File>, ruzstd::decoding::FrameDecoder>;
+type Frame<R> = ruzstd::decoding::StreamingDecoder<BufReader<R>, ruzstd::decoding::FrameDecoder>;
 
 /// A zstd file is a sequence of frames; the decoder reads one.
-struct Frames {
-    input: Option<BufReader<File>>,
-    frame: Option<Frame>,
+struct Frames<R: Read> {
+    input: Option<BufReader<R>>,
+    frame: Option<Frame<R>>,
 }
 
-impl Read for Frames {
+impl<R: Read> Read for Frames<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(frame) = &mut self.frame {

@@ -20,14 +20,17 @@ const BATCH: usize = 256;
 const MOST_ORDINARY: usize = 512;
 /// Connections that something spoke of lately.
 const MOST_EXPECTED: usize = 512;
-/// Variables of which a format needs one beside the status to be worth following.
-const USEFUL: [&str; 6] = [
+/// Variables of which a format needs one beside the status to be worth following: what tells whose request it was.
+/// All but the last two make a join certain; an address alone is what `combined` has.
+const USEFUL: [&str; 8] = [
     "connection",
     "upstream_status",
     "remote_port",
     "realip_remote_port",
     "request_completion",
     "sent_http_content_length",
+    "remote_addr",
+    "realip_remote_addr",
 ];
 
 /// The access logs of a session.
@@ -113,8 +116,11 @@ fn useful_format(instance: &Instance, path: &str) -> Option<Format> {
     let logs = &instance.configuration.access_logs;
     let log = logs.iter().find(|log| log.path.to_string_lossy() == path)?;
     let format = Format::new(&instance.configuration.format_of(log)?);
-    let is_useful = format.has("status") && USEFUL.iter().any(|variable| format.has(variable));
-    is_useful.then_some(format)
+    is_useful(&format).then_some(format)
+}
+
+fn is_useful(format: &Format) -> bool {
+    format.has("status") && USEFUL.iter().any(|variable| format.has(variable))
 }
 
 fn read(formats: &HashMap<String, Format>, line: &TailedLine) -> Option<AccessRecord> {
@@ -179,9 +185,23 @@ fn push<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nginx::config::LogFormat;
 
     fn record(connection: u64, status: u16) -> AccessRecord {
         AccessRecord { connection: Some(connection), status: Some(status), ..AccessRecord::default() }
+    }
+
+    #[test]
+    fn formats_that_name_a_status_and_a_client_are_followed() {
+        let format = |text: &str| {
+            let escape = "default".to_owned();
+            Format::new(&LogFormat { name: "f".to_owned(), escape, format: text.to_owned() })
+        };
+        assert!(is_useful(&Format::new(&LogFormat::combined())));
+        assert!(is_useful(&format("$remote_addr - - [$time_local] \"$request\" $status $bytes_sent")));
+        assert!(is_useful(&format("$status $connection")));
+        assert!(!is_useful(&format("$request $status")));
+        assert!(!is_useful(&format("$remote_addr $request")));
     }
 
     #[test]

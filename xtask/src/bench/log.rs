@@ -182,8 +182,17 @@ impl Random {
 }
 
 const SERVERS: [&str; 4] = ["shop.example.com", "api.example.com", "_", "www.example.org"];
-const PATHS: [&str; 6] =
-    ["/api/v1/orders/", "/assets/app.js?v=", "/u/profile/", "/search?page=2&q=", "/img/", "/checkout/"];
+/// What is asked for, up to a number.
+const PATHS: [&str; 6] = [
+    "/api/v1/orders/items?sort=created_at&limit=50&cursor=",
+    "/assets/app.bundle.js?v=",
+    "/users/profile/settings/",
+    "/search?page=2&lang=en&q=shoes+size+",
+    "/images/products/large/",
+    "/checkout/payment/confirm?session=",
+];
+/// Where the client came from, behind the server's name.
+const REFERRERS: [&str; 3] = ["/", "/products/category/shoes?page=2", "/account/orders"];
 
 /// Level and message of lines about upstreams, in the proportions of a bad day.
 const UPSTREAM: [(&str, &str); 8] = [
@@ -197,7 +206,8 @@ const UPSTREAM: [(&str, &str); 8] = [
     ("warn", "upstream server temporarily disabled while connecting to upstream"),
 ];
 
-/// Writes ordinary lines: most about upstreams, some about files, limits and clients.
+/// Writes ordinary lines: most about upstreams, some about files, limits and clients; 350 bytes on average, which is the
+/// length of lines that people show in bug reports.
 fn write_log(out: &mut impl Write, bytes: u64) -> std::io::Result<()> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut written, mut number) = (0, 0_u64);
@@ -236,8 +246,10 @@ fn line(random: &mut Random, number: u64) -> String {
         _ => {
             let (level, message) = UPSTREAM[usize::try_from(random.below(8)).unwrap_or(0)];
             let upstream = format!("10.0.{}.{}:8080", random.below(4), random.below(10));
+            let referrer = random.of(&REFERRERS);
             format!(
-                "{}{message}, {request}, upstream: \"http://{upstream}{path}\", host: \"{server}\", referrer: \"https://{server}/\"\n",
+                "{}{message}, {request}, upstream: \"http://{upstream}{path}\", host: \"{server}\", \
+                 referrer: \"https://{server}{referrer}\"\n",
                 head(level)
             )
         }

@@ -2,6 +2,7 @@
 
 use super::server::{Folder, Nginx, Process};
 use crate::lab::wait;
+use crate::shell;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -83,6 +84,55 @@ pub fn syslog(binary: &Path) -> Result<()> {
     let header = std::fs::read_to_string(folder.path().join("verdicts.header"))?;
     ensure!(header.contains("syslog unix:") && !header.contains("goes to a syslog server"), "{header}");
     ensure!(!folder.path().join("log.sock").exists(), "the socket was left behind");
+    Ok(())
+}
+
+/// Syslog over UDP, as most daemons take it.
+pub fn syslog_udp(binary: &Path) -> Result<()> {
+    let folder = Folder::new("syslog-udp")?;
+    // The kernel names a free port; nobody else on this host takes it in the meantime but by accident.
+    let address = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    let target = format!("syslog:server={address},tag=nginx");
+    let nginx = Nginx::start(None, &folder, &configuration(&folder, &target))?;
+    let listen = ["--syslog".to_owned(), format!("udp:{address}")];
+    let tracer = trace(binary, &nginx, &folder, "verdicts", &listen)?;
+    for path in ["/one", "/two", "/three"] {
+        request(&folder, path)?;
+    }
+    wait::until("a verdict of every datagram", wait::SOON, || {
+        let found = lines(&folder, "verdicts");
+        let is_there = |path: &str| {
+            found.iter().any(|(request, file)| request.contains(path) && file.starts_with("syslog udp:"))
+        };
+        ["/one ", "/two ", "/three "].iter().all(|path| is_there(path)).then_some(())
+    })?;
+    tracer.end(Signal::INT)
+}
+
+/// A log that goes into a pipe, as in a container: it can't be read without taking the lines from their reader, and
+/// the header says so; a file beside it is followed.
+pub fn pipe(binary: &Path) -> Result<()> {
+    let folder = Folder::new("pipe")?;
+    let fifo = folder.file("pipe");
+    shell::read(Command::new("mkfifo").arg(&fifo))?;
+    // Nginx opens a pipe for writing only once somebody reads it.
+    let reader = Process::start(Command::new("cat").arg(&fifo).stdout(Stdio::null()))?;
+    let logs = format!("{fifo} error; error_log {}", folder.file("error.log"));
+    let nginx = Nginx::start(None, &folder, &configuration(&folder, &logs))?;
+    let tracer = trace(binary, &nginx, &folder, "verdicts", &[])?;
+    request(&folder, "/one")?;
+    wait::until("a verdict of the line in the file", wait::SOON, || {
+        let found = lines(&folder, "verdicts");
+        found
+            .iter()
+            .any(|(request, file)| request.contains("/one") && file.ends_with("/error.log"))
+            .then_some(())
+    })?;
+    tracer.end(Signal::INT)?;
+    let header = std::fs::read_to_string(folder.path().join("verdicts.header"))?;
+    ensure!(header.contains("pipe"), "{header}");
+    drop(nginx);
+    drop(reader);
     Ok(())
 }
 

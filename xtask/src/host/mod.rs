@@ -14,12 +14,14 @@ use std::process::{Command, ExitCode};
 /// One check: its name, and what it does with the program.
 type Check = (&'static str, fn(&Path) -> Result<()>);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 8] = [
     ("doctor finds every bad setting of a real nginx", doctor::bad_settings),
     ("doctor finds none of them when the settings are good", doctor::good_settings),
     ("doctor without root says what it could not see", doctor::without_root),
     ("doctor --self-test sees every event", doctor::self_test),
     ("trace --syslog joins lines that a real nginx sends", logs::syslog),
+    ("trace --syslog takes datagrams of a real nginx", logs::syslog_udp),
+    ("trace names the pipe that a real nginx logs to and reads the file beside it", logs::pipe),
     ("trace --positions gives every line of a rotated log once over restarts", logs::positions),
 ];
 

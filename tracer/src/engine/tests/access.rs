@@ -2,7 +2,7 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Impact, MatchMethod};
-use crate::model::{AccessRecord, Attempt, Input, MessageKind};
+use crate::model::{AccessRecord, Attempt, Input, MessageKind, Socket};
 
 const UPSTREAM: &str = "10.0.0.2:8080";
 
@@ -64,6 +64,52 @@ fn without_numbers_client_request_and_upstream_decide() {
     record.client = Some("10.0.1.9".parse().expect("an address"));
     let words = (milliseconds, Input::Access(record));
     assert_eq!(impact(MessageKind::RECV_FAILED, WAITING, words), Impact::RequestRetried);
+}
+
+/// What a line of `combined` has: no numbers, no upstream.
+fn combined(milliseconds: u64, status: u16, client: &str) -> (u64, Input) {
+    let record = AccessRecord {
+        arrival: Some(at(milliseconds)),
+        client: Some(client.parse().expect("an address")),
+        request: Some("GET /x HTTP/1.1".to_owned()),
+        status: Some(status),
+        ..AccessRecord::default()
+    };
+    (milliseconds, Input::Access(Box::new(record)))
+}
+
+#[test]
+fn combined_tells_how_the_request_of_an_upstream_ended() {
+    let served = combined(102, 200, "10.0.1.9");
+    assert_eq!(impact(MessageKind::RECV_FAILED, "reading upstream", served), Impact::ResponseTruncated);
+    let other_try = combined(102, 200, "10.0.1.9");
+    assert_eq!(impact(MessageKind::RECV_FAILED, WAITING, other_try), Impact::RequestRetried);
+    for status in [502, 504, 499] {
+        let failed = combined(102, status, "10.0.1.9");
+        assert_eq!(impact(MessageKind::RECV_FAILED, "reading upstream", failed), Impact::RequestFailed);
+    }
+}
+
+#[test]
+fn a_silent_error_log_leaves_the_client_s_address() {
+    let reset = |endings: Vec<(u64, Input)>| {
+        let socket = Socket { bytes_sent: 2000, unacked: 1000, ..client() };
+        let mut inputs = vec![received(100, socket, None)];
+        inputs.extend(endings);
+        let verdicts = play(inputs);
+        assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
+        verdicts[0].impact
+    };
+    let address = client().remote.ip().to_string();
+    let without = reset(vec![]);
+    assert_ne!(without, Impact::RequestFailed);
+    for status in [499, 400, 408] {
+        assert_eq!(reset(vec![combined(101, status, &address)]), Impact::RequestFailed, "{status}");
+    }
+    // Another client's, one that is too late, and two that could be meant.
+    assert_eq!(reset(vec![combined(101, 499, "192.0.2.1")]), without);
+    assert_eq!(reset(vec![combined(1900, 499, &address)]), without);
+    assert_eq!(reset(vec![combined(101, 499, &address), combined(102, 499, &address)]), without);
 }
 
 #[test]

@@ -141,6 +141,19 @@ mod tests {
     }
 
     #[test]
+    fn a_small_part_of_the_events_is_no_burst() {
+        let flow = (0..1000).map(|at| at * 86);
+        assert_eq!(find(&series(flow.chain((0..100).map(|at| 40_000 + at / 10))), (0, 86_400)), None);
+    }
+
+    #[test]
+    fn what_chance_brings_together_is_no_burst() {
+        let flow = (0..30).map(|at| at * 1200);
+        let near = (0..10).map(|at| 18_432 + at * 200);
+        assert_eq!(find(&series(flow.chain(near)), (0, 36_000)), None);
+    }
+
+    #[test]
     fn an_even_flow_is_persistent_and_no_burst() {
         let flow = series((0..4000).map(|at| at * 20));
         assert_eq!(find(&flow, (0, 80_000)), None);

@@ -312,6 +312,14 @@ mod tests {
             prop_assert_eq!(found, None);
         }
 
+        /// A handful of events always keeps to some cycle.
+        #[test]
+        fn a_few_events_have_no_period(seed in 1_u64..1_000_000, events in 5_i64..30, span in 600_i64..700_000) {
+            let mut random = random(seed);
+            let found = find(&series((0..events).map(|_| 1_760_000_000 + random(span))));
+            prop_assert_eq!(found, None);
+        }
+
         #[test]
         fn noise_in_bursts_has_no_period(seed in 1_u64..1_000_000, bursts in 2_i64..60, size in 1_i64..80) {
             let mut random = random(seed);

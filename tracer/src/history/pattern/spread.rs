@@ -160,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn less_than_most_is_no_concentration() {
+        let keys = ["a", "a", "b", "c", "d"];
+        let window =
+            window((0..2000).zip(keys.into_iter().cycle()).map(|(at, key)| (at, Group::BadGateway, key)));
+        assert_eq!(concentration(&window, Group::BadGateway, Dimension::Upstream), None);
+    }
+
+    #[test]
     fn an_only_key_is_no_concentration() {
         let window = window((0..120).map(|at| (at, Group::BadGateway, "10.0.0.1:80")));
         assert_eq!(concentration(&window, Group::BadGateway, Dimension::Upstream), None);

@@ -56,6 +56,9 @@ fn head(out: &mut String, report: &Report) {
         out,
         &format!("{}: {} lines, times read as {}.", files.join(", "), report.lines, report.source.zone),
     );
+    if report.source.interrupted {
+        line(out, "Reading was interrupted: this is what was read until then.");
+    }
     line(out, &format!("{} incidents, {} more that nobody waited for.\n", report.incidents, report.harmless));
 }
 

@@ -153,3 +153,12 @@ fn shares_add_up() {
         report.incidents
     );
 }
+
+#[test]
+fn one_upstream_is_traced_only_where_most_of_it_happens() {
+    let reset = "recv() failed (104: Connection reset by peer) while reading response header from upstream";
+    let several: Vec<String> =
+        (1..=4).map(|host| line("06:43:33", reset, &format!("10.0.0.{host}:8080"))).collect();
+    assert!(report(&several, None).next[0].starts_with("`sudo rstscope trace` decides"));
+    assert!(report(&several[..1], None).next[0].contains("--upstream 10.0.0.1:8080"));
+}

@@ -90,6 +90,9 @@ impl Page<'_> {
             report.source.zone
         );
         self.row("log", &text);
+        if report.source.interrupted {
+            self.row("", "reading was interrupted: this is what was read until then");
+        }
         let others: Vec<String> =
             report.other_lines.iter().take(4).map(|row| format!("{} {}", row.count, row.name)).collect();
         let harmless = format!(", and {} harmless (nobody waited)", report.harmless);

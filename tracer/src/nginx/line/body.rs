@@ -204,6 +204,12 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_no_action() {
+        assert_eq!(read(format!("x while {}", "a".repeat(80)).as_bytes()).action.map(<[u8]>::len), Some(80));
+        assert_eq!(read(format!("x while {}", "a".repeat(81)).as_bytes()).action, None);
+    }
+
+    #[test]
     fn scripts_may_say_while() {
         assert_eq!(read(b"[lua] a.lua:1: lost it while talking to redis").action, None);
         assert_eq!(

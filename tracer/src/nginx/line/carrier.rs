@@ -250,6 +250,7 @@ mod tests {
         for line in [
             "nginx-1  | recv() failed",
             "2022-05-21T23:01:44.470722263Z stderr F recv() failed",
+            "2022-05-21T23:01:44.470722263Z stderr P recv() failed",
             "<187>May 21 23:01:44 web nginx: recv() failed",
             "<187>1 2022-05-21T23:01:44Z web nginx 812 - - recv() failed",
             "<187>1 2022-05-21T23:01:44Z web nginx - - [meta a=\"b\"] recv() failed",

@@ -1,5 +1,5 @@
 //! Errno numbers of other systems, translated to Linux. Texts are not used to find a number (musl and Windows word
-//! them differently); only the BSD numbers need theirs, because on Linux they mean something else.
+//! them differently); only the numbers of BSD and Solaris need theirs, because on Linux they mean something else.
 
 /// Windows socket errors (`winsock2.h`) and their Linux numbers.
 const WINDOWS: &[(u32, u32)] = &[
@@ -39,12 +39,28 @@ const BSD: &[(u32, &str, u32)] = &[
     (65, "No route to host", 113),
 ];
 
+/// Solaris and illumos numbers, the beginning of their text, and the Linux numbers.
+const SOLARIS: &[(u32, &str, u32)] = &[
+    (125, "Address already in use", 98),
+    (126, "Cannot assign requested address", 99),
+    (127, "Network is down", 100),
+    (128, "Network is unreachable", 101),
+    (130, "Software caused connection abort", 103),
+    (131, "Connection reset by peer", 104),
+    (132, "No buffer space available", 105),
+    (134, "Transport endpoint is not connected", 107),
+    (145, "Connection timed out", 110),
+    (146, "Connection refused", 111),
+    (147, "Host is down", 112),
+    (148, "No route to host", 113),
+];
+
 /// The Linux number of a printed errno.
 pub(super) fn linux(number: u32, text: &[u8]) -> u32 {
     let windows = WINDOWS.iter().find(|row| row.0 == number).map(|row| row.1);
-    let bsd =
-        || BSD.iter().find(|row| row.0 == number && text.starts_with(row.1.as_bytes())).map(|row| row.2);
-    windows.or_else(bsd).unwrap_or(number)
+    let mut worded = BSD.iter().chain(SOLARIS);
+    let other = || worded.find(|row| row.0 == number && text.starts_with(row.1.as_bytes())).map(|row| row.2);
+    windows.or_else(other).unwrap_or(number)
 }
 
 #[cfg(test)]
@@ -56,6 +72,8 @@ mod tests {
         assert_eq!(linux(54, b"Connection reset by peer"), 104);
         assert_eq!(linux(54, b"Exchange full"), 54);
         assert_eq!(linux(10054, b""), 104);
+        assert_eq!(linux(131, b"Connection reset by peer"), 104);
+        assert_eq!(linux(131, b"State not recoverable"), 131);
         assert_eq!(linux(110, b"Operation timed out"), 110);
     }
 }

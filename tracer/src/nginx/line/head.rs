@@ -51,7 +51,13 @@ pub(super) fn find_level(line: &[u8]) -> Option<(usize, Level, &[u8])> {
         }
         from = at + 1;
     }
-    None
+    without_bracket(line)
+}
+
+/// A line that was copied from behind the bracket on.
+fn without_bracket(line: &[u8]) -> Option<(usize, Level, &[u8])> {
+    let (text, level) = LEVELS.iter().find(|(text, _)| line.starts_with(text))?;
+    Some((0, *level, &line[text.len()..]))
 }
 
 /// A `[error]` behind a field or a quoted text belongs to somebody's request, not to the head.
@@ -121,7 +127,7 @@ type Process<'a> = (Option<u32>, Option<u32>, &'a [u8]);
 
 fn process(bytes: &[u8]) -> Option<Process<'_>> {
     let (pid, rest) = digits(bytes)?;
-    let (tid, rest) = digits(rest.strip_prefix(b"#")?)?;
+    let (tid, rest) = digits(rest.trim_ascii_start().strip_prefix(b"#")?)?;
     let rest = rest.strip_prefix(b":")?;
     Some((decimal(pid), decimal(tid), rest.strip_prefix(b" ").unwrap_or(rest)))
 }
@@ -174,6 +180,8 @@ mod tests {
     fn parts_may_be_missing() {
         let head = read(b"nginx: [emerg] bind() to 0.0.0.0:80 failed");
         assert_eq!((head.level, head.rest), (Some(Level::Emerg), &b"bind() to 0.0.0.0:80 failed"[..]));
+        let head = read(b"error] 123 #124: *5 recv() failed");
+        assert_eq!((head.level, head.pid, head.tid), (Some(Level::Error), Some(123), Some(124)));
         let head = read(b"123#0: *5 recv() failed");
         assert_eq!((head.pid, head.connection, head.level), (Some(123), Some(5), None));
         let head = read(b"*5 recv() failed, request: \"GET /[error] HTTP/1.1\"");

@@ -43,6 +43,7 @@ const CASES: &[Case] = &[
     ("info", "http2 flood detected while processing HTTP/2 connection", false, MessageKind::HTTP2_VIOLATION, Client),
     ("info", "client sent WINDOW_UPDATE frame with incorrect length 5 while processing HTTP/2 connection", false, MessageKind::HTTP2_VIOLATION, Client),
     // Upstream.
+    ("crit", "SSL_do_handshake() failed (SSL: error:0A000438:SSL routines::tlsv1 alert internal error:SSL alert number 80) while SSL handshaking to upstream", true, MessageKind::TLS_HANDSHAKE_FAILED, Upstream),
     ("error", "connect() failed (111: Connection refused) while connecting to upstream", true, MessageKind::CONNECT_FAILED, Upstream),
     ("error", "connect() failed (104: Connection reset by peer) while connecting to upstream", true, MessageKind::CONNECT_FAILED, Upstream),
     ("crit", "connect() to 10.0.0.2:8080 failed (99: Cannot assign requested address) while connecting to upstream", true, MessageKind::CONNECT_TO_FAILED, Upstream),
@@ -86,6 +87,8 @@ const CASES: &[Case] = &[
 #[rustfmt::skip]
 const BARE: &[(&str, &str, MessageKind, LogSide)] = &[
     ("info", "client 10.0.0.9 closed keepalive connection (104: Connection reset by peer)", MessageKind::CLIENT_CLOSED_KEEPALIVE, Client),
+    ("info", "udp timed out, packets from/to client:1/0, bytes from/to client:30/0, bytes from/to upstream:0/30", MessageKind::STREAM_TIMED_OUT, Client),
+    ("info", "missing mandatory stream", MessageKind::QUIC, Client),
     ("info", "client 10.0.0.9:51111 connected to 0.0.0.0:443", MessageKind::STREAM_CLIENT_CONNECTED, Client),
     ("info", "proxy 10.0.0.1:40000 connected to 10.0.0.2:5432", MessageKind::STREAM_UPSTREAM_CONNECTED, Upstream),
     ("info", "upstream disconnected, bytes from/to client:1/2, bytes from/to upstream:2/1", MessageKind::STREAM_DISCONNECTED, Upstream),

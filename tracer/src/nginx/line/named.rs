@@ -12,7 +12,9 @@ pub(super) fn fill<'a>(kind: MessageKind, message: &'a [u8], tail: &mut Tail<'a>
         return;
     }
     match kind {
-        MessageKind::CLIENT_CLOSED_KEEPALIVE => tail.client = word_after(message, b"client "),
+        MessageKind::CLIENT_CLOSED_KEEPALIVE => {
+            tail.client = word_after(message, b"client ").filter(|word| *word != b"closed");
+        }
         MessageKind::STREAM_CLIENT_CONNECTED => {
             tail.client = word_after(message, b"client ").map(without_port);
             tail.server = word_after(message, b" connected to ");
@@ -52,6 +54,8 @@ mod tests {
         let idle =
             read(MessageKind::CLIENT_CLOSED_KEEPALIVE, "client 2001:db8::1 closed keepalive connection");
         assert_eq!(idle.client, Some(&b"2001:db8::1"[..]));
+        let nameless = read(MessageKind::CLIENT_CLOSED_KEEPALIVE, "client closed keepalive connection");
+        assert_eq!(nameless.client, None);
         let client = read(MessageKind::STREAM_CLIENT_CONNECTED, "client [::1]:5000 connected to [::]:443");
         assert_eq!((client.client, client.server), (Some(&b"::1"[..]), Some(&b"[::]:443"[..])));
         let upstream =

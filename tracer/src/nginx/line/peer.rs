@@ -1,4 +1,5 @@
 //! The upstream's address inside the `upstream: "…"` field: `SCHEME PEER URI` without scheme and URI.
+//! The path of a unix socket is as it is printed; Passenger 4 prints it without `unix:`.
 
 use memchr::memmem;
 
@@ -8,7 +9,11 @@ pub(super) fn of_url(url: &[u8]) -> Option<&[u8]> {
     if let Some(length) = plain_length(peer) {
         return Some(&peer[..length]);
     }
-    let length = if peer.starts_with(b"unix:") { unix_length(peer) } else { inet_length(peer) };
+    let length = match peer.first() {
+        Some(b'/') => memchr::memchr(b':', peer).unwrap_or(0),
+        _ if peer.starts_with(b"unix:") => unix_length(peer),
+        _ => inet_length(peer),
+    };
     let peer = &peer[..length];
     (!peer.is_empty()).then_some(peer)
 }
@@ -30,8 +35,9 @@ fn without_scheme(url: &[u8]) -> &[u8] {
     if let Some(at) = memmem::find(url.get(..24).unwrap_or(url), b"://") {
         return &url[at + 3..];
     }
-    // Passenger prints `passenger:unix:/path:`.
-    match memmem::find(url.get(..24).unwrap_or(url), b":unix:") {
+    // Passenger prints `passenger:unix:/path:` or `passenger:/path:`.
+    let start = url.get(..24).unwrap_or(url);
+    match memmem::find(start, b":unix:").or_else(|| memmem::find(start, b"passenger:/").map(|_| 9)) {
         Some(at) => &url[at + 1..],
         None => url,
     }
@@ -73,9 +79,11 @@ mod tests {
             ("https://[2001:db8::1]:443/", "[2001:db8::1]:443"),
             ("http://backend/", "backend"),
             ("http://127.0.0.1:5001version", "127.0.0.1:5001"),
+            ("http://127.0.0.1:500012", "127.0.0.1:50001"),
             ("fastcgi://unix:/run/php.sock:", "unix:/run/php.sock"),
             ("http://unix:/tmp/a.sock:/uri", "unix:/tmp/a.sock"),
             ("passenger:unix:/tmp/p.1/server.socket:", "unix:/tmp/p.1/server.socket"),
+            ("passenger:/tmp/passenger.1/request:", "/tmp/passenger.1/request"),
             ("10.0.0.1:3306", "10.0.0.1:3306"),
             ("fastcgi://127.0.0.1:9000", "127.0.0.1:9000"),
             ("http://example.org:80?x=http://y/", "example.org:80"),

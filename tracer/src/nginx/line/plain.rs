@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 
 use super::head::digits;
 use super::tail::{self, Tail};
@@ -40,12 +40,14 @@ impl<'a> RawLine<'a> {
         let (level, rest) = level(&line[STAMP..])?;
         let (pid, rest) = process(rest)?;
         let rest = without_connection(rest)?;
-        let Some(start) = CLIENT.find(rest) else {
-            let tail = without_fields(rest)?;
-            return Some(Self { stamp: &line[..STAMP], level, pid, body: rest, tail });
-        };
-        let tail = fields(&rest[start + OPENING.len()..])?;
-        Some(Self { stamp: &line[..STAMP], level, pid, body: &rest[..start], tail })
+        let start = memchr_iter(b',', rest).find(|at| rest[*at..].starts_with(OPENING));
+        let body = &rest[..start.unwrap_or(rest.len())];
+        let mut raw = Self { stamp: &line[..STAMP], level, pid, body, tail: Tail::default() };
+        match start {
+            Some(start) => fields(&rest[start + OPENING.len()..], &mut raw.tail)?,
+            None => without_fields(rest, &mut raw.tail)?,
+        }
+        Some(raw)
     }
 
     /// Reads a line that has something in front of its head, as syslog, CRI or compose put it there. Also gives the
@@ -72,14 +74,16 @@ impl<'a> RawLine<'a> {
 }
 
 const OPENING: &[u8] = b", client: ";
-static CLIENT: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(OPENING));
 
-/// Digits and separators at their places, `/` in the date.
+/// The least byte at each place of a time stamp, and by how much it may be greater.
+const LEAST: &[u8; STAMP] = b"0000/00/00 00:00:00";
+const SPREAD: [u8; STAMP] = [9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9];
+
+/// Digits and separators at their places, `/` in the date. All places are compared at once, without a branch.
 fn has_stamp(line: &[u8]) -> bool {
     let Some(stamp) = line.first_chunk::<STAMP>() else { return false };
-    let separators = (stamp[4], stamp[7], stamp[10], stamp[13], stamp[16]);
-    let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
-    separators == (b'/', b'/', b' ', b':', b':') && digits.iter().all(|at| stamp[*at].is_ascii_digit())
+    let places = stamp.iter().zip(LEAST).zip(SPREAD);
+    places.fold(true, |fits, ((byte, least), spread)| fits & (byte.wrapping_sub(*least) <= spread))
 }
 
 /// `slice::strip_prefix` with a length known when compiling: a comparison of words instead of a call.
@@ -110,9 +114,13 @@ fn process(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 /// Up to nine digits, so that the number fits.
 fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (digits, rest) = digits(bytes)?;
-    let value = digits.iter().fold(0_u32, |sum, digit| sum.wrapping_mul(10) + u32::from(digit & 15));
-    (digits.len() <= 9).then_some((value, rest))
+    let (mut value, mut length) = (0_u32, 0);
+    while let Some(digit) = bytes.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
+    {
+        value = value.wrapping_mul(10).wrapping_add(u32::from(digit));
+        length += 1;
+    }
+    (1..=9).contains(&length).then(|| (value, &bytes[length..]))
 }
 
 fn without_connection(bytes: &[u8]) -> Option<&[u8]> {
@@ -123,18 +131,19 @@ fn without_connection(bytes: &[u8]) -> Option<&[u8]> {
 
 /// The fields of a line that has none, save the address in `client ADDR closed keepalive connection`.
 /// Wherever a field might begin, or the message names an address, the full reader is asked.
-fn without_fields(rest: &[u8]) -> Option<Tail<'_>> {
+fn without_fields<'a>(rest: &'a [u8], tail: &mut Tail<'a>) -> Option<()> {
     const NAMING: [&[u8]; 4] = [b"proxy ", b"udp ", b"stream ", b"proxy_conne"];
     if has_field_opening(rest) || !is_clean_end(rest) || rest.is_empty() || REPORTED.find(rest).is_some() {
         return None;
     }
     let Some(client) = rest.strip_prefix(b"client ") else {
         let names = NAMING.iter().any(|word| rest.starts_with(word));
-        return (!names).then(Tail::default);
+        return (!names).then_some(());
     };
     let end = memchr(b' ', client)?;
-    let is_idle = end > 0 && client[end..].starts_with(IDLE_END);
-    is_idle.then(|| Tail { client: Some(&client[..end]), ..Tail::default() })
+    let is_idle = end > 0 && &client[..end] != b"closed" && client[end..].starts_with(IDLE_END);
+    tail.client = Some(&client[..end]);
+    is_idle.then_some(())
 }
 
 const IDLE_END: &[u8] = b" closed keepalive connection";
@@ -142,48 +151,26 @@ static REPORTED: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(b" reported that "));
 
 /// The fields behind `, client: `.
-fn fields(bytes: &[u8]) -> Option<Tail<'_>> {
+fn fields<'a>(bytes: &'a [u8], tail: &mut Tail<'a>) -> Option<()> {
     let comma = memchr(b',', bytes)?;
     let client = &bytes[..comma];
     let rest = strip(&bytes[comma..], b", server: ")?;
     if !tail::is_address(client) {
         return None;
     }
-    let mut tail = Tail { client: Some(client), ..Tail::default() };
-    let Some(quote) = memchr(b'"', rest) else {
-        tail.server = Some(rest).filter(|server| is_clean_end(server) && memchr(b',', server).is_none());
-        return tail.server.map(|_| tail);
+    tail.client = Some(client);
+    let Some(end) = memchr2(b',', b'"', rest) else {
+        tail.server = Some(rest);
+        return is_clean_end(rest).then_some(());
     };
-    let (server, opening) = rest[..quote].split_last_chunk::<{ REQUEST.len() }>()?;
-    if opening != REQUEST || memchr(b',', server).is_some() {
-        return None;
-    }
-    let (request, rest) = quoted(&rest[quote + 1..])?;
+    let (server, rest) = rest.split_at(end);
+    let (request, rest) = plain(strip(rest, b", request: \"")?)?;
     if !ends_in_version(request) {
         return None;
     }
     (tail.server, tail.request) = (Some(server), Some(request));
-    let tail = quoted_fields(rest, tail)?;
-    (commas(bytes) == openings(&tail) || is_free_of_openings(&tail)).then_some(tail)
+    quoted_fields(rest, tail)
 }
-
-/// Commas in `bytes`, counted in one go.
-fn commas(bytes: &[u8]) -> usize {
-    memchr_iter(b',', bytes).count()
-}
-
-/// Commas that the openings of the fields after the client have. Where there are no others, no value has one.
-fn openings(tail: &Tail<'_>) -> usize {
-    let optional = [tail.subrequest, tail.upstream, tail.host, tail.referrer];
-    2 + optional.iter().flatten().count()
-}
-
-/// No value that others write holds the opening of a field.
-fn is_free_of_openings(tail: &Tail<'_>) -> bool {
-    [tail.request, tail.referrer].iter().flatten().all(|value| !has_field_opening(value))
-}
-
-const REQUEST: &[u8; 11] = b", request: ";
 
 /// ` HTTP/1.1` and its kin in one comparison; what is longer or shorter is asked in full.
 fn ends_in_version(request: &[u8]) -> bool {
@@ -204,24 +191,53 @@ fn is_clean_end(value: &[u8]) -> bool {
 }
 
 /// The fields after the request, each in its place and at most once.
-fn quoted_fields<'a>(rest: &'a [u8], mut tail: Tail<'a>) -> Option<Tail<'a>> {
+fn quoted_fields<'a>(rest: &'a [u8], tail: &mut Tail<'a>) -> Option<()> {
     let mut rest = rest;
-    (tail.subrequest, rest) = optional(rest, b", subrequest: \"")?;
-    (tail.upstream, rest) = optional(rest, b", upstream: \"")?;
-    (tail.host, rest) = optional(rest, b", host: \"")?;
-    (tail.referrer, rest) = optional(rest, b", referrer: \"")?;
-    let host_is_plain = tail.host.is_none_or(|host| memchr(b' ', host).is_none());
-    (rest.is_empty() && host_is_plain).then_some(tail)
+    (tail.subrequest, rest) = optional(rest, b", subrequest: \"", quoted)?;
+    (tail.upstream, rest) = optional(rest, b", upstream: \"", quoted)?;
+    (tail.host, rest) = optional(rest, b", host: \"", word)?;
+    (tail.referrer, rest) = optional(rest, b", referrer: \"", plain)?;
+    rest.is_empty().then_some(())
 }
+
+/// A value, and what follows its closing quote.
+type Taken<'a> = (&'a [u8], &'a [u8]);
 
 /// The value of a field that may be absent, and what follows it; `None` if its quote is not closed.
-fn optional<'a, const N: usize>(bytes: &'a [u8], opening: &[u8; N]) -> Option<(Option<&'a [u8]>, &'a [u8])> {
+#[inline]
+fn optional<'a, const N: usize>(
+    bytes: &'a [u8],
+    opening: &[u8; N],
+    take: impl FnOnce(&'a [u8]) -> Option<Taken<'a>>,
+) -> Option<(Option<&'a [u8]>, &'a [u8])> {
     let Some(value) = strip(bytes, opening) else { return Some((None, bytes)) };
-    quoted(value).map(|(value, rest)| (Some(value), rest))
+    take(value).map(|(value, rest)| (Some(value), rest))
 }
 
-/// A value up to its closing quote, and what follows the quote.
-fn quoted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// A value that others write: no field may begin inside.
+fn plain(bytes: &[u8]) -> Option<Taken<'_>> {
+    let mut from = 0;
+    loop {
+        let at = from + memchr2(b'"', b',', &bytes[from..])?;
+        if bytes[at] == b'"' {
+            return Some((&bytes[..at], &bytes[at + 1..]));
+        }
+        // Every opening of a field begins with a comma and a blank.
+        if bytes.get(at + 1) == Some(&b' ') {
+            return None;
+        }
+        from = at + 1;
+    }
+}
+
+/// A value without blanks.
+fn word(bytes: &[u8]) -> Option<Taken<'_>> {
+    let end = memchr2(b'"', b' ', bytes)?;
+    (bytes[end] == b'"').then(|| (&bytes[..end], &bytes[end + 1..]))
+}
+
+/// A value of Nginx's own making.
+fn quoted(bytes: &[u8]) -> Option<Taken<'_>> {
     let end = memchr(b'"', bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
@@ -267,8 +283,21 @@ mod tests {
             ORDINARY.replace("10.0.0.9", "somebody"),
             ORDINARY.replace(", host", ", request"),
             format!("{ORDINARY}{}", "a".repeat(2048)),
+            ORDINARY.replace("GET /a", &format!("GET /{}", "a".repeat(2048))),
+            ORDINARY.replace("GET /a", "GET /a, client: 9.9.9.9"),
+            ORDINARY.replace("host: \"h\"", "host: \"h h\""),
+            ORDINARY.replace("31#31", "1234567890#31"),
         ] {
             assert_eq!(RawLine::read(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_byte_of_the_stamp_counts() {
+        for at in 0..STAMP {
+            let mut line = ORDINARY.as_bytes().to_vec();
+            line[at] = if line[at].is_ascii_digit() { b':' } else { line[at] + 1 };
+            assert_eq!(RawLine::read(&line), None, "{at}");
         }
     }
 

@@ -332,9 +332,21 @@ pub(super) fn ends_in_version(request: &[u8]) -> bool {
 
 /// IPv4, IPv6 without brackets, either with a port, or `unix:…`.
 pub(super) fn is_address(client: &[u8]) -> bool {
-    let digit = |byte: &u8| byte.is_ascii_hexdigit() || b".:%[]".contains(byte);
-    client.starts_with(b"unix:") || (!client.is_empty() && client.iter().all(digit))
+    let digit = |byte: &u8| OF_ADDRESS[usize::from(*byte)];
+    (!client.is_empty() && client.iter().all(digit)) || client.starts_with(b"unix:")
 }
+
+/// Bytes that addresses are made of.
+static OF_ADDRESS: [bool; 256] = {
+    let mut known = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        known[byte] =
+            (byte as u8).is_ascii_hexdigit() || matches!(byte as u8, b'.' | b':' | b'%' | b'[' | b']');
+        byte += 1;
+    }
+    known
+};
 
 #[cfg(test)]
 mod tests {
@@ -380,6 +392,42 @@ mod tests {
         assert_eq!(text(split.tail.upstream), Some("http://2.2.2.2:80/"));
         assert_eq!(text(split.tail.host), Some("h"));
         assert_eq!(split.problems, vec![Problem::RepeatedField]);
+    }
+
+    #[test]
+    fn a_forged_field_inside_the_request_stays_there() {
+        let request = "GET /\", upstream: \"http://6.6.6.6/ HTTP/1.1";
+        let line = format!(
+            "x, client: 1.1.1.1, server: s, request: \"{request}\", upstream: \"http://2.2.2.2:80/\", host: \"h\""
+        );
+        let tail = tail(&line);
+        assert_eq!((text(tail.request), text(tail.upstream)), (Some(request), Some("http://2.2.2.2:80/")));
+    }
+
+    #[test]
+    fn a_request_that_ends_in_its_version_is_preferred() {
+        let request = "GET /a\", referrer: \"x HTTP/1.1";
+        let line = format!(
+            "x, client: 1.1.1.1, server: s, request: \"{request}\", upstream: \"http://2.2.2.2:80/\""
+        );
+        let tail = tail(&line);
+        assert_eq!((text(tail.request), text(tail.upstream)), (Some(request), Some("http://2.2.2.2:80/")));
+    }
+
+    #[test]
+    fn of_equal_readings_the_first_counts() {
+        let tail =
+            tail("x, client: 1.1.1.1, server: s, request: \"GET /a\", referrer: \"b\", referrer: \"c\"");
+        assert_eq!(text(tail.request), Some("GET /a"));
+        assert_eq!(text(tail.referrer), Some("b\", referrer: \"c"));
+    }
+
+    #[test]
+    fn only_a_line_of_full_length_was_cut() {
+        let line = "x, client: 1.1.1.1, server: s, request: \"GET /a\"b";
+        let request = |length| text(split(line.as_bytes(), length).tail.request);
+        assert_eq!(request(NGINX_LINE_LIMIT - 1), Some("GET /a"));
+        assert_eq!(request(NGINX_LINE_LIMIT), Some("GET /a\"b"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::inode::OVERLAP;
@@ -61,8 +62,17 @@ pub struct Position {
     pub saved_ms: u64,
 }
 
-/// The time of a file's last write is that of the kernel's last tick, so it may be this much before the clock.
+/// How far the clock of a file system, which may be another host's, may be behind [`now_of_files`].
 const TICK: Duration = Duration::from_millis(20);
+
+/// Milliseconds since 1970 by the clock that files get the time of their last write from. It stands still between the
+/// kernel's ticks, and on a host without processor time for longer than that: by a finer clock a file written after
+/// this moment could look older.
+fn now_of_files() -> u64 {
+    let time = clock_gettime(ClockId::RealtimeCoarse);
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    seconds.unwrap_or(0).saturating_mul(1000).saturating_add(nanoseconds.unwrap_or(0) / 1_000_000)
+}
 
 impl Position {
     pub(super) fn identity(&self) -> Identity {
@@ -190,8 +200,7 @@ impl Positions {
     fn all(&self) -> Vec<Position> {
         let followed: BTreeSet<&String> = self.readers.values().map(|position| &position.path).collect();
         let others = self.saved.iter().filter(|position| !followed.contains(&position.path));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let saved_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let saved_ms = now_of_files();
         let of_this_run = self.readers.values().map(|position| Position { saved_ms, ..position.clone() });
         let all: Vec<Position> = others.cloned().chain(of_this_run).collect();
         let extra = all.len().saturating_sub(MOST);
@@ -254,6 +263,19 @@ mod tests {
             is_old: false,
             identity: Some(Identity { device: 1, inode: 100 + reader }),
             reader,
+        }
+    }
+
+    #[test]
+    fn what_is_written_later_looks_later() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for round in 0..200 {
+            let path = directory.path().join(round.to_string());
+            let before = now_of_files();
+            fs::write(&path, b"x").expect("a file");
+            let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
+            let written = written.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();
+            assert!(written >= u128::from(before), "{written} {before}");
         }
     }
 

@@ -1,13 +1,18 @@
-//! `rstscope log`: its flags, which files in which order, progress, and where the result goes.
+//! `rstscope log`: its flags, which files in which order, and where the result goes.
+
+mod input;
+mod progress;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
+use self::input::Interruption;
+use self::progress::{Interim, Sign, complain, so_far};
 use super::exit::Exit;
 use super::value;
 use crate::history::access::AccessCounts;
@@ -20,8 +25,10 @@ use crate::nginx::discover::discover;
 use crate::nginx::parse;
 use crate::output::{ColorChoice, Fate as _, Palette, Sink, TextOptions, sanitize, terminal};
 
-/// Least time between two signs of progress.
-const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
+/// Time between interim reports on a terminal that nobody asked to have otherwise.
+const EVERY: Duration = Duration::from_secs(5);
+/// Moves to the upper left corner of the terminal and clears it.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 /// Lines at the start of a file in which its first time is looked for.
 const HEAD_LINES: usize = 200;
 
@@ -60,12 +67,17 @@ pub struct LogArgs {
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
 
+    /// Show what has been found so far this often; every 5 s when standard input is read and the text goes to a
+    /// terminal
+    #[arg(long, value_name = "TIME", value_parser = value::span)]
+    pub every: Option<Duration>,
+
     /// Form of the report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
     /// Write one JSON object per line of the log instead of a report
-    #[arg(long, conflicts_with_all = ["format", "access_log", "since", "until"])]
+    #[arg(long, conflicts_with_all = ["format", "access_log", "since", "until", "every"])]
     pub records: bool,
 
     /// Time zone of the Nginx that wrote the log: UTC, Europe/Berlin, +02:00
@@ -97,24 +109,99 @@ fn range(args: &LogArgs, zone: &TimeZone) -> Result<Range, String> {
 }
 
 fn report(args: &LogArgs, zone: TimeZone, range: Range) -> anyhow::Result<Exit> {
-    let mut source = Source { zone: zone_name(&zone), ..Source::default() };
-    let files = in_time_order(&args.files, &zone);
-    let mut counts = Aggregate::new(zone.clone(), range);
+    let interruption = Interruption::watch().context("cannot receive signals")?;
+    let mut reading = Reading {
+        args,
+        source: Source { zone: zone_name(&zone), ..Source::default() },
+        counts: Aggregate::new(zone.clone(), range),
+        interim: interim(args),
+        interruption: &interruption,
+        is_unwanted: false,
+    };
     let mut failed = false;
-    for path in &files {
-        let read = count(path, &mut counts);
-        source.files.push(path.display().to_string());
-        failed |= note(read, &mut source);
+    for path in in_time_order(&args.files, &zone) {
+        if !reading.goes_on() {
+            break;
+        }
+        let read = reading.count(&path);
+        failed |= note(read, &mut reading.source);
     }
     let mut access = AccessCounts::default();
-    for path in &args.access_log {
+    for path in args.access_log.iter().filter(|_| !interruption.has_come()) {
         access.begin(format_of(args, path));
-        failed |= note(each_line(path, |line| access.line(line)), &mut Source::default());
+        let read = each_line(path, &interruption, |line| access.line(line));
+        failed |= note(read, &mut Source::default());
     }
     let access = (!args.access_log.is_empty()).then(|| access.report());
-    let report = Report::new(&mut counts, source, access);
-    show(args, &report, zone)?;
+    let Reading { source, mut counts, is_unwanted, .. } = reading;
+    if !is_unwanted {
+        let source = Source { interrupted: interruption.has_come(), ..source };
+        let report = Report::new(&mut counts, source, access);
+        show(args, &report, zone, false)?;
+    }
     Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+/// Interim reports: asked for, or on a terminal while standard input is read.
+fn interim(args: &LogArgs) -> Option<Interim> {
+    let is_endless = args.files.iter().any(|path| path == Path::new("-"));
+    let is_watched = is_endless && io::stdout().is_terminal() && args.format == Format::Text;
+    args.every.or(is_watched.then_some(EVERY)).map(Interim::new)
+}
+
+/// The reading of the logs, and what is shown meanwhile.
+struct Reading<'a> {
+    args: &'a LogArgs,
+    source: Source,
+    counts: Aggregate,
+    interim: Option<Interim>,
+    interruption: &'a Interruption,
+    /// Nobody reads standard output any more.
+    is_unwanted: bool,
+}
+
+impl Reading<'_> {
+    /// Counts the lines of a log.
+    fn count(&mut self, path: &Path) -> Result<Progress, ArchiveError> {
+        self.source.files.push(path.display().to_string());
+        let archive = self.interruption.open(path)?;
+        let mut counting = Counting { sign: Sign::new(path, archive.size), reading: self };
+        let read = archive.visit(&mut counting);
+        counting.sign.clear();
+        read
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.is_unwanted && !self.interruption.has_come()
+    }
+
+    /// Shows what has been found so far.
+    fn report(&mut self) {
+        let zone = self.counts.zone().clone();
+        let report = Report::new(&mut self.counts, self.source.clone(), None);
+        self.is_unwanted = show(self.args, &report, zone, true).is_err();
+    }
+}
+
+struct Counting<'a, 'b> {
+    sign: Sign,
+    reading: &'a mut Reading<'b>,
+}
+
+impl Visit for Counting<'_, '_> {
+    fn line(&mut self, line: &[u8]) {
+        self.reading.counts.line(line);
+    }
+
+    fn block(&mut self, progress: Progress) -> bool {
+        let lines = self.reading.counts.lines;
+        match self.reading.interim.as_mut().map(|interim| interim.is_due(lines)) {
+            Some(true) => self.reading.report(),
+            Some(false) => {}
+            None => self.sign.update(progress, || so_far(&self.reading.counts)),
+        }
+        self.reading.goes_on()
+    }
 }
 
 /// The format of an access.log: the one given, or that of an Nginx on this host that writes the file.
@@ -149,17 +236,24 @@ fn note(read: Result<Progress, ArchiveError>, source: &mut Source) -> bool {
     }
 }
 
-fn show(args: &LogArgs, report: &Report, zone: TimeZone) -> anyhow::Result<()> {
-    let bytes = match args.format {
+/// Writes a report to standard output; an interim one takes the place of the one before it on a terminal.
+fn show(args: &LogArgs, report: &Report, zone: TimeZone, is_interim: bool) -> anyhow::Result<()> {
+    let mut bytes = match args.format {
         Format::Text => text::text(report, &options(args.color, zone)).into_bytes(),
         Format::Markdown => markdown::markdown(report).into_bytes(),
         Format::Json => json::report(report).context("cannot make the report JSON")?,
     };
+    if args.format != Format::Json && io::stdout().is_terminal() && is_interim {
+        bytes.splice(0..0, CLEAR.iter().copied());
+    } else if args.format != Format::Json && is_interim {
+        bytes.push(b'\n');
+    }
     // A reader that went away is an ordinary end.
     let mut sink = Sink::stdout();
-    let _closed = sink.record(&bytes);
+    let closed = sink.record(&bytes).is_err();
     match sink.first_problem() {
         Some(problem) => anyhow::bail!("{problem}"),
+        None if closed && is_interim => anyhow::bail!("nobody reads standard output"),
         None => Ok(()),
     }
 }
@@ -208,44 +302,17 @@ fn ended(result: io::Result<()>) -> anyhow::Result<bool> {
     }
 }
 
-/// Counts the lines of a log and shows meanwhile what has been found.
-fn count(path: &Path, counts: &mut Aggregate) -> Result<Progress, ArchiveError> {
-    let archive = Archive::open(path)?;
-    let mut counting = Counting { sign: Sign::new(path, archive.size), counts };
-    let read = archive.visit(&mut counting);
-    counting.sign.clear();
-    read
-}
-
-struct Counting<'a> {
-    sign: Sign,
-    counts: &'a mut Aggregate,
-}
-
-impl Visit for Counting<'_> {
-    fn line(&mut self, line: &[u8]) {
-        self.counts.line(line);
-    }
-
-    fn block(&mut self, progress: Progress) -> bool {
-        let counts = &*self.counts;
-        self.sign.update(progress, || so_far(counts))
-    }
-}
-
-/// What has been found, in a few words.
-fn so_far(counts: &Aggregate) -> String {
-    let incidents = counts.window.total();
-    match counts.leading() {
-        Some(title) => format!("{incidents} incidents, mostly: {title}"),
-        None => "no incident".to_owned(),
-    }
-}
-
-fn each_line(path: &Path, line: impl FnMut(&[u8])) -> Result<Progress, ArchiveError> {
-    let archive = Archive::open(path)?;
+fn each_line(
+    path: &Path,
+    interruption: &Interruption,
+    line: impl FnMut(&[u8]),
+) -> Result<Progress, ArchiveError> {
+    let archive = interruption.open(path)?;
     let mut sign = Sign::new(path, archive.size);
-    let read = archive.lines(line, |progress| sign.update(progress, String::new));
+    let read = archive.lines(line, |progress| {
+        sign.update(progress, String::new);
+        !interruption.has_come()
+    });
     sign.clear();
     read
 }
@@ -279,51 +346,7 @@ fn zone_name(zone: &TimeZone) -> String {
     zone.iana_name().map_or_else(|| "the given offset".to_owned(), str::to_owned)
 }
 
-/// The sign of progress on a terminal.
-struct Sign {
-    name: String,
-    size: Option<u64>,
-    started: Instant,
-    last: Instant,
-    is_shown: bool,
-    is_terminal: bool,
-}
-
-impl Sign {
-    fn new(path: &Path, size: Option<u64>) -> Self {
-        let now = Instant::now();
-        let name = sanitize::line(&path.display().to_string(), 40).into_owned();
-        Self { name, size, started: now, last: now, is_shown: false, is_terminal: io::stderr().is_terminal() }
-    }
-
-    /// Always true: reading goes on.
-    fn update(&mut self, progress: Progress, found: impl Fn() -> String) -> bool {
-        if !self.is_terminal || self.last.elapsed() < PROGRESS_PAUSE {
-            return true;
-        }
-        self.last = Instant::now();
-        self.is_shown = true;
-        let done = progress.bytes >> 20;
-        let rate = u128::from(done) * 1000 / self.started.elapsed().as_millis().max(1);
-        let part = self.size.map(|size| format!("{:3} % ", progress.bytes * 100 / size.max(1)));
-        let part = part.unwrap_or_default();
-        complain(&format!("\r\x1b[2K{} {part}{done} MiB, {rate} MiB/s; {}", self.name, found()));
-        true
-    }
-
-    fn clear(&self) {
-        if self.is_shown {
-            complain("\r\x1b[2K");
-        }
-    }
-}
-
 fn refuse(why: &str) -> Exit {
     complain(&format!("rstscope: {}\n", sanitize::line(why, 2000)));
     Exit::Usage
-}
-
-/// Standard error may be closed; then nobody wanted to know.
-fn complain(text: &str) {
-    let _closed = io::stderr().write_all(text.as_bytes());
 }
