@@ -224,7 +224,7 @@ fn texts(bytes: &[u8]) -> (Vec<String>, usize) {
                     Record::Ipv4(one) => one.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     Record::Ipv6(one) => one.names.iter().map(ToString::to_string).collect(),
                     Record::End | Record::Unknown(_) => Vec::new(),
-                }))
+                }));
             }
             Block::EnhancedPacket(packet) => {
                 packets += 1;
