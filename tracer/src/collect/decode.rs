@@ -185,7 +185,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         unsent: distance(sock.write_seq, sock.snd_nxt),
         bytes_sent: sock.bytes_sent.saturating_sub(sock.bytes_retrans),
         bytes_acked: sock.bytes_acked,
-        bytes_received: sock.bytes_received,
+        bytes_received: payload(sock.bytes_received, state(sock.state)),
         data_segments_in: sock.data_segs_in,
         data_segments_out: sock.data_segs_out,
         srtt_us: sock.srtt_us_8 >> 3,
@@ -209,6 +209,11 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         peer_history: history(sock),
         unseen: 0,
     }
+}
+
+/// Payload bytes out of `bytes_received`, in which the kernel counts the peer's FIN as one (`tcp_rcv_nxt_update`).
+pub fn payload(bytes_received: u64, state: TcpState) -> u64 {
+    bytes_received.saturating_sub(u64::from(state.peer_closed()))
 }
 
 /// An upstream connection of which nothing but the addresses is known.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use rstscope_ebpf::abi::Departed;
 
-use super::decode::{address, baseless};
+use super::decode::{address, baseless, payload};
 use super::jiffies;
 use crate::model::socket::Owner;
 use crate::model::{Event, EventKind, Mono, Socket, Task, TcpState};
@@ -22,7 +22,7 @@ pub fn event(departed: &Departed, pid: u32, upstream: SocketAddr) -> Event {
         opened: (departed.opened_ns > 0).then_some(Mono(departed.opened_ns)),
         preexisting: departed.preexisting == 1,
         bytes_sent: departed.bytes_sent,
-        bytes_received: departed.bytes_received,
+        bytes_received: payload(departed.bytes_received, TcpState::CloseWait),
         data_segments_in: departed.data_segs_in,
         data_segments_out: departed.data_segs_out,
         srtt_us: departed.srtt_us_8 >> 3,

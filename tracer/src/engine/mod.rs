@@ -9,6 +9,7 @@ mod limits;
 mod lines;
 mod losses;
 mod pairing;
+mod races;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub struct Engine {
     clock: Clock,
     accesses: Accesses,
     overflows: Vec<OverflowNote>,
+    races: races::History,
     ready: VecDeque<Verdict>,
     counters: Counters,
     /// The id of the incident whose verdict has to be explained.
@@ -85,6 +87,7 @@ impl Engine {
             losses: LossLog::default(),
             clock: Clock::default(),
             overflows: Vec::new(),
+            races: races::History::default(),
             accesses: Accesses::default(),
             ready: VecDeque::new(),
             counters: Counters::default(),
@@ -316,6 +319,7 @@ impl Engine {
             effects: pairing::effects(&self.timeline, incident),
             peer: self.other_end(incident),
             overflows: &self.overflows,
+            races: incident.tuple().and_then(|tuple| self.races.with(tuple.remote)),
             losses: self.losses.during(incident.first, at),
             access: self.accesses.ending(incident, line.map(|(line, _)| &*line.record)),
             evicted,
@@ -407,6 +411,7 @@ impl Engine {
                 beyond: judgement.beyond,
             });
         }
+        self.races.note(&verdict);
         let verdict = Verdict { packets, ..verdict };
         if self.ready.len() >= self.limits.verdicts.max(1) {
             self.ready.pop_front();

@@ -4,8 +4,9 @@
 use crate::model::QueueKind;
 use crate::model::verdict::{Advice, Cause};
 
-use super::case::Case;
+use super::case::{Case, Races};
 use super::detect::icmp_error;
+use super::device;
 
 /// The advice for a cause.
 pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
@@ -23,6 +24,14 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
             "The worker ended while it held this connection; look at why it did (signal, core dump, memory limit)",
             "nginx: error_log of the master, worker_shutdown_timeout; systemd or container memory limit",
             "stop with `nginx -s quit`, and raise the memory limit if the OOM killer was at work",
+        ),
+        Cause::MiddleboxReject if case.reset_packet().is_some() => one(
+            &format!(
+                "Something on the way answers the SYN in the name of this address{}",
+                device::hints(case)
+            ),
+            "network: firewalls and load balancers on the path",
+            "let connections of Nginx to this address and port through",
         ),
         Cause::UpstreamRefused => refused(case),
         Cause::UpstreamSlow => slow(case),
@@ -47,8 +56,11 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
             "sysctl net.ipv4.tcp_mtu_probing; route mtu or advmss; network: ICMP type 3 code 4, ICMPv6 type 2",
             "let those ICMP messages through; until then net.ipv4.tcp_mtu_probing=1, or a smaller MTU on the route to this address",
         ),
-        Cause::MiddleboxForgedReset => one(
-            "Ask those who run the devices between Nginx and this address for a rule that resets; give them the time, the tuple and the TTL",
+        Cause::MiddleboxForgedReset | Cause::MiddleboxBothEndsReset => one(
+            &format!(
+                "Ask those who run the devices between Nginx and this address for a rule that resets; give them the time, the tuple and the TTL{}",
+                device::hints(case)
+            ),
             "network: firewalls, load balancers, intrusion prevention on the path",
             "compare captures on both sides of the device: the RST leaves it without having entered it",
         ),
@@ -76,23 +88,41 @@ fn keepalive_race(case: &Case) -> Vec<Advice> {
     let Some(idle) = case.idle_before_ms() else { return Vec::new() };
     let configured = case.host.nginx.upstream_keepalive_timeouts_ms.iter().min();
     let now = configured.map_or("60 s, the default".to_owned(), |timeout| format!("{} s", seconds(*timeout)));
-    let below = (idle / 1_000).saturating_sub(1).max(1);
+    let races = Races::with(case.races, idle);
+    let below = below(races.least_ms);
+    let measured = match races {
+        Races { incidents: 1, .. } => format!("about {}", human(idle)),
+        Races { incidents, least_ms, most_ms } => format!(
+            "about {} ({incidents} such incidents, after {} to {} of silence)",
+            human(least_ms),
+            human(least_ms),
+            human(most_ms)
+        ),
+    };
     let text = format!(
-        "The upstream closes connections idle for about {}; Nginx keeps them for {now}, so it sometimes uses one at that moment",
-        human(idle)
+        "The upstream closes connections idle for {measured}; Nginx keeps them for {now}, so it sometimes uses one at that moment"
     );
     vec![Advice {
         text,
         place: "nginx: keepalive_timeout in the upstream block".to_owned(),
         change: format!(
-            "keepalive_timeout {below}s; (or let the upstream keep idle connections longer than Nginx does)"
+            "keepalive_timeout {below}; (or let the upstream keep idle connections longer than Nginx does)"
         ),
     }]
 }
 
+/// A time safely below another, as Nginx writes it.
+fn below(milliseconds: u64) -> String {
+    match milliseconds {
+        0..3_000 => format!("{}ms", (milliseconds / 2).max(1)),
+        _ => format!("{}s", milliseconds / 1_000 - 1),
+    }
+}
+
 fn idle_device(case: &Case) -> Vec<Advice> {
     let Some(idle) = case.idle_before_ms() else { return Vec::new() };
-    let text = format!("A device on the path forgot the connection within {} of silence", human(idle));
+    let hints = device::hints(case);
+    let text = format!("A device on the path forgot the connection within {} of silence{hints}", human(idle));
     let below = (idle / 2_000).max(1);
     vec![Advice {
         text,

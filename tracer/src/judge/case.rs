@@ -44,6 +44,32 @@ pub struct Joined<'a> {
     pub pair: Pair,
 }
 
+/// Keep-alive races with one upstream so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Races {
+    /// How many there were.
+    pub incidents: u32,
+    /// Shortest silence after which the upstream had closed, milliseconds: its idle timeout, or a little more.
+    pub least_ms: u64,
+    /// Longest one, milliseconds.
+    pub most_ms: u64,
+}
+
+impl Races {
+    /// With one more.
+    #[must_use]
+    pub fn with(earlier: Option<Self>, idle_ms: u64) -> Self {
+        let Some(Self { incidents, least_ms, most_ms }) = earlier else {
+            return Self { incidents: 1, least_ms: idle_ms, most_ms: idle_ms };
+        };
+        Self {
+            incidents: incidents.saturating_add(1),
+            least_ms: least_ms.min(idle_ms),
+            most_ms: most_ms.max(idle_ms),
+        }
+    }
+}
+
 /// The client incident that made Nginx end this connection.
 #[derive(Debug, Clone)]
 pub struct CausedBy {
@@ -80,6 +106,8 @@ pub struct Case<'a> {
     pub access: Option<&'a AccessRecord>,
     /// Overflows of the last minutes.
     pub overflows: &'a [OverflowNote],
+    /// Earlier keep-alive races with the same upstream.
+    pub races: Option<Races>,
     /// Events lost inside the incident's window, in words.
     pub losses: Option<String>,
     /// It was judged before it had settled, because a table was full.
@@ -186,6 +214,12 @@ impl<'a> Case<'a> {
     pub fn went_unnoticed(&self) -> bool {
         let asked = self.socket().is_none_or(Socket::awaits_answer);
         !self.is_client() && !asked && self.line.is_none() && self.host.follows_error_log
+    }
+
+    /// A WebSocket or a stream, as its line tells: silence between two messages is no pool, and a message no request.
+    pub fn is_tunnel(&self) -> bool {
+        let action = self.line.and_then(|line| line.record.action.as_deref());
+        action.is_some_and(|action| action.starts_with("proxying"))
     }
 
     /// The other end's process, as an event of it shows.

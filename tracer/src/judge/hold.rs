@@ -33,6 +33,7 @@ pub fn hold(incident: &Incident) -> Duration {
 fn received(incident: &Incident) -> Duration {
     let Some(socket) = incident.socket() else { return NORMAL };
     let packet = incident.reset_received().and_then(|event| event.packet.as_ref());
+    let upstream = socket.side == Side::Upstream;
     let sender_seen = incident
         .peer
         .iter()
@@ -42,11 +43,11 @@ fn received(incident: &Incident) -> Duration {
     }
     let open = incident.state() != TcpState::SynSent;
     let remote = !socket.remote.ip().is_loopback();
-    if open && remote && packet.is_some_and(|packet| doubtful(packet, socket)) {
-        return LONG;
-    }
-    // The line of a pooled connection comes only when Nginx takes it out of the pool.
-    if socket.side == Side::Upstream && open && !socket.awaits_answer() { LONG } else { NORMAL }
+    // A header can be made up whole: what the upstream still says on the connection is the only witness. The line of
+    // a pooled connection comes only when Nginx takes it out of the pool.
+    let witnessed = remote && (upstream || packet.is_some_and(|packet| doubtful(packet, socket)));
+    let pooled = upstream && !socket.awaits_answer();
+    if open && (witnessed || pooled) { LONG } else { NORMAL }
 }
 
 fn doubtful(packet: &Packet, socket: &Socket) -> bool {

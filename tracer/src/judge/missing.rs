@@ -5,6 +5,7 @@ use crate::model::{EventKind, Side};
 use crate::timeline::Subject;
 
 use super::case::Case;
+use super::detect::request_acknowledged;
 use super::rules::Ruling;
 
 /// One thing that is missing.
@@ -30,6 +31,7 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     gaps.extend(ambiguous_line(case, leans_on_log));
     gaps.extend(ambiguous_client(case));
     gaps.extend(wire(case));
+    gaps.extend(unread(case, ruling));
     gaps.extend(built(case));
     gaps.extend(other_end(case, kind));
     gaps.extend(log(case, kind, ruling));
@@ -121,6 +123,15 @@ fn wire(case: &Case) -> Vec<Gap> {
         return Vec::new();
     }
     vec![noted("hop_baseline", "No TTL of this peer is known to compare the RST with".to_owned())]
+}
+
+/// A race with a request that had arrived looks like an application that read it and gave up at once.
+fn unread(case: &Case, ruling: Ruling) -> Option<Gap> {
+    let race = ruling.cause == crate::model::verdict::Cause::UpstreamKeepaliveRace;
+    (race && case.peer.is_empty() && request_acknowledged(case)).then(|| {
+        let why = "The request had been acknowledged: whether the upstream had read it before it closed cannot be seen from here";
+        lowering("request_read", why.to_owned())
+    })
 }
 
 /// A RST that a kernel of this host sent is not captured on its way out.

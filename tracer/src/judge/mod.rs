@@ -8,6 +8,7 @@ mod alternative;
 mod case;
 mod certainty;
 mod detect;
+mod device;
 mod ending;
 mod explain;
 mod finding;
@@ -23,7 +24,7 @@ use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
 use crate::model::{EventKind, TcpFlags, TcpState};
 use crate::timeline::Subject;
 
-pub use case::{Case, CausedBy, Joined, OverflowNote, Processes};
+pub use case::{Case, CausedBy, Joined, OverflowNote, Processes, Races};
 pub use certainty::{earned, lowered};
 pub use detect::hop_difference;
 pub use explain::{Explanation, Said, Step, What, explain, steps};

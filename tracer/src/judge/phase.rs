@@ -70,6 +70,7 @@ pub fn phase(case: &Case) -> Phase {
         return Phase::Waiting;
     }
     match (case.socket(), case.side()) {
+        (Some(_), Some(Side::Upstream)) if case.is_tunnel() => Phase::Response,
         (Some(socket), Some(Side::Client)) => client_phase(case, socket),
         (Some(socket), _) => upstream_phase(case, socket, in_request(case)),
         (None, _) => phase_of_action(case, action),
@@ -173,7 +174,8 @@ fn answer_too_late(case: &Case) -> bool {
 /// A RST met a request on a connection that had served another before.
 fn reset_when_reused(case: &Case) -> bool {
     let reused = |socket: &Socket| socket.bytes_received > 0 && socket.awaits_answer();
-    !case.is_client() && case.incident.reset_received().is_some() && case.socket().is_some_and(reused)
+    let received = !case.is_client() && case.incident.reset_received().is_some();
+    received && !case.is_tunnel() && case.socket().is_some_and(reused)
 }
 
 /// A failed pooled connection costs no try; only a request that may not be repeated fails

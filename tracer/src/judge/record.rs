@@ -270,12 +270,30 @@ fn sender(case: &Case) -> Option<Sender> {
 
 fn sender_of(case: &Case, event: &Event) -> Sender {
     let pid = event.task.pid;
+    let facts = case.processes.facts.get(&pid).cloned().unwrap_or_default();
     Sender {
         pid,
         comm: event.task.comm.clone(),
-        exe: case.processes.facts.get(&pid).and_then(|facts| facts.exe.clone()),
+        exe: facts.exe,
         exit: event.task.exiting.map(exit_text),
+        cgroup: facts.cgroup,
+        container: facts.container,
+        unit: facts.unit,
     }
+}
+
+/// A process with all that is known of where it belongs: `app, /usr/bin/app, app.service`.
+pub fn process_text(case: &Case, event: &Event) -> String {
+    let home = home(case, event.task.pid);
+    let known = [Some(event.task.comm.clone()), sender_of(case, event).exe, home];
+    known.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The container or the systemd unit that a process belongs to. A container's unit is named after its id.
+pub fn home(case: &Case, pid: u32) -> Option<String> {
+    let facts = case.processes.facts.get(&pid)?;
+    let container = facts.container.as_ref().map(|id| format!("container {}", id.get(..12).unwrap_or(id)));
+    container.or_else(|| facts.unit.clone())
 }
 
 /// The sender for a connection that ended with FIN: no reset, but the process was seen ending.

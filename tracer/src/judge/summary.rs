@@ -8,7 +8,7 @@ use crate::timeline::Subject;
 use super::advice::human;
 use super::case::Case;
 use super::detect::icmp_error;
-use super::record::{errno_name, exit_text};
+use super::record::{errno_name, exit_text, home};
 
 /// The sentence.
 pub fn summary(case: &Case, slug: Cause, certainty: Certainty) -> String {
@@ -198,7 +198,8 @@ fn process(case: &Case) -> String {
     let event = case.peer_exit().or_else(|| case.peer_reset().filter(|event| event.task.is_actor));
     let Some(event) = event else { return String::new() };
     let exit = event.task.exiting.map(|exit| format!(", {}", exit_text(exit))).unwrap_or_default();
-    format!(" ({} pid {}{exit})", event.task.comm, event.task.pid)
+    let home = home(case, event.task.pid).map(|home| format!(" of {home}")).unwrap_or_default();
+    format!(" ({} pid {}{home}{exit})", event.task.comm, event.task.pid)
 }
 
 fn overflow(case: &Case, peer: &str) -> String {

@@ -125,6 +125,15 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_did_not_stay_and_errors_of_servers_are_failures() {
+        for (status, is_failure) in
+            [(499, true), (400, true), (408, true), (502, true), (404, false), (200, false)]
+        {
+            assert_eq!(record(status, &[]).has_failed(), is_failure, "{status}");
+        }
+    }
+
+    #[test]
     fn a_cut_response_is_short_or_called_incomplete() {
         let sent = |sent, length| AccessRecord {
             body_bytes_sent: Some(sent),

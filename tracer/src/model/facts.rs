@@ -53,6 +53,9 @@ pub struct ProcessFacts {
     pub container: Option<String>,
     /// systemd unit, from the cgroup path.
     pub unit: Option<String>,
+    /// Path of its control group, of cgroup v2 where the process is in one. Not in recordings before 0.3.
+    #[serde(default)]
+    pub cgroup: Option<String>,
 }
 
 /// What the judge wants to know of Nginx's configuration. `None` means: not found, the default holds.

@@ -192,6 +192,15 @@ pub struct Sender {
     pub exe: Option<String>,
     /// How it was ending, for example `killed by signal 9 (SIGKILL)` or `exited with status 1`.
     pub exit: Option<String>,
+    /// Path of its control group.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// Container id, from the control group.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// systemd unit, from the control group.
+    #[serde(default)]
+    pub unit: Option<String>,
 }
 
 /// The RST.

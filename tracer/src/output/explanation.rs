@@ -278,7 +278,7 @@ mod tests {
             10.0.0.2:8080 to 10.0.0.1:40000, seq 5000, ack 9000, window 501, TTL 63, 0 bytes, timestamps
             14:30:00.103 error.log: recv() failed\x1b[2J (errno 104) while reading response header
             [recv_failed]; /var/log/nginx/error.log at byte 103, worker 100
-            14:30:01.100 judged
+            14:30:03.100 judged
 
         2. What the detectors said
             for it: hop_equal (hop): The RST arrived with TTL 63, which is as many hops away as the SYN-ACK

@@ -152,8 +152,15 @@ pub fn upstream_abort() -> Verdict {
     ];
     verdict.evidence[0].value = Some("63".to_owned());
     verdict.evidence[0].baseline = Some("63".to_owned());
-    let sender =
-        Sender { pid: 4711, comm: "java".to_owned(), exe: Some("/usr/bin/java".to_owned()), exit: None };
+    let sender = Sender {
+        pid: 4711,
+        comm: "java".to_owned(),
+        exe: Some("/usr/bin/java".to_owned()),
+        exit: None,
+        cgroup: None,
+        container: None,
+        unit: None,
+    };
     verdict.reset = Some(Reset { sender: Some(sender), ..reset(Direction::Received) });
     joined(&mut verdict, "recv() failed", Some(104));
     verdict
@@ -175,7 +182,15 @@ pub fn process_exit() -> Verdict {
         "the RST was sent by pid 9120 while it was exiting",
     )];
     let exit = Some("killed by signal 9 (SIGKILL)".to_owned());
-    let sender = Sender { pid: 9120, comm: "gunicorn".to_owned(), exe: None, exit };
+    let sender = Sender {
+        pid: 9120,
+        comm: "gunicorn".to_owned(),
+        exe: None,
+        exit,
+        cgroup: None,
+        container: None,
+        unit: None,
+    };
     verdict.reset = Some(Reset { sender: Some(sender), ..reset(Direction::Received) });
     joined(&mut verdict, "upstream prematurely closed connection", None);
     verdict

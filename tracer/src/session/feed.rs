@@ -1,6 +1,6 @@
 //! What reaches the engine beside kernel events and log lines: process facts, losses, clocks.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,36 +17,80 @@ use crate::recording::Recorder;
 /// Processes remembered as described; beyond it the memory starts anew, which only means describing them again.
 const MOST_PROCESSES: usize = 4096;
 
-/// Describes processes once, while they live.
+/// Processes of the host that are looked at; on a host with more, the later ones have no name when they die.
+const MOST_KNOWN: usize = 16_384;
+/// Known processes that are looked at again each time: they may run another program or belong elsewhere by now.
+const REFRESHED: usize = 256;
+
+/// Describes processes once. What acts by dying can no longer be asked, so everything that runs is looked at before.
 #[derive(Debug, Default)]
 pub struct Processes {
     described: BTreeSet<u32>,
+    /// Name at the last look, and what else was found.
+    known: BTreeMap<u32, (String, ProcessFacts)>,
+    /// Where the last round of looking again ended.
+    refreshed: u32,
 }
 
 impl Processes {
+    /// Looks at processes that came since the last look and at some of the others, and forgets those that are gone.
+    pub fn look(&mut self) {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let running: BTreeSet<u32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        self.known.retain(|pid, _| running.contains(pid));
+        self.described.retain(|pid| running.contains(pid));
+        let again: Vec<u32> =
+            self.known.range(self.refreshed..).take(REFRESHED).map(|(pid, _)| *pid).collect();
+        self.refreshed = if again.len() < REFRESHED { 0 } else { again.last().map_or(0, |pid| pid + 1) };
+        let fresh = running.into_iter().filter(|pid| !self.known.contains_key(pid));
+        for pid in fresh.chain(again).take(MOST_KNOWN - self.known.len() + REFRESHED).collect::<Vec<_>>() {
+            self.known.insert(pid, (comm(pid), process(pid)));
+        }
+    }
+
+    /// What was found of a process that has this name; under another name it has become another program.
+    fn found(&self, pid: u32, name: &str) -> Option<ProcessFacts> {
+        let (known_as, facts) = self.known.get(&pid)?;
+        (known_as == name).then(|| facts.clone())
+    }
+
     /// Hands an event to the engine, and before it what is known of a process that acted in it.
     pub fn event(&mut self, engine: &mut Recorder, now: Mono, event: Event) {
         if event.task.is_actor && !event.task.is_nginx {
-            self.describe(engine, now, event.task.pid);
+            self.describe(engine, now, event.task.pid, &event.task.comm);
         }
         engine.handle(now, Input::Event(Box::new(event)));
     }
 
-    fn describe(&mut self, engine: &mut Recorder, now: Mono, pid: u32) {
+    fn describe(&mut self, engine: &mut Recorder, now: Mono, pid: u32, name: &str) {
         if self.described.len() >= MOST_PROCESSES {
             self.described.clear();
         }
         if self.described.insert(pid) {
-            engine.handle(now, Input::Process(process(pid)));
+            let facts = self.found(pid, name).unwrap_or_else(|| process(pid));
+            engine.handle(now, Input::Process(facts));
         }
     }
+}
+
+fn comm(pid: u32) -> String {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned()
 }
 
 /// Facts of a process; what it took with it when it ended is `None`.
 fn process(pid: u32) -> ProcessFacts {
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.to_string_lossy().into_owned());
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    ProcessFacts { pid, exe, container: container(&cgroup), unit: unit(&cgroup) }
+    ProcessFacts { pid, exe, container: container(&cgroup), unit: unit(&cgroup), cgroup: group(&cgroup) }
+}
+
+/// The path in the hierarchy of cgroup v2, or else in the first of the old ones where the process is not in the root.
+fn group(cgroup: &str) -> Option<String> {
+    let paths = || cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| *path != "/");
+    let unified = cgroup.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| *path != "/");
+    unified.or_else(|| paths().next()).map(str::to_owned)
 }
 
 /// A container runtime's id: 64 hexadecimal digits somewhere in the cgroup path.
@@ -125,5 +169,23 @@ mod tests {
         assert_eq!(unit(&docker), Some(format!("docker-{id}.scope")));
         assert_eq!(unit("0::/system.slice/php8.2-fpm.service\n").as_deref(), Some("php8.2-fpm.service"));
         assert_eq!((container("0::/\n"), unit("0::/\n")), (None, None));
+        let both = "4:memory:/system.slice/app.service\n0::/\n";
+        assert_eq!(group(both).as_deref(), Some("/system.slice/app.service"));
+        assert_eq!(group("4:memory:/old\n0::/new\n").as_deref(), Some("/new"));
+        assert_eq!(group("0::/\n"), None);
+    }
+
+    #[test]
+    fn what_ran_at_the_last_look_is_known_after_its_end() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut processes = Processes::default();
+        processes.look();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = processes.found(child.id(), "sleep").unwrap();
+        assert!(found.exe.is_some_and(|exe| exe.contains('/')));
+        assert_eq!(processes.found(child.id(), "another"), None);
+        processes.look();
+        assert!(!processes.known.contains_key(&child.id()));
     }
 }

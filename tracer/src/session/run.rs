@@ -218,6 +218,7 @@ impl Session {
     /// Begins to watch what was found.
     fn watching(&mut self, settings: &Settings) -> Result<(), SessionError> {
         self.baseline.extend(self.watch.instances());
+        self.processes.look();
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
         }
@@ -376,18 +377,20 @@ impl Session {
     /// Reading `/proc` takes milliseconds on a host with many processes; events must not wait for it.
     async fn look_for_nginx(&mut self, settings: &Settings) -> Result<bool, SessionError> {
         let (mut watch, settings, netns) = (std::mem::take(&mut self.watch), settings.clone(), self.netns);
+        let mut processes = std::mem::take(&mut self.processes);
         let looked = spawn_blocking(move || {
             let changed = watch.look(&settings, netns);
             if settings.pulse {
                 watch.look_at_queues();
             }
-            (watch, changed)
+            processes.look();
+            (watch, processes, changed)
         });
-        let (watch, changed) = looked.await.map_err(|error| SessionError::System {
+        let (watch, processes, changed) = looked.await.map_err(|error| SessionError::System {
             what: "look for Nginx",
             source: io::Error::other(error),
         })?;
-        self.watch = watch;
+        (self.watch, self.processes) = (watch, processes);
         Ok(changed)
     }
 

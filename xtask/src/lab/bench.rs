@@ -75,6 +75,7 @@ impl Seat {
     fn fill(&self, text: &str) -> String {
         let (listener, upstream) = (self.listener(), self.upstream());
         text.replace("@LISTEN@", &listener.to_string())
+            .replace("@FIXTURES@", &super::program::fixtures().display().to_string())
             .replace("@LISTEN_PORT@", &listener.port().to_string())
             .replace("@UPSTREAM@", &upstream.to_string())
     }
@@ -163,11 +164,20 @@ impl Bench {
         view.chain(plan.seats.iter().flat_map(Seat::arguments)).collect()
     }
 
-    /// Plays one scenario and looks at the log it left; gives the truth and what went wrong.
-    pub fn play(&self, seat: &Seat) -> (Truth, Vec<String>) {
+    /// What has to be there before the tracer.
+    fn before<'a>(&'a self, plan: &'a Plan) -> Result<Option<Stage<'a>>> {
+        let older = plan.seats.iter().find_map(|seat| Some((seat, seat.scenario.before?)));
+        let Some((seat, before)) = older else { return Ok(None) };
+        let mut stage = Stage::set(self, seat)?;
+        before(&mut stage)?;
+        Ok(Some(stage))
+    }
+
+    /// Plays one scenario, on a stage that may be set already, and looks at the log it left; gives the truth and what went wrong.
+    pub fn play(&self, seat: &Seat, prepared: Option<Stage<'_>>) -> (Truth, Vec<String>) {
         let mut troubles = Vec::new();
         let mut truth = Truth::default();
-        match Stage::set(self, seat) {
+        match prepared.map_or_else(|| Stage::set(self, seat), Ok) {
             Ok(mut stage) => {
                 let _disturbing = seat.scenario.host_wide.then(quiet::disturb);
                 if let Err(error) = (seat.scenario.drive)(&mut stage) {
@@ -211,6 +221,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let _quiet = plan.seats.iter().any(|seat| seat.scenario.expects_silence()).then(quiet::keep);
     let loss = plan.seats.iter().find_map(|seat| seat.scenario.loss);
     let setup = setup.map(|setup| Setup { sizes: loss.map_or("", |loss| loss.sizes), ..setup.clone() });
+    let mut older = bench.before(&plan)?;
     let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
     let tracer = setup.as_ref().map(start).transpose()?;
     let capture = |node, name| Capture::start(&bench.network, node, bench.nginx.folder(), name);
@@ -222,7 +233,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     for seat in &plan.seats {
         let frozen = tracer.as_ref().filter(|_| loss.is_some_and(|loss| loss.frozen));
         let _frozen = frozen.map(Tracer::freeze).transpose()?;
-        played.push(bench.play(seat));
+        played.push(bench.play(seat, older.take()));
         if super::cleanup::interrupted() {
             bail!("interrupted");
         }

@@ -30,6 +30,7 @@ pub fn concerns(record: &Value, seat: &Seat) -> bool {
     let connection = &record["connection"];
     let (local, remote) = (text(&connection["local"]), text(&connection["remote"]));
     local == listener
+        || local == upstream
         || remote == upstream
         || [listener, upstream].iter().any(|address| text(&record["listener"]["address"]) == address)
         || text(&record["log"]["client"]).trim_matches(['[', ']']) == client
@@ -149,7 +150,7 @@ fn connection(wrong: &mut Vec<String>, seat: &Seat, truth: &Truth, expect: &Expe
 
 /// The joined line: message and errno of the ground truth, or no line where Nginx wrote none.
 fn log(wrong: &mut Vec<String>, seat: &Seat, expect: &Expect, got: &Value) {
-    if expect.harmless {
+    if expect.harmless || !expect.logged {
         return;
     }
     if let Some(line) = seat.scenario.log.at(seat.level) {

@@ -1,5 +1,5 @@
-//! A memory limit for one process, so that the kernel's OOM killer takes it and nothing else: a control group of
-//! the old memory controller where it is mounted, else of cgroup v2.
+//! A control group for one process, of the old memory controller where it is mounted, else of cgroup v2: with a memory
+//! limit, so that the kernel's OOM killer takes it and nothing else, or with a name as a container runtime gives it.
 
 use super::cleanup::PREFIX;
 use anyhow::{Context, Result};
@@ -15,26 +15,45 @@ const NEW: &str = "/sys/fs/cgroup";
 
 /// A control group; removed when dropped.
 #[derive(Debug)]
-pub struct MemoryLimit(PathBuf);
+pub struct Group(PathBuf);
 
-impl MemoryLimit {
-    /// Puts a process under the limit.
-    pub fn on(pid: u32) -> Result<Self> {
-        let old = Path::new(OLD).join("memory.limit_in_bytes").exists();
-        let (base, limit) = if old { (OLD, "memory.limit_in_bytes") } else { (NEW, "memory.max") };
-        if !old {
+impl Group {
+    /// Puts a process under a memory limit.
+    pub fn limited(pid: u32) -> Result<Self> {
+        let group = Self::make(&format!("{PREFIX}{}-memory-{pid}", std::process::id()))?;
+        let limit = if is_old() { "memory.limit_in_bytes" } else { "memory.max" };
+        write(&group.0.join(limit), &LIMIT.to_string())?;
+        group.take(pid)?;
+        Ok(group)
+    }
+
+    /// Puts a process where a container runtime or systemd would have put it.
+    pub fn named(name: &str, pid: u32) -> Result<Self> {
+        let group = Self::make(name)?;
+        group.take(pid)?;
+        Ok(group)
+    }
+
+    fn make(name: &str) -> Result<Self> {
+        let base = if is_old() { OLD } else { NEW };
+        if !is_old() {
             write(&Path::new(base).join("cgroup.subtree_control"), "+memory")?;
         }
-        let group = Path::new(base).join(format!("{PREFIX}{}-memory-{pid}", std::process::id()));
+        let group = Path::new(base).join(name);
         fs::create_dir(&group).with_context(|| format!("cannot make the group {}", group.display()))?;
-        let group = Self(group);
-        write(&group.0.join(limit), &LIMIT.to_string())?;
-        write(&group.0.join("cgroup.procs"), &pid.to_string())?;
-        Ok(group)
+        Ok(Self(group))
+    }
+
+    fn take(&self, pid: u32) -> Result<()> {
+        write(&self.0.join("cgroup.procs"), &pid.to_string())
     }
 }
 
-impl Drop for MemoryLimit {
+fn is_old() -> bool {
+    Path::new(OLD).join("memory.limit_in_bytes").exists()
+}
+
+impl Drop for Group {
     fn drop(&mut self) {
         // Empty by now: the process was killed.
         drop(fs::remove_dir(&self.0));

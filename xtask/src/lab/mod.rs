@@ -114,12 +114,12 @@ fn repeated(options: &Options) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Everything, as the test command runs it; gives how many passed and failed.
-pub fn test() -> Result<(usize, usize)> {
+/// Everything, as the test command runs it; gives how many passed, failed and were skipped.
+pub fn test() -> Result<(usize, usize, usize)> {
     let rows = play(&Options { jobs: JOBS, ..Options::default() })?;
     report::print(&rows);
     let failed = rows.iter().filter(|row| !row.passed()).count();
-    Ok((rows.len() - failed, failed))
+    Ok((rows.len() - failed, failed, count() - rows.len()))
 }
 
 /// Prepares the removal of everything that is put on the machine, and removes what earlier runs left.
@@ -179,16 +179,30 @@ fn plans(options: &Options) -> Result<Vec<Plan>> {
     let mut groups: Vec<(Level, Vec<Seat>)> = Vec::new();
     for level in levels.into_iter().filter(chosen) {
         let (alone, shared): (Vec<Seat>, Vec<Seat>) =
-            seats(&options.scenario, level).partition(|seat| seat.scenario.alone);
+            seats(&options.scenario, level).filter(playable).partition(|seat| seat.scenario.alone);
         let size = shared.len().div_ceil(options.jobs.div_ceil(2)).clamp(1, usize::from(net::SEATS));
         groups.extend(shared.chunks(size).map(|share| (level, share.to_vec())));
         groups.extend(alone.into_iter().map(|seat| (level, vec![seat])));
     }
+    skipped(options).for_each(|(name, why)| crate::say!("skipped: {name}: {why}"));
     if groups.is_empty() {
         let patterns = options.scenario.join(",");
         bail!("no scenario matches `{patterns}`; `cargo xtask lab --list` shows them");
     }
     Ok((0..).zip(groups).map(|(number, (level, seats))| Plan { number, level, seats }).collect())
+}
+
+fn playable(seat: &Seat) -> bool {
+    seat.scenario.missing().is_none()
+}
+
+/// Chosen scenarios that cannot be played here, and why.
+fn skipped(options: &Options) -> impl Iterator<Item = (&'static str, String)> {
+    let mut names: Vec<_> = seats(&options.scenario, Level::Error)
+        .filter_map(|seat| Some((seat.scenario.name, seat.scenario.missing()?)))
+        .collect();
+    names.dedup();
+    names.into_iter()
 }
 
 fn seats(patterns: &[String], level: Level) -> impl Iterator<Item = Seat> {

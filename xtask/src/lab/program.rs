@@ -5,23 +5,25 @@ use super::net::{Network, Node};
 use super::{kernel, nginx, wait};
 use crate::{project, shell};
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-/// A server process; killed when dropped.
+/// A server process with its children; killed when dropped, its folder removed.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
     lines: Receiver<String>,
     guard: Option<Guard>,
+    _folder: Guard,
 }
 
 impl Program {
-    /// Starts a program with `HOST PORT` behind its arguments and waits until it listens there.
+    /// Starts a program in a folder with every fixture and waits until it listens. `@HOST@`, `@PORT@`, `@ADDRESS@`
+    /// and `@FOLDER@` are filled in, in the arguments and in the fixtures.
     pub fn start(
         network: &Network,
         node: Node,
@@ -30,11 +32,12 @@ impl Program {
         address: SocketAddr,
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
+        let (folder, folder_guard) = lay_folder(network, address)?;
         let mut child = network
             .inside(node, system(program)?)
-            .args(arguments)
-            .args([address.ip().to_string(), address.port().to_string()])
-            .current_dir(fixtures())
+            .args(arguments.iter().map(|argument| fill(argument, address, &folder)))
+            .current_dir(&folder)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -47,7 +50,7 @@ impl Program {
         std::thread::spawn(move || {
             BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        let mut server = Self { child, lines, guard };
+        let mut server = Self { child, lines, guard, _folder: folder_guard };
         let pid = server.pid();
         let listens = wait::until(&format!("{program} listens on {address}"), wait::SOON, || {
             if let Ok(Some(_)) = server.child.try_wait() {
@@ -68,6 +71,12 @@ impl Program {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its only child: the worker of a server that has one.
+    pub fn worker(&self) -> Result<u32> {
+        let children = || kernel::children(self.pid()).first().copied();
+        wait::until("the server has a worker", wait::SOON, children)
     }
 
     /// Waits until it prints this line.
@@ -96,14 +105,47 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // It leads a process group, which its children have not left.
+        if let Some(group) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            let _gone = rustix::process::kill_process_group(group, Signal::KILL).is_err();
+        }
         self.guard = None;
         drop(self.child.wait());
     }
 }
 
-/// Where the servers' scripts lie.
-fn fixtures() -> PathBuf {
+/// Where the servers' scripts and configurations lie.
+pub fn fixtures() -> PathBuf {
     project::root().join("tests/lab")
+}
+
+/// A folder with a copy of every fixture, filled in.
+fn lay_folder(network: &Network, address: SocketAddr) -> Result<(PathBuf, Guard)> {
+    let address_name = address.to_string().replace(['[', ']', ':'], "-");
+    let name = format!("{}-{address_name}", network.name(Node::Web));
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let guard = cleanup::later(Action::Folder(folder.clone()));
+    for entry in std::fs::read_dir(fixtures())? {
+        let file = entry?.path();
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        std::fs::write(folder.join(file.file_name().unwrap_or_default()), fill(&text, address, &folder))?;
+    }
+    Ok((folder, guard))
+}
+
+fn fill(text: &str, address: SocketAddr, folder: &Path) -> String {
+    text.replace("@ADDRESS@", &address.to_string())
+        .replace("@HOST@", &address.ip().to_string())
+        .replace("@PORT@", &address.port().to_string())
+        .replace("@FOLDER@", &folder.display().to_string())
+}
+
+/// Why a program that a scenario needs cannot be had; a path stands for a file that has to be there.
+pub fn missing(program: &str) -> Option<String> {
+    let there = if program.starts_with('/') { Path::new(program).exists() } else { system(program).is_ok() };
+    (!there).then(|| format!("{program} is not installed"))
 }
 
 /// The distribution's own program first: version managers put wrappers on `PATH` that are not the server.

@@ -21,6 +21,8 @@ pub struct Scenario {
     pub place: Place,
     /// Part of `http {}`; `@LISTEN@`, `@UPSTREAM@`, `@NAME@` and `@ROOT@` are filled in.
     pub servers: &'static str,
+    /// Produces what has to be older than the tracer; such a scenario is alone.
+    pub before: Option<fn(&mut Stage<'_>) -> Result<()>>,
     /// Produces the fault.
     pub drive: fn(&mut Stage<'_>) -> Result<()>,
     /// Incidents that must be reported, each once; no other may be, except harmless ones.
@@ -37,6 +39,8 @@ pub struct Scenario {
     pub view: View,
     /// Further arguments of the tracer of its own, filled in like `servers`.
     pub arguments: &'static [&'static str],
+    /// Programs and files without which it is skipped.
+    pub needs: &'static [&'static str],
     /// How the kernel side must lose something, if it must; verdicts are not compared then.
     pub loss: Option<Loss>,
 }
@@ -60,6 +64,7 @@ pub const ORDINARY: Scenario = Scenario {
     families: BOTH,
     place: Place::Remote,
     servers: "",
+    before: None,
     drive: |_| Ok(()),
     expect: &[],
     log: LogTruth::Silent,
@@ -69,9 +74,15 @@ pub const ORDINARY: Scenario = Scenario {
     host_wide: false,
     view: View::NginxHost,
     arguments: &[],
+    needs: &[],
 };
 
 impl Scenario {
+    /// What of its needs is not here.
+    pub fn missing(&self) -> Option<String> {
+        self.needs.iter().find_map(|need| super::program::missing(need))
+    }
+
     /// Must the kernel side stay silent?
     pub fn expects_silence(&self) -> bool {
         self.alone && self.expect.is_empty() && !self.hidden && self.loss.is_none()
@@ -146,6 +157,8 @@ pub struct Expect {
     pub side: Option<Side>,
     /// Hidden by default.
     pub harmless: bool,
+    /// The line of the ground truth speaks of this incident.
+    pub logged: bool,
     /// Anything else in the record.
     pub checks: &'static [Check],
 }
@@ -160,6 +173,7 @@ pub const INCIDENT: Expect = Expect {
     most: Certainty::Proven,
     side: Some(Side::Upstream),
     harmless: false,
+    logged: true,
     checks: &[],
 };
 

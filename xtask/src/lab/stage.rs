@@ -4,7 +4,7 @@
 //! everything back when the scenario is over.
 
 use super::bench::{Bench, Seat};
-use super::memory::MemoryLimit;
+use super::memory::Group;
 use super::net::{Family, Node};
 use super::nginx::Frozen;
 use super::puppet::{Puppet, numbered};
@@ -19,6 +19,9 @@ const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 
 /// Segments handed to a device at once, unless told otherwise (`GSO_MAX_SEGS`).
 const SEGMENTS: u32 = 65_535;
+
+/// A tracer looks at the processes of the host once a second.
+const SEEN: Duration = Duration::from_millis(2_500);
 
 /// Facts that only the run of a scenario can tell.
 #[derive(Debug, Default, Clone)]
@@ -42,6 +45,8 @@ pub struct Stage<'a> {
     server: Option<Puppet>,
     /// What really happened.
     pub truth: Truth,
+    /// A kept connection that was opened before the tracer was there: client, listener, upstream.
+    pub kept: Option<(u32, u32, u32)>,
     tables: Vec<Node>,
     ports_changed: bool,
     segmenting: bool,
@@ -57,6 +62,7 @@ impl<'a> Stage<'a> {
             client: Puppet::start(&bench.network, Node::Client)?,
             server: Some(Puppet::start(&bench.network, home)?),
             truth: Truth::default(),
+            kept: None,
             tables: Vec::new(),
             ports_changed: false,
             segmenting: false,
@@ -83,11 +89,21 @@ impl<'a> Stage<'a> {
         self.server.take().context("the upstream has been killed")?.murder()
     }
 
+    /// Puts the upstream where a container runtime would have put it, waits until a tracer can have seen it there, and
+    /// kills it as `kill -9` does.
+    pub fn kill_container(&mut self, group: &str) -> Result<()> {
+        self.server_acts()?;
+        let server = self.server.take().context("the upstream has been killed")?;
+        let _group = Group::named(group, server.pid())?;
+        wait::pass(SEEN)?;
+        server.murder()
+    }
+
     /// Lets the upstream use up its memory until the OOM killer takes it, and remembers it as the one who acted.
     pub fn starve_server(&mut self) -> Result<()> {
         self.server_acts()?;
         let mut server = self.server.take().context("the upstream has been killed")?;
-        let _limit = MemoryLimit::on(server.pid())?;
+        let _limit = Group::limited(server.pid())?;
         server.start_command("hog")?;
         wait::until("the OOM killer", wait::SOON, || {
             kernel::state(server.pid()).is_none_or(|state| state == 'Z').then_some(())
@@ -372,6 +388,30 @@ impl<'a> Stage<'a> {
     /// Somebody else on the Nginx host.
     pub fn beside(&self) -> Result<Puppet> {
         Puppet::start(&self.bench.network, Node::Web)
+    }
+
+    /// Remembers this process as the one who acts.
+    pub fn acts(&mut self, pid: u32) {
+        self.truth.sender = Some((pid, kernel::comm(pid)));
+    }
+
+    /// Nginx's ends of open connections to this scenario's upstream.
+    fn to_upstream(&self) -> impl Iterator<Item = kernel::Socket> + use<> {
+        let upstream = self.upstream();
+        let sockets = kernel::sockets(self.bench.nginx.master()).into_iter();
+        sockets.filter(move |socket| socket.remote == upstream && socket.state == kernel::ESTABLISHED)
+    }
+
+    /// How many connections Nginx has with this scenario's upstream.
+    pub fn upstreams(&self) -> usize {
+        self.to_upstream().count()
+    }
+
+    /// Remembers Nginx's end of its only connection to a real server.
+    pub fn find_upstream_local(&mut self) -> Result<()> {
+        let local = wait::until("the upstream connection", wait::SOON, || self.to_upstream().next())?.local;
+        self.truth.upstream_local = Some(local.to_string());
+        Ok(())
     }
 
     /// Starts a real server on the upstream's host and waits until it listens; remembered as the one who acts.

@@ -48,7 +48,7 @@ fn play(setup: &Setup) -> Result<Vec<Row>> {
     for seat in &plan.seats {
         narrate(&format!("fault {}: {}", seat.scenario.tour.unwrap_or(0), seat.scenario.says));
         let shown = tracer.shown();
-        let (truth, troubles) = bench.play(seat);
+        let (truth, troubles) = bench.play(seat, None);
         if troubles.is_empty() {
             await_verdict(&tracer, shown, || {
                 tracer.records().is_ok_and(|records| bench::is_complete(seat, &truth, &records))

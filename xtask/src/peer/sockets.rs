@@ -129,6 +129,11 @@ impl Sockets {
 
     /// Gives the socket a TTL (hop limit) of its own.
     pub fn set_ttl(&mut self, id: u32, ttl: u8) -> Result<String> {
+        if let Some(listener) = self.listeners.get(&id) {
+            // Connections that it accepts inherit it, their SYN-ACK included.
+            sockopt::set_ip_ttl(listener, u32::from(ttl)).map_err(std::io::Error::from)?;
+            return Ok(String::new());
+        }
         let stream = self.stream(id)?;
         match stream.local_addr()? {
             SocketAddr::V4(_) => stream.set_ttl(u32::from(ttl))?,

@@ -79,10 +79,20 @@ const LINKER_LLVM: (&str, &str, Probe, &[&str]) = (
     &["llvm-22-dev"],
 );
 
-/// Only some tests of reports need these; without them those tests are skipped and counted.
+/// Only some tests of reports and some scenarios of the lab need these; without them those are skipped and counted.
 const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
     ("tshark", "reads the packets of reports in tests", Probe::Program("tshark"), &["tshark"]),
     ("chromium", "opens the pages of reports in tests", Probe::Program("chromium"), &["chromium"]),
+    ("node", "an upstream of the lab", Probe::Program("node"), &["nodejs"]),
+    ("gunicorn", "an upstream of the lab", Probe::Program("gunicorn"), &["gunicorn"]),
+    (
+        "uvicorn",
+        "an upstream of the lab",
+        Probe::File("/usr/share/doc/python3-uvicorn"),
+        &["python3-uvicorn"],
+    ),
+    ("php-fpm", "an upstream of the lab", Probe::Program("php-fpm8.2"), &["php8.2-fpm"]),
+    ("haproxy", "a load balancer of the lab", Probe::Program("haproxy"), &["haproxy"]),
     ("chromedriver", "drives chromium in tests", Probe::Program("chromedriver"), &["chromium-driver"]),
 ];
 

@@ -104,7 +104,7 @@ fn lab_results(left_out: bool) -> Count {
 
 fn played() -> Count {
     match lab::test() {
-        Ok((passed, failed)) => Count { passed, failed, skipped: 0 },
+        Ok((passed, failed, skipped)) => Count { passed, failed, skipped },
         Err(error) => {
             crate::say!("FAILED the lab: {error:#}");
             Count { failed: 1, ..Count::default() }

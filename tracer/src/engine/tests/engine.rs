@@ -45,9 +45,9 @@ fn an_incident_settles_at_its_deadline_and_not_before() {
     let mut engine = Engine::new(Limits::default());
     let (_, input) = abort();
     engine.handle(at(100), input);
-    assert_eq!(engine.next_deadline(), Some(at(1100)));
-    assert!(engine.advance(at(1099)).is_empty());
-    assert_eq!(engine.advance(at(1100)).len(), 1);
+    assert_eq!(engine.next_deadline(), Some(at(3100)));
+    assert!(engine.advance(at(3099)).is_empty());
+    assert_eq!(engine.advance(at(3100)).len(), 1);
     assert_eq!(engine.next_deadline(), None);
 }
 

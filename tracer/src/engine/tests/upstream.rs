@@ -174,7 +174,57 @@ fn a_refusal_by_this_host_is_proven_and_the_reply_comes_before_its_effect() {
 
 /// Reused after four seconds of silence, a millisecond ago.
 fn reused() -> Socket {
-    Socket { bytes_received: 800, last_sent_ms: Some(1), last_received_ms: Some(4001), ..upstream() }
+    Socket {
+        bytes_received: 800,
+        unacked: 120,
+        last_sent_ms: Some(1),
+        last_received_ms: Some(4001),
+        ..upstream()
+    }
+}
+
+#[test]
+fn a_reset_that_acknowledges_the_request_may_be_that_of_an_application_that_read_it() {
+    let reset = active_reset(&reused());
+    let inputs = |socket: Socket| vec![received(100, socket, Some(reset.clone())), recv_failed(100)];
+    let at_once = check(
+        inputs(reused()),
+        Kind::ResetReceived,
+        Party::Upstream,
+        Cause::UpstreamKeepaliveRace,
+        Certainty::Weak,
+    );
+    assert!(at_once.missing.iter().any(|gap| gap.code == "request_read"), "{:?}", at_once.missing);
+    let worked = Socket { last_sent_ms: Some(60), last_received_ms: Some(4060), ..reused() };
+    let (kind, party) = (Kind::ResetReceived, Party::Upstream);
+    check(inputs(worked), kind, party, Cause::UpstreamAbort, Certainty::Strong);
+}
+
+#[test]
+fn several_races_show_the_idle_timeout_of_the_upstream() {
+    let race = |at: u64, port: u16, idle: u32| {
+        let mut socket = reused();
+        socket.local.set_port(port);
+        socket.cookie = u64::from(port);
+        socket.last_received_ms = Some(idle + 1);
+        let reset = stateless_reset(&socket);
+        received(at, socket, Some(reset))
+    };
+    let verdicts =
+        play(vec![race(100, 40_001, 5_040), race(6_000, 40_002, 5_010), race(12_000, 40_003, 5_300)]);
+    let last = &verdicts.last().unwrap().advice[0];
+    assert!(last.text.contains("3 such incidents, after 5.0 s to 5.3 s of silence"), "{}", last.text);
+    assert!(last.change.contains("keepalive_timeout 4s;"), "{}", last.change);
+}
+
+#[test]
+fn silence_between_two_messages_of_a_websocket_is_no_pool() {
+    let socket = reused();
+    let reset = stateless_reset(&socket);
+    let line = line(100, MessageKind::RECV_FAILED, Some(104), "proxying upgraded connection");
+    let verdicts = play(vec![received(100, socket, Some(reset)), logged(line)]);
+    assert_ne!(verdicts[0].cause, Cause::UpstreamKeepaliveRace);
+    assert_eq!(verdicts[0].party, Party::Upstream);
 }
 
 #[test]

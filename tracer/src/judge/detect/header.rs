@@ -6,6 +6,8 @@ use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Packet, Socket, TcpFlags, TcpState};
 
+use super::hop;
+
 /// Adds the header findings.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return };
@@ -55,19 +57,24 @@ fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
         "A bare RST (no ACK, window 0, no options) although the peer had sent no FIN and the connection was ESTABLISHED with {} bytes received: no socket of the peer sent it",
         socket.bytes_received
     );
-    let origins = Origins::DEVICE.and(Origins::PEER_LISTENER);
+    // A host that restarted sends the same, and a path that changed shows it one hop off.
+    let next_hop = socket.baseline.is_some_and(|baseline| hop::difference(packet.ttl, baseline.ttl) == 1);
+    let origins = if next_hop { Origins::PEER_LISTENER } else { Origins::DEVICE.and(Origins::PEER_LISTENER) };
     Some(Finding::supporting("stateless_form", origins, detail).valued(&packet.flags.names()))
 }
 
 /// A Linux peer with timestamps puts them, and its window, into every active reset.
 fn incomplete(packet: &Packet, socket: &Socket) -> Option<Finding> {
     let bare = packet.flags.has(TcpFlags::RST | TcpFlags::ACK)
-        && packet.window == 0
         && packet.timestamps.is_none()
         && socket.ts_recent.is_some();
     (bare && looks_like_linux(socket)).then(|| {
-        let detail = "RST|ACK without timestamps and with window 0: neither of the two resets a Linux peer sends on a connection with timestamps";
-        Finding::supporting("header_incomplete", Origins::DEVICE, detail.to_owned())
+        let detail = format!(
+            "RST|ACK with window {} and without timestamps: neither of the two resets a Linux peer sends on a connection with timestamps",
+            packet.window
+        );
+        let no_socket = Origins::APPLICATION.and(Origins::EXIT);
+        Finding::supporting("header_incomplete", Origins::DEVICE, detail).against(no_socket)
     })
 }
 

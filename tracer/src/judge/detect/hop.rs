@@ -5,14 +5,26 @@
 //! usual initial TTL. Does not prove anything where path and peer change between handshake and reset
 //! (anycast, ECMP), nor where a device stands as far away as the peer.
 
+use std::time::Duration;
+
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{BaselineSource, Packet, Socket};
+use crate::model::{BaselineSource, Packet, PeerHistory, Socket};
 
 /// Initial TTLs in use (Linux and BSD 64, Windows 128, network devices 255).
 const INITIAL: [u8; 3] = [64, 128, 255];
 /// No path in the Internet is longer; longer distances are taken only if there is no other reading.
 const LONGEST_PATH: u8 = 64;
+
+/// Routers within which a TTL is taken for a distance however short the round trip is.
+const NEAR: u8 = 12;
+/// More routers than [`NEAR`] are not crossed there and back in this time, microseconds.
+const SHORT_TRIP_US: u32 = 1_000;
+/// Distance that no path in use comes near: the TTL started at an unusual value.
+const FAR: u8 = 32;
+
+/// Two hooks see one packet within this time.
+const SAME_PACKET: Duration = Duration::from_millis(1);
 
 /// Adds the hop findings.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
@@ -22,11 +34,25 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     }
     let Some(baseline) = socket.baseline else { return };
     let difference = difference(packet.ttl, baseline.ttl);
+    if difference > 0 && has_own_ttl(packet, socket, baseline.ttl) {
+        return;
+    }
     // A device beside the peer stands as far away, so an equal distance contradicts no proof of a device.
     let proven = findings.iter().any(|finding| finding.decisive && finding.speaks_for.meets(Origins::DEVICE));
     let against = if proven { Origins::NONE } else { Origins::DEVICE };
     findings.push(own(packet, baseline.ttl, source_name(baseline.source), difference, against));
     findings.extend(history(packet, socket, baseline.source));
+}
+
+/// The peer's socket has a TTL of its own (`IP_TTL`), which says nothing about its distance. A stateless reset never
+/// has it (`ip_send_unicast_reply`), so its TTL is a distance all the same.
+fn has_own_ttl(packet: &Packet, socket: &Socket, expected: u8) -> bool {
+    let trip = if socket.min_rtt_us > 0 { socket.min_rtt_us } else { socket.srtt_us };
+    let unusual = |ttl| {
+        let routers = routers(ttl);
+        routers > FAR || (routers > NEAR && trip > 0 && trip < SHORT_TRIP_US)
+    };
+    unusual(expected) || (!packet.is_stateless_reset() && unusual(packet.ttl))
 }
 
 pub fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against: Origins) -> Finding {
@@ -49,7 +75,7 @@ pub fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against:
 /// A second, independent baseline: other connections to the same address. One hop may be a path change.
 fn history(packet: &Packet, socket: &Socket, source: BaselineSource) -> Option<Finding> {
     let history = socket.peer_history.filter(|_| source != BaselineSource::PeerHistory)?;
-    if difference(packet.ttl, history.ttl) < 2 {
+    if difference(packet.ttl, history.ttl) < 2 || is_own_handshake(socket, history) {
         return None;
     }
     let detail = format!(
@@ -58,6 +84,12 @@ fn history(packet: &Packet, socket: &Socket, source: BaselineSource) -> Option<F
     );
     let differs = Finding::supporting("hop_differs_history", Origins::DEVICE, detail).against(Origins::PEER);
     Some(differs.compared(&packet.ttl, &history.ttl))
+}
+
+/// The latest handshake with that address was the one of this very connection: it is no second witness.
+fn is_own_handshake(socket: &Socket, history: PeerHistory) -> bool {
+    let own = socket.syn_ack.as_ref().and_then(|packet| packet.time);
+    history.handshakes < 2 || own.is_some_and(|time| time.distance(history.last_syn_ack) < SAME_PACKET)
 }
 
 pub fn source_name(source: BaselineSource) -> &'static str {
@@ -75,8 +107,18 @@ pub fn difference(one: u8, other: u8) -> u8 {
     pairs.min().unwrap_or(0)
 }
 
+/// Routers between the sender of a packet and here, if it started at the nearest usual TTL.
+pub fn routers(ttl: u8) -> u8 {
+    nearest(ttl) - ttl
+}
+
+/// The usual initial TTL from which it is the shortest way to this one.
+fn nearest(ttl: u8) -> u8 {
+    INITIAL.iter().copied().find(|initial| *initial >= ttl).unwrap_or(255)
+}
+
 fn hops(ttl: u8) -> impl Iterator<Item = u8> + Clone {
-    let nearest = INITIAL.iter().copied().find(move |initial| *initial >= ttl).unwrap_or(255);
+    let nearest = nearest(ttl);
     INITIAL
         .iter()
         .copied()
@@ -88,7 +130,27 @@ fn hops(ttl: u8) -> impl Iterator<Item = u8> + Clone {
 
 #[cfg(test)]
 mod tests {
-    use super::difference;
+    use super::*;
+    use crate::engine::testing::{stateless_reset, upstream};
+
+    #[test]
+    fn a_ttl_of_the_peers_own_is_no_distance() {
+        let near = Socket { min_rtt_us: 80, ..upstream() };
+        let far = Socket { min_rtt_us: 60_000, ..upstream() };
+        let bare = stateless_reset(&near);
+        let by_socket = Packet { window: 64, ..bare.clone() };
+        // A listener with IP_TTL 100, two routers away, whose kernel answers with 64.
+        assert!(has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &near, 98));
+        assert!(
+            !has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &far, 98),
+            "thirty routers may well be there"
+        );
+        assert!(has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &far, 75), "but not more than fifty");
+        // Set after the handshake: a reset by the socket has it, one without a socket never does.
+        assert!(has_own_ttl(&Packet { ttl: 98, ..by_socket }, &near, 62));
+        assert!(!has_own_ttl(&Packet { ttl: 98, ..bare.clone() }, &near, 62));
+        assert!(!has_own_ttl(&Packet { ttl: 64, ..bare }, &near, 62));
+    }
 
     #[test]
     fn hop_counts_are_compared_over_the_usual_initial_ttls() {

@@ -27,7 +27,10 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
 fn reset_on_loopback(case: &Case) -> Option<Finding> {
     let packet = case.reset_packet()?;
     let known = !case.host.local_addresses.is_empty();
-    (packet.on_loopback && known && !case.is_local(packet.source)).then(|| {
+    // An address that this host got after the start: the peer itself answers on the loopback interface.
+    let opened_here = |socket: &Socket| socket.syn_ack.as_ref().is_some_and(|packet| packet.on_loopback);
+    let peer_is_here = !case.peer.is_empty() || case.socket().is_some_and(opened_here);
+    (packet.on_loopback && known && !peer_is_here && !case.is_local(packet.source)).then(|| {
         let detail = format!(
             "The RST in the name of {} came in on the loopback interface, although that address is not one of this host's: netfilter here made it",
             packet.source

@@ -17,8 +17,9 @@ mod timing;
 use super::case::Case;
 use super::finding::Finding;
 
-pub use hop::difference as hop_difference;
+pub use hop::{difference as hop_difference, routers};
 pub use icmp::about as icmp_error;
+pub use timing::request_acknowledged;
 
 /// A detector.
 pub type Detector = fn(&Case, &mut Vec<Finding>);

@@ -3,7 +3,7 @@
 
 use crate::judge::case::{Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
-use crate::judge::record::exit_text;
+use crate::judge::record::{exit_text, process_text};
 use crate::model::{Event, EventKind, Side};
 use crate::timeline::listens_on;
 
@@ -18,8 +18,10 @@ fn exit(case: &Case) -> Option<Finding> {
     let event = case.peer_exit()?;
     let exit = exit_text(event.task.exiting?);
     let detail = format!(
-        "Process {} ({}) on this host held the other end and was ending: {exit}",
-        event.task.pid, event.task.comm
+        "Process {} ({}) on this host held the other end and was ending: {exit}{}",
+        event.task.pid,
+        process_text(case, event),
+        if case.processes.oom.contains_key(&event.task.pid) { ", chosen by the OOM killer" } else { "" }
     );
     let ended = Finding::decisive("peer_process_exit", Origins::EXIT, detail).against(Origins::DEVICE);
     Some(ended.valued(&exit))
@@ -33,7 +35,8 @@ fn reset(case: &Case) -> Option<Finding> {
         let unread = event.socket.as_ref().map_or(0, |socket| socket.unread);
         let detail = format!(
             "Process {} ({}) on this host held the other end and reset it ({reason}, {unread} bytes unread)",
-            event.task.pid, event.task.comm
+            event.task.pid,
+            process_text(case, event)
         );
         let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
         return Some(acted.against(Origins::DEVICE).valued(&reason));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{EventKind, Socket, TcpFlags, TcpState};
+use crate::model::{Event, EventKind, Socket, TcpFlags, TcpState};
 use crate::timeline::Subject;
 
 /// Below this silence a connection was in use, not idle in Nginx's pool.
@@ -80,9 +80,14 @@ fn keepalive_race(case: &Case) -> Option<(u32, u32)> {
     if case.is_client() || case.connecting() || socket.bytes_received == 0 || !ended_by_peer(case) {
         return None;
     }
+    if case.is_tunnel() || read_by_application(case) {
+        return None;
+    }
     if socket.awaits_answer() {
         let (idle, after) = (socket.idle_before_last_send_ms()?, socket.last_sent_ms?);
-        return (idle >= REUSE_AFTER_MS && after <= race_window_ms(socket)).then_some((idle, after));
+        let window =
+            if request_acknowledged(case) { answered_window_ms(socket) } else { race_window_ms(socket) };
+        return (idle >= REUSE_AFTER_MS && after <= window).then_some((idle, after));
     }
     // The RST came while the connection was idle; only the line shows that Nginx used it again.
     let reused = case.line.is_some_and(|line| line.record.kind == crate::model::MessageKind::CONNECT_FAILED);
@@ -96,6 +101,29 @@ fn ended_by_peer(case: &Case) -> bool {
         Some(EventKind::Closed { old: TcpState::CloseWait, .. })
     );
     case.incident.reset_received().is_some() || closed_after_fin
+}
+
+/// The request had reached the peer's TCP before the end of the connection left it: the application may have read
+/// it, or closed without looking.
+pub fn request_acknowledged(case: &Case) -> bool {
+    let Some(socket) = case.socket().filter(|socket| socket.awaits_answer()) else { return false };
+    let by_reset = case
+        .reset_packet()
+        .is_some_and(|packet| packet.flags.has(TcpFlags::ACK) && packet.ack == socket.snd_nxt);
+    // Of a connection that was looked up after its end no numbers are known.
+    by_reset || (socket.unacked == 0 && socket.snd_nxt != 0)
+}
+
+/// The other end is on this host, and its process had read the request.
+fn read_by_application(case: &Case) -> bool {
+    let acted = case.peer_reset().filter(|event| event.task.is_actor && event.packet.is_none());
+    let read = |event: &Event| event.socket.as_ref().is_some_and(|socket| socket.unread == 0);
+    request_acknowledged(case) && acted.is_some_and(read)
+}
+
+/// A server that closes with the request unread does so in the same turn of its loop.
+fn answered_window_ms(socket: &Socket) -> u32 {
+    socket.srtt_us / 1_000 + 20
 }
 
 fn race_window_ms(socket: &Socket) -> u32 {

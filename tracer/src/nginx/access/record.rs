@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn lists_go_on_behind_an_internal_redirection() {
+        let line = "10.0.0.1:80, 10.0.0.2:80 : unix:/run/a.sock|502, - : 200";
+        let record = read("default", "$upstream_addr|$upstream_status", line);
+        let addresses: Vec<_> = record.attempts.iter().map(|attempt| attempt.address.as_deref()).collect();
+        assert_eq!(addresses, [Some("10.0.0.1:80"), Some("10.0.0.2:80"), Some("unix:/run/a.sock")]);
+        let statuses: Vec<_> = record.attempts.iter().map(|attempt| attempt.status).collect();
+        assert_eq!(statuses, [Some(502), None, Some(200)]);
+    }
+
+    #[test]
     fn times_and_escapes_of_text_formats() {
         let combined = LogFormat::combined();
         let line = r#"::1 - - [20/Nov/2026:07:43:33 +0100] "GET /\x22a HTTP/1.1" 499 0 "-" "-""#;

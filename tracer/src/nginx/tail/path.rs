@@ -57,19 +57,19 @@ impl FollowedPath {
     /// Goes on where an earlier run ended, through every rotation that happened in between.
     pub(super) fn resume(target: Target, saved: &[Position], now: Mono, counters: &Counters) -> Self {
         let mut path = Self::without_files(target);
-        let mut is_followed_on = false;
+        let mut followed_on = None;
         match open::open_in_root(&path.target.root, &path.target.path) {
             Ok((file, identity)) => {
-                let place =
-                    saved.iter().rev().find_map(|position| siblings::place_in(&file, identity, position));
-                is_followed_on = place.is_some();
+                let place_of = |position| Some((position, siblings::place_in(&file, identity, position)?));
+                let (position, place) = saved.iter().rev().find_map(place_of).unzip();
+                followed_on = position;
                 let inode = OpenInode::from_place(file, identity, place.unwrap_or_default());
                 path.current = Some(inode.already_written());
             }
             Err(problem) => path.problem = Some(problem),
         }
         let siblings = siblings::of(&path.target);
-        path.resume_rotated(siblings, saved, is_followed_on, now, counters);
+        path.resume_rotated(siblings, saved, followed_on, now, counters);
         path
     }
 
@@ -79,20 +79,21 @@ impl FollowedPath {
         &mut self,
         siblings: Vec<Sibling>,
         saved: &[Position],
-        is_followed_on: bool,
+        followed_on: Option<&Position>,
         now: Mono,
         counters: &Counters,
     ) {
-        let Some(latest) = saved.last() else { return };
+        // The last position is not always that of the last file: a copy of the one before may have been found later.
+        let Some(latest) = followed_on.or(saved.last()) else { return };
         let stands_in = siblings.iter().find(|sibling| sibling.holds(latest));
         let found = stands_in.map(|sibling| sibling.written);
         let since = match found {
             // Without content to recognise it by, a copy is known by its time only.
             _ if latest.is_at_beginning() => latest.saved_at(),
-            _ if is_followed_on => None,
+            _ if followed_on.is_some() => None,
             found => found.or_else(|| latest.saved_at()),
         };
-        if !is_followed_on && found.is_none() && !latest.is_at_beginning() {
+        if followed_on.is_none() && found.is_none() && !latest.is_at_beginning() {
             count(&counters.gaps);
         }
         let mut seen: Vec<Identity> = self.identities().collect();

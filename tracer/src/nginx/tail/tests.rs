@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::open::open_in_root;
+use super::positions::{Check, Position};
 use super::{Follower, LINE_LIMIT, Start, TailedLine, Target};
 
 fn append(path: &Path) -> File {
@@ -74,6 +76,35 @@ fn follow(before: &str, start: Start) -> Log {
     }
     assert!(start == Start::Beginning || log.len() == 1, "old lines were delivered");
     Log { _directory: directory, path, follower, lines }
+}
+
+/// The copy of an older file may be found after the file that was opened later, and stands last then.
+#[test]
+fn what_came_in_between_is_read_although_the_copy_of_an_older_file_stands_last() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (path, copy) = (directory.path().join("error.log"), directory.path().join("error.log.1"));
+    drop(append(&path));
+    fs::write(&copy, "old\n").expect("a copy");
+    let position = |file: &Path, before: &[u8]| {
+        let (_, identity) = open_in_root(Path::new("/"), file).expect("a file");
+        Position {
+            path: path.display().to_string(),
+            device: identity.device,
+            inode: identity.inode,
+            offset: before.len() as u64,
+            check: Check::of(before),
+            in_long_line: false,
+            saved_ms: 0,
+        }
+    };
+    let saved = vec![position(&path, b""), position(&copy, b"old\n")];
+    // While nobody reads: lines, then copytruncate.
+    fs::write(directory.path().join("error.log.2"), "new 1\nnew 2\n").expect("a copy");
+    let (follower, mut lines) = Follower::start(64).expect("follower");
+    follower.resume(Target::local(&path), saved);
+    let line = next_line(&mut lines);
+    assert_eq!((line.bytes.as_slice(), line.is_old), (&b"new 1"[..], true));
+    assert_eq!(texts(&mut lines, 1), ["new 2"]);
 }
 
 #[test]

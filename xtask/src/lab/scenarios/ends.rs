@@ -1,11 +1,14 @@
 //! The tracer sees both ends: upstreams that live in another network namespace of the same host, as containers do.
 
-use super::super::net::Node;
+use super::super::net::{Family, Node};
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, ORDINARY, Scenario, View};
 use super::super::stage::Stage;
 use super::PLAIN;
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
 use anyhow::Result;
+
+/// An id as container runtimes give them.
+const CONTAINER: &str = "5eed0c0ffee0123456789abcdef0123456789abcdef0123456789abcdef01234";
 
 const RESET: &str = "meta length > 88 reject with tcp reset";
 
@@ -45,6 +48,31 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "ends-container-killed",
+        says: "the same in a container: its id, the unit, the control group and the executable are named",
+        families: &[Family::V4],
+        servers: PLAIN,
+        drive: container_killed,
+        expect: &[Expect {
+            causes: &["upstream_process_exit"],
+            least: Certainty::Proven,
+            most: Certainty::Proven,
+            checks: &[
+                Check::Sender,
+                Check::Says("SIGKILL"),
+                Check::Says(CONTAINER),
+                Check::Says("container 5eed0c0ffee0"),
+                Check::Says("/xtask\",\"exit"),
+                Check::Says("/docker-"),
+            ],
+            ..ABORT
+        }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
         name: "ends-both-reset",
         says: "devices reset both ends of a connection, and neither end has sent a RST",
         servers: PLAIN,
@@ -73,6 +101,13 @@ fn killed(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.server()?.tell(&format!("readable {upstream}"))?;
     stage.kill_server()?;
+    stage.response(client, "502")
+}
+
+fn container_killed(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.server()?.tell(&format!("readable {upstream}"))?;
+    stage.kill_container(&format!("docker-{CONTAINER}.scope"))?;
     stage.response(client, "502")
 }
 

@@ -47,7 +47,7 @@ pub const TABLE: &[Scenario] = &[
         name: "healthy-python",
         says: "requests to python3's http.server",
         servers: PLAIN,
-        drive: |stage| real_server(stage, "python3", &["upstream.py"]),
+        drive: |stage| real_server(stage, "python3", &["upstream.py", "@HOST@", "@PORT@"]),
         log: LogTruth::Silent,
         ..ORDINARY
     },
@@ -56,7 +56,7 @@ pub const TABLE: &[Scenario] = &[
         says: "the same on the Nginx host",
         place: Place::Local,
         servers: KEPT,
-        drive: |stage| real_server(stage, "python3", &["upstream.py"]),
+        drive: |stage| real_server(stage, "python3", &["upstream.py", "@HOST@", "@PORT@"]),
         log: LogTruth::Silent,
         ..ORDINARY
     },

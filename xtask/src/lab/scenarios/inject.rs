@@ -13,6 +13,9 @@ use std::time::Duration;
 /// From the RST until the other end speaks again: longer than segments overtake each other.
 const THINKS: Duration = Duration::from_millis(30);
 
+/// Longer than the time that is waited for the line of the log.
+const LATE: Duration = Duration::from_millis(1_500);
+
 const FORGED: Expect = Expect {
     party: "middlebox",
     causes: &["middlebox_forged_reset"],
@@ -31,7 +34,7 @@ pub const TABLE: &[Scenario] = &[
         name: "inject-other-distance",
         says: "a device sends a RST with ACK, window and identification, from nearer than the upstream",
         servers: PLAIN,
-        drive: |stage| reset(stage, Rst { hops: 64, ..EXACT }, false),
+        drive: |stage| reset(stage, Rst { hops: 64, ..EXACT }, None),
         expect: &[Expect { least: Certainty::Weak, checks: &[Check::Evidence(&["hop"])], ..FORGED }],
         log: RECV,
         ..ORDINARY
@@ -40,7 +43,16 @@ pub const TABLE: &[Scenario] = &[
         name: "inject-same-distance-speaks",
         says: "the hop limit is made to fit, and the upstream speaks again",
         servers: PLAIN,
-        drive: |stage| reset(stage, EXACT, true),
+        drive: |stage| reset(stage, EXACT, Some(THINKS)),
+        expect: &[PROVEN],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-whole-header-speaks-late",
+        says: "the RST has ACK, a window and the right distance; the upstream answers 1.5 s later, after most would have judged",
+        servers: PLAIN,
+        drive: |stage| reset(stage, Rst { flags: "RA", window: 512, identification: 7, ..EXACT }, Some(LATE)),
         expect: &[PROVEN],
         log: RECV,
         ..ORDINARY
@@ -104,16 +116,16 @@ fn watched(stage: &mut Stage<'_>) -> Result<(Puppet, u32, u32)> {
     Ok((device, client, upstream))
 }
 
-fn reset(stage: &mut Stage<'_>, rst: Rst, speaks: bool) -> Result<()> {
+fn reset(stage: &mut Stage<'_>, rst: Rst, speaks: Option<Duration>) -> Result<()> {
     let (mut device, client, upstream) = watched(stage)?;
-    if !speaks {
+    if speaks.is_none() {
         let rule = format!("{} drop", stage.leaving_upstream());
         stage.silence(Node::Far, &rule)?;
     }
     inject(stage, &mut device, rst)?;
     stage.response(client, "502")?;
-    if speaks {
-        wait::pass(THINKS)?;
+    if let Some(time) = speaks {
+        wait::pass(time)?;
         stage.answer(upstream)?;
         stage.server()?.tell(&format!("drain {upstream}"))?;
     }

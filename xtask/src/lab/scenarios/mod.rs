@@ -17,8 +17,12 @@ mod middlebox;
 mod mtu;
 mod nginx;
 mod protocols;
+mod proxies;
 mod race;
+mod servers;
 mod silence;
+mod topology;
+mod traps;
 mod unavailable;
 mod upstream;
 
@@ -46,6 +50,10 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         inject::TABLE,
         ends::TABLE,
         idle::TABLE,
+        servers::TABLE,
+        proxies::TABLE,
+        topology::TABLE,
+        traps::TABLE,
     ]
     .into_iter()
     .flatten()

@@ -11,7 +11,7 @@ const UWSGI: &str = "server { listen @LISTEN@; location / { uwsgi_pass @UPSTREAM
 const SCGI: &str = "server { listen @LISTEN@; location / { scgi_pass @UPSTREAM@; } }\n";
 const GRPC: &str = "server { listen @LISTEN@; location / { grpc_pass grpc://@UPSTREAM@; } }\n";
 const HTTPS: &str = "server { listen @LISTEN@; location / { proxy_pass https://@UPSTREAM@; } }\n";
-const UPGRADE: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_http_version 1.1; \
+pub(super) const UPGRADE: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_http_version 1.1; \
      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; } }\n";
 const PROXY_PROTOCOL: &str = "server { listen @LISTEN@ proxy_protocol; set_real_ip_from 10.77.0.0/16; \
      set_real_ip_from fd00:77::/32; real_ip_header proxy_protocol; root @ROOT@; }\n";
@@ -161,7 +161,7 @@ fn reset_unparsed(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// A tunnel in which a few bytes went each way.
-fn tunnel(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
+pub(super) fn tunnel(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     let listener = stage.listen()?;
     let client = stage.connect()?;
     let head =

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How long the connection is idle: the scenario itself.
 const IDLE: Duration = Duration::from_millis(1_200);
 
-const RACE: Expect = Expect {
+pub(super) const RACE: Expect = Expect {
     party: "upstream",
     causes: &["upstream_keepalive_race"],
     impacts: &["request_retried"],
@@ -75,7 +75,7 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 /// An exchange over a connection that Nginx then keeps, and the idle time; gives client, listener, upstream.
-fn kept(stage: &mut Stage<'_>) -> Result<(u32, u32, u32)> {
+pub(super) fn kept(stage: &mut Stage<'_>) -> Result<(u32, u32, u32)> {
     let listener = stage.listen()?;
     let client = stage.connect()?;
     let upstream = stage.exchange(client, listener)?;
@@ -83,7 +83,7 @@ fn kept(stage: &mut Stage<'_>) -> Result<(u32, u32, u32)> {
 }
 
 /// The request is repeated on a new connection, which answers.
-fn repaired(stage: &mut Stage<'_>, client: u32, listener: u32) -> Result<()> {
+pub(super) fn repaired(stage: &mut Stage<'_>, client: u32, listener: u32) -> Result<()> {
     let raced = stage.truth.upstream_local.clone();
     let again = stage.accept(listener)?;
     stage.read_request(again)?;

@@ -129,7 +129,7 @@ fn overflow(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// The upstream's socket goes, and the RST that says so is lost: its host simply has no such connection.
-fn forget(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
+pub(super) fn forget(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
     let rule = format!("{} tcp flags & rst == rst drop", stage.leaving_upstream());
     stage.filter_output(Node::Upstream, &rule)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;

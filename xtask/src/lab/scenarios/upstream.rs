@@ -290,7 +290,7 @@ fn oom_killed(stage: &mut Stage<'_>) -> Result<()> {
 
 /// The fixture says when its handler has the request, so that it is killed in the right moment.
 fn python_killed(stage: &mut Stage<'_>) -> Result<()> {
-    let program = stage.program("python3", &["upstream.py"])?;
+    let program = stage.program("python3", &["upstream.py", "@HOST@", "@PORT@"])?;
     let client = stage.connect()?;
     stage.request(client, "GET /healthy")?;
     stage.response(client, "200")?;
