@@ -34,8 +34,15 @@ pub fn verdict(attack: &str) -> Verdict {
         connection.owner = Some(ProcessRef { pid: 1, comm: said("comm") });
     }
     if let Some(reset) = &mut verdict.reset {
-        let (comm, exe, exit) = (said("comm"), Some(said("exe")), Some(said("exit")));
-        reset.sender = Some(Sender { pid: 1, comm, exe, exit });
+        reset.sender = Some(Sender {
+            pid: 1,
+            comm: said("comm"),
+            exe: Some(said("exe")),
+            exit: Some(said("exit")),
+            cgroup: Some(said("cgroup")),
+            container: Some(said("container")),
+            unit: Some(said("unit")),
+        });
         reset.reason = Some(attack.to_owned());
     }
     if let Some(log) = &mut verdict.log {
