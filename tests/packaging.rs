@@ -70,3 +70,12 @@ fn the_unit_for_systemd_239_has_nothing_newer() {
         assert!(!value(&unit, "WatchdogSec=").is_empty() && !value(&unit, "MemoryMax=").is_empty(), "{name}");
     }
 }
+
+#[test]
+fn the_daemon_set_gives_the_capabilities_of_the_unit_and_no_other() {
+    let asked = value(&unit(UNITS[0]), "AmbientCapabilities=").replace("CAP_", "");
+    let quoted: Vec<String> = asked.split(' ').map(|capability| format!("\"{capability}\"")).collect();
+    let manifest = std::fs::read_to_string(packaging().join("daemonset.yaml")).unwrap();
+    assert!(manifest.contains(&format!("add: [{}]", quoted.join(", "))), "{asked}");
+    assert!(manifest.contains("drop: [\"ALL\"]") && !manifest.contains("privileged: true"));
+}

@@ -6,6 +6,7 @@
 mod daemon;
 mod nginx;
 mod receiver;
+pub mod soak;
 
 use crate::suite::Count;
 use crate::{project, shell};
@@ -27,6 +28,9 @@ const DISK: &str = "size=8m";
 /// Options of the player inside the namespaces.
 #[derive(clap::Args, Debug)]
 pub struct Options {
+    /// The program.
+    #[arg(long, value_name = "FILE")]
+    binary: PathBuf,
     /// Folder to work in.
     folder: PathBuf,
 }
@@ -36,20 +40,37 @@ pub fn test() -> Count {
     let mut count = Count::default();
     if !shell::is_root() {
         crate::say!("the daemon's check is skipped: needs root");
-        count.skipped += 1;
+        count.skipped += 2;
         return count;
     }
-    count.add_one(NAME, in_namespaces());
+    count.add_one(
+        NAME,
+        build().and_then(|binary| {
+            in_namespaces("attend", |command| {
+                command.arg("attend").arg("--binary").arg(binary);
+            })
+        }),
+    );
+    count.add_one(soak::NAME, soak::short());
     count
 }
 
-fn in_namespaces() -> Result<()> {
+/// The release build, as it is shipped.
+fn build() -> Result<PathBuf> {
     shell::run(shell::cargo().args(["build", "--quiet", "--release", "--locked", "--package", "rstscope"]))?;
-    let folder = std::env::temp_dir().join(format!("rstscope-attend-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
+    Ok(project::target().join("release/rstscope"))
+}
+
+/// Runs this program again in network and mount namespaces of its own, with the words that `with` adds and, last, a
+/// folder to work in, which stays when it fails.
+fn in_namespaces(name: &str, with: impl FnOnce(&mut Command)) -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("rstscope-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("state"))?;
     let ours = std::env::current_exe().context("cannot find this program")?;
-    let words = ["--net", "--mount", "--propagation", "private"];
-    let played = shell::run(Command::new("unshare").args(words).arg(ours).arg("attend").arg(&folder));
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--propagation", "private"]).arg(ours);
+    with(&mut command);
+    let played = shell::run(command.arg(&folder));
     if played.is_ok() {
         std::fs::remove_dir_all(&folder)?;
     }
@@ -60,12 +81,10 @@ fn in_namespaces() -> Result<()> {
 pub fn play(options: &Options) -> Result<ExitCode> {
     let folder = &options.folder;
     let state = folder.join("state");
-    std::fs::create_dir_all(&state)?;
-    shell::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    loopback_up()?;
     shell::run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&state))?;
-    let binary = project::target().join("release/rstscope");
     let receiver = Receiver::start()?;
-    let mut daemon = Daemon::start(&binary, folder)?;
+    let mut daemon = Daemon::start(&options.binary, folder)?;
     let steps: [(&str, Step); 9] = [
         ("it is ready and says that it waits, before there is an Nginx", ready_before_nginx),
         ("privileges are given up", privileges),
@@ -84,6 +103,10 @@ pub fn play(options: &Options) -> Result<ExitCode> {
     }
     daemon.end()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn loopback_up() -> Result<()> {
+    shell::run(Command::new("ip").args(["link", "set", "lo", "up"]))
 }
 
 type Step = fn(&mut Daemon, &mut Others) -> Result<()>;

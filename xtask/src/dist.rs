@@ -1,8 +1,10 @@
-//! `cargo xtask dist`: the Debian package, from the release build. With `--check` it is installed into a fresh Debian
-//! root, used there, and removed again (root, network).
+//! `cargo xtask dist`: packages for Debian and for distributions with RPM, and what a container needs, from the release
+//! build. With `--check` the packages are installed into a fresh Debian root, upgraded, used, and removed (root,
+//! network).
 
 mod check;
 mod debian;
+mod rpm;
 
 use crate::{project, shell};
 use anyhow::{Context, Result};
@@ -23,10 +25,14 @@ pub struct Options {
 
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let package = pack(&options.binary.clone().map_or_else(build, Ok)?)?;
-    crate::say!("{}", package.display());
+    let binary = options.binary.clone().map_or_else(build, Ok)?;
+    let packages = pack(&binary, env!("CARGO_PKG_VERSION"))?;
+    crate::say!("{}\n{}\n{}", packages.deb.display(), packages.rpm.display(), container(&binary)?.display());
     if options.check {
-        check::in_fresh_root(&package)?;
+        let newer = pack(&binary, concat!(env!("CARGO_PKG_VERSION"), ".1"))?;
+        check::in_fresh_root(&packages, &newer)?;
+        fs::remove_file(newer.deb)?;
+        fs::remove_file(newer.rpm)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -36,7 +42,13 @@ fn build() -> Result<PathBuf> {
     Ok(project::target().join("release/rstscope"))
 }
 
-fn pack(binary: &Path) -> Result<PathBuf> {
+/// One version as packages.
+struct Packages {
+    deb: PathBuf,
+    rpm: PathBuf,
+}
+
+fn pack(binary: &Path, version: &str) -> Result<Packages> {
     let folder = project::target().join("dist");
     let stage = folder.join("deb");
     if stage.exists() {
@@ -45,7 +57,24 @@ fn pack(binary: &Path) -> Result<PathBuf> {
     let generated = folder.join("generated");
     shell::run(Command::new(binary).arg("generate").arg(&generated))?;
     install(binary, &generated, &stage)?;
-    debian::pack(&stage, &folder)
+    let libc = debian::libc(&stage)?;
+    let rpm = rpm::pack(&stage, &folder, version, &libc)?;
+    let deb = debian::pack(&stage, &folder, version, &libc)?;
+    Ok(Packages { deb, rpm })
+}
+
+/// Puts together what an image is built from; gives the folder.
+fn container(binary: &Path) -> Result<PathBuf> {
+    let folder = project::target().join("dist/container");
+    put(binary, &folder.join("rstscope"), 0o755)?;
+    for (file, name) in [
+        ("tracer/src/config/defaults.toml", "rstscope.toml"),
+        ("tracer/packaging/Containerfile", "Containerfile"),
+        ("tracer/packaging/daemonset.yaml", "daemonset.yaml"),
+    ] {
+        put(&project::root().join(file), &folder.join(name), 0o644)?;
+    }
+    Ok(folder)
 }
 
 /// `(file, place, mode)`, files from `tracer/packaging` or the project.
@@ -59,6 +88,8 @@ const FILES: &[(&str, &str, u32)] = &[
     ),
     ("tracer/packaging/alerts.yml", "usr/share/doc/rstscope/alerts.yml", 0o644),
     ("tracer/packaging/dashboard.json", "usr/share/doc/rstscope/dashboard.json", 0o644),
+    ("tracer/packaging/Containerfile", "usr/share/doc/rstscope/Containerfile", 0o644),
+    ("tracer/packaging/daemonset.yaml", "usr/share/doc/rstscope/daemonset.yaml", 0o644),
     ("tracer/packaging/copyright", "usr/share/doc/rstscope/copyright", 0o644),
     ("CHANGELOG.md", "usr/share/doc/rstscope/changelog", 0o644),
     ("docs/verdict.schema.json", "usr/share/doc/rstscope/verdict.schema.json", 0o644),

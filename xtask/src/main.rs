@@ -42,11 +42,13 @@ enum Task {
     Test(suite::Options),
     /// The lab on other kernels, in virtual machines.
     Vm(vm::Options),
-    /// The Debian package.
+    /// The packages: deb, rpm, and what a container needs.
     Dist(dist::Options),
     /// The daemon's check, inside its namespaces.
     #[command(hide = true)]
     Attend(attend::Options),
+    /// The daemon under mixed traffic for a while: memory, descriptors, and its counts against the kernel's (root).
+    Soak(attend::soak::Options),
     /// Measure what watching costs (root); not part of the tests.
     Bench(bench::Options),
     /// The first program inside such a machine.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Task::Vm(options) => vm::run(&options),
         Task::Dist(options) => dist::run(&options),
         Task::Attend(options) => attend::play(&options),
+        Task::Soak(options) => attend::soak::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),

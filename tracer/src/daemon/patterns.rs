@@ -31,8 +31,8 @@ use crate::session::upstreams::Change;
 
 /// Events that may wait for the thread.
 const WAITING: usize = 4096;
-/// Events kept, at most.
-const MOST: usize = 100_000;
+/// Events kept, at most; a few hundred bytes each. In a storm the window becomes shorter.
+const MOST: usize = 20_000;
 /// How far back patterns are looked for, seconds.
 const WINDOW: i64 = 24 * 3600;
 /// Least time between two looks.

@@ -35,6 +35,11 @@ impl Daemon {
         Ok(Self { binary, folder, manager, notices: String::new(), child, reader: None })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the service manager was told this, now or before.
     pub fn notified(&mut self, what: &str) -> bool {
         let mut buffer = [0; 4096];

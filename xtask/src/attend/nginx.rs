@@ -1,5 +1,6 @@
 //! The Nginx that the daemon watches: one server whose upstream refuses every connection.
 
+use super::soak::RESETTING;
 use super::until;
 use crate::shell;
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where it listens.
-const ADDRESS: &str = "127.0.0.1:8080";
+pub const ADDRESS: &str = "127.0.0.1:8080";
 
 /// One Nginx; ended when dropped.
 pub struct Nginx {
@@ -31,7 +32,8 @@ impl Nginx {
             "worker_processes 2; pid {here}/nginx.pid; error_log {here}/error.log info;\n\
              events {{ worker_connections 256; }}\n\
              http {{ access_log off; {temporary}\n\
-             server {{ listen {ADDRESS}; location / {{ proxy_pass http://127.0.0.1:9; }} }} }}\n"
+             server {{ listen {ADDRESS}; location / {{ proxy_pass http://127.0.0.1:9; }}\n\
+             location /static {{ return 200; }} location /reset {{ proxy_pass http://{RESETTING}; }} }} }}\n"
         );
         fs::write(folder.join("nginx.conf"), text)?;
         Ok(Self { program: shell::need("nginx")?, folder: folder.to_owned() })

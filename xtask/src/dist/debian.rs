@@ -53,8 +53,8 @@ if [ "$1" = purge ]; then
 fi
 "#;
 
-/// Packs the staged files; gives the package.
-pub fn pack(stage: &Path, folder: &Path) -> Result<PathBuf> {
+/// Packs the staged files; gives the package. `libc` is the oldest C library that will do.
+pub fn pack(stage: &Path, folder: &Path, version: &str, libc: &str) -> Result<PathBuf> {
     let scripts = stage.join("DEBIAN");
     fs::create_dir_all(&scripts)?;
     for (name, text) in [("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)] {
@@ -63,29 +63,28 @@ pub fn pack(stage: &Path, folder: &Path) -> Result<PathBuf> {
     }
     fs::write(scripts.join("conffiles"), "/etc/rstscope/rstscope.toml\n")?;
     let architecture = shell::read(Command::new("dpkg").arg("--print-architecture"))?;
-    fs::write(scripts.join("control"), control(architecture.trim(), &libc(stage)?))?;
-    let package = folder.join(format!("rstscope_{}_{}.deb", env!("CARGO_PKG_VERSION"), architecture.trim()));
+    fs::write(scripts.join("control"), control(version, architecture.trim(), libc))?;
+    let package = folder.join(format!("rstscope_{version}_{}.deb", architecture.trim()));
     let options = ["--root-owner-group", "-Zxz", "--build"];
     shell::run(Command::new("dpkg-deb").args(options).arg(stage).arg(&package))?;
     Ok(package)
 }
 
-fn control(architecture: &str, libc: &str) -> String {
+fn control(version: &str, architecture: &str, libc: &str) -> String {
     format!(
-        "Package: rstscope\nVersion: {}\nArchitecture: {architecture}\nSection: net\nPriority: optional\n\
+        "Package: rstscope\nVersion: {version}\nArchitecture: {architecture}\nSection: net\nPriority: optional\n\
          Maintainer: rstscope contributors <rstscope@example.invalid>\n\
          Depends: libc6 (>= {libc}), libgcc-s1, adduser, init-system-helpers (>= 1.54)\n\
          Suggests: nginx, prometheus\n\
          Description: says who reset this connection of Nginx, and why\n \
          Watches TCP in the kernel with eBPF, joins what it sees with Nginx's\n \
          error.log, and says for every incident whose doing it was (client,\n \
-         nginx, upstream, middlebox), why, on what evidence, and what to change.\n",
-        env!("CARGO_PKG_VERSION")
+         nginx, upstream, middlebox), why, on what evidence, and what to change.\n"
     )
 }
 
 /// The newest version of the C library whose symbols the program uses.
-fn libc(stage: &Path) -> Result<String> {
+pub fn libc(stage: &Path) -> Result<String> {
     let bytes = fs::read(stage.join("usr/bin/rstscope"))?;
     newest_libc(&bytes).context("the program names no version of the C library")
 }
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_control_file_ends_its_description_as_it_must() {
-        let text = control("amd64", "2.34");
+        let text = control("1.0", "amd64", "2.34");
         assert!(
             text.ends_with('\n')
                 && text

@@ -1,0 +1,243 @@
+//! `cargo xtask soak`: the daemon under mixed traffic for as long as wanted. At the end its memory and descriptors must
+//! not have grown, and its counts must be those of the kernel, to the last packet. A short one is part of the tests.
+
+use super::daemon::{Daemon, ask};
+use super::nginx::Nginx;
+use super::receiver::Receiver;
+use super::until;
+use crate::{project, shell};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::net::sockopt;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Name of the short one in the count.
+pub const NAME: &str =
+    "the daemon takes no more after a while of mixed traffic, and its counts are the kernel's";
+/// Upstream that resets every connection.
+pub const RESETTING: &str = "127.0.0.1:9913";
+/// Clients at the same time.
+const CLIENTS: u32 = 4;
+/// Most resident memory, KiB.
+const MOST_MEMORY: u64 = 48 << 10;
+/// Growth of memory that is no leak: tables that fill, KiB.
+const GROWTH: u64 = 2 << 10;
+/// Growth of the number of descriptors that is none: scrapes and batches under way.
+const DESCRIPTORS: u64 = 4;
+/// The part of the time at the beginning in which tables fill, as a divisor.
+const WARM_UP: usize = 4;
+
+/// Options of `soak`.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// How long, seconds.
+    #[arg(long, value_name = "S", default_value_t = 600)]
+    duration: u64,
+    /// Requests a second, all clients together.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    rate: u32,
+    /// A program that is built already.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Inside the namespaces: the folder to work in.
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+/// Runs the sub-command.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    match (&options.inside, &options.binary) {
+        (Some(folder), Some(binary)) => soak(options, folder, binary)?,
+        _ => outside(options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A short one, with the program that the daemon's check has built.
+pub fn short() -> Result<()> {
+    let binary = Some(project::target().join("release/rstscope"));
+    outside(&Options { duration: 20, rate: 200, binary, inside: None })
+}
+
+fn outside(options: &Options) -> Result<()> {
+    ensure!(shell::is_root(), "needs root");
+    let binary = options.binary.clone().map_or_else(super::build, Ok)?;
+    let (duration, rate) = (options.duration.to_string(), options.rate.to_string());
+    let ours = ["soak", "--duration", &duration, "--rate", &rate, "--binary"];
+    super::in_namespaces("soak", |command| {
+        command.args(ours).arg(binary).arg("--inside");
+    })
+}
+
+fn soak(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
+    super::loopback_up()?;
+    // Kept to the end: the daemon sends to it.
+    let _receiver = Receiver::start()?;
+    let daemon = Daemon::start(binary, folder)?;
+    until("it answers", || Ok(ask("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))))?;
+    let mut nginx = Nginx::new(folder)?;
+    nginx.start()?;
+    until("Nginx is found", || Ok(ask("/metrics")?.contains("rstscope_nginx_masters 1.0")))?;
+    let traffic = Traffic::start(options.rate)?;
+    let mut samples = Vec::new();
+    let end = Instant::now() + Duration::from_secs(options.duration);
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_secs(1));
+        samples.push(Sample::take(daemon.pid())?);
+    }
+    let requests = traffic.stop();
+    crate::say!("{requests} requests in {} s", options.duration);
+    flat(&samples)?;
+    reconcile()?;
+    daemon.end()
+}
+
+/// What the daemon takes at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    memory: u64,
+    descriptors: u64,
+    switches: u64,
+}
+
+impl Sample {
+    fn take(pid: u32) -> Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().next().unwrap_or_default().parse::<u64>()
+        };
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
+        Ok(Self { memory: field("VmRSS:")?, descriptors, switches: field("voluntary_ctxt_switches:")? })
+    }
+}
+
+fn flat(samples: &[Sample]) -> Result<()> {
+    let warm = &samples[samples.len() / WARM_UP..];
+    let (early, late) = warm.split_at(warm.len() / 2);
+    let most = |part: &[Sample], of: fn(&Sample) -> u64| part.iter().map(of).max().unwrap_or(0);
+    let memory = [early, late].map(|part| most(part, |sample| sample.memory));
+    let descriptors = [early, late].map(|part| most(part, |sample| sample.descriptors));
+    let last = samples.last().context("no sample")?;
+    crate::say!(
+        "memory {} then {} KiB, descriptors {} then {}, {} voluntary switches of the main thread",
+        memory[0],
+        memory[1],
+        descriptors[0],
+        descriptors[1],
+        last.switches,
+    );
+    ensure!(memory[1] <= memory[0] + GROWTH, "memory grows");
+    ensure!(memory[1] < MOST_MEMORY, "more memory than {MOST_MEMORY} KiB");
+    ensure!(descriptors[1] <= descriptors[0] + DESCRIPTORS, "descriptors grow");
+    Ok(())
+}
+
+/// The daemon's counts against the kernel's own of this namespace, both since its beginning.
+fn reconcile() -> Result<()> {
+    for (metric, counter) in
+        [("rstscope_resets_sent_total", "OutRsts"), ("rstscope_retransmits_total", "RetransSegs")]
+    {
+        until(&format!("{metric} is {counter}"), || Ok(metric_value(metric)? == kernel_counter(counter)?))
+            .with_context(|| {
+                format!("{metric} {:?}, {counter} {:?}", metric_value(metric), kernel_counter(counter))
+            })?;
+        crate::say!("{metric} {} equals the kernel's {counter}", metric_value(metric)?);
+    }
+    let page = ask("/metrics")?;
+    let lost: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("rstscope_lost_total") && !line.ends_with(" 0"))
+        .collect();
+    ensure!(lost.is_empty(), "lost: {}", lost.join("; "));
+    Ok(())
+}
+
+fn metric_value(name: &str) -> Result<u64> {
+    let page = ask("/metrics")?;
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no {name}"))?.parse()?)
+}
+
+/// A counter of `/proc/net/snmp`: names in one line, numbers in the next.
+fn kernel_counter(name: &str) -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/net/snmp")?;
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let (Some(names), Some(values)) = (tcp.next(), tcp.next()) else { bail!("no counters of TCP") };
+    let at =
+        names.split_whitespace().position(|found| found == name).with_context(|| format!("no {name}"))?;
+    Ok(values.split_whitespace().nth(at).context("no number")?.parse()?)
+}
+
+/// Clients that ask for all kinds of things, and the upstream that resets.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<()>>,
+    requests: Arc<AtomicU64>,
+}
+
+impl Traffic {
+    fn start(rate: u32) -> Result<Self> {
+        let listener = TcpListener::bind(RESETTING)?;
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // Whatever the request is, its connection is reset.
+                let _read = stream.read(&mut [0; 4096]);
+                let _set = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+            }
+        });
+        let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let pause = Duration::from_secs(1) * CLIENTS / rate.max(1);
+        let client = |number: u32| {
+            let (stop, requests) = (Arc::clone(&stop), Arc::clone(&requests));
+            std::thread::spawn(move || {
+                for round in number.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    // What goes wrong is what is wanted.
+                    let _answered = request(round);
+                    requests.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(pause);
+                }
+            })
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Ok(Self { stop, clients, requests })
+    }
+
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            // A client that failed has made fewer requests.
+            let _ended = client.join();
+        }
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// Six of ten requests are healthy; the others meet a refusal, a reset, or a client that leaves.
+fn request(round: u32) -> Result<()> {
+    let (target, leaves) = match round % 10 {
+        0 => ("/refused", false),
+        1 => ("/reset", false),
+        2 => ("/reset?=\u{202e}\"'--", false),
+        3 => ("/static", true),
+        _ => ("/static", false),
+    };
+    let mut stream = TcpStream::connect(super::nginx::ADDRESS)?;
+    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())?;
+    if leaves {
+        sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+        return Ok(());
+    }
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
