@@ -22,6 +22,8 @@ pub mod terminal;
 pub mod text;
 
 #[cfg(test)]
+pub(crate) mod hostile;
+#[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod session_snapshots;

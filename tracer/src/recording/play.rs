@@ -23,6 +23,8 @@ pub struct Played {
     pub first_host: Option<Box<HostFacts>>,
     /// Host facts as last recorded.
     pub last_host: Option<Box<HostFacts>>,
+    /// How often host facts came between the first and those of the end: each time Nginx was found changed.
+    pub changes: u64,
     /// Hooks as last recorded.
     pub hooks: Vec<HookState>,
     /// Losses as last recorded.
@@ -81,6 +83,8 @@ pub fn play_with<R: BufRead>(
                 show(engine, verdicts)?;
             }
             Call::Finish => {
+                // The last facts come with the end and tell of the counters.
+                played.changes = played.changes.saturating_sub(1);
                 played.end = End::Finished;
                 break;
             }
@@ -105,6 +109,7 @@ impl Played {
             end: End::Open,
             first_host: None,
             last_host: None,
+            changes: 0,
             hooks: Vec::new(),
             losses: Losses::default(),
             clock: Clock::default(),
@@ -125,6 +130,7 @@ impl Played {
             Input::Host(host) => {
                 self.hooks.clone_from(&host.hooks);
                 self.first_host.get_or_insert_with(|| host.clone());
+                self.changes += u64::from(self.last_host.is_some());
                 self.last_host = Some(host.clone());
             }
             Input::Losses(losses) => self.losses.clone_from(losses),

@@ -12,6 +12,7 @@ use super::document::{Answer, Block, Column, Document, Section, Table, paragraph
 use super::observed;
 use super::page::Material;
 use super::poisson::{Rate, Ratio, ratio};
+use super::source::Origin;
 
 /// Confidence of every interval.
 const CONFIDENCE: f64 = 0.95;
@@ -292,8 +293,12 @@ fn reservations(before: &Side, after: &Side) -> Vec<String> {
             }
             Some(_) => {}
             None => found
-                .push(format!("What was lost in the window {name} is not known: verdicts alone do not tell")),
+                .push(format!(
+                    "What was lost in the window {name} is not known, nor what was restarted in it: verdicts alone do not tell"
+                )),
         }
+        found.extend(restarts(name, origin));
+        found.extend(coverage(name, side));
         found.extend(origin.notes.iter().map(|note| format!("Window {name}: {note}")));
     }
     found.extend(hooks(before, after));
@@ -305,6 +310,23 @@ fn reservations(before: &Side, after: &Side) -> Vec<String> {
         found.push(format!("The windows were observed by different versions, {one} and {other}"));
     }
     found
+}
+
+fn restarts(name: &str, origin: &Origin) -> Option<String> {
+    let times = origin.changes.filter(|changes| *changes > 0)?;
+    Some(format!("Nginx was started, reloaded or stopped {} in the window {name}", count(times, "time")))
+}
+
+/// A window of which only a part was observed.
+fn coverage(name: &str, side: &Side) -> Option<String> {
+    let bound = |text: &Option<String>| text.as_ref()?.parse::<jiff::Timestamp>().ok();
+    let selection = &side.material.selection;
+    let (since, until) = (bound(&selection.since)?, bound(&selection.until)?);
+    let wanted = u64::try_from(until.as_millisecond() - since.as_millisecond()).ok()?;
+    let observed = observed::length_ms(&side.material)?;
+    // A recording begins and ends with an input, not on the dot.
+    let partly = observed.saturating_add(1000) < wanted;
+    partly.then(|| format!("Of the {} of the window {name} {} were observed", span(wanted), span(observed)))
 }
 
 fn hooks(before: &Side, after: &Side) -> Option<String> {
@@ -327,3 +349,7 @@ fn lengths(before: &Side, after: &Side) -> Option<String> {
     let unlike = one.max(other) > one.min(other).saturating_mul(UNLIKE);
     unlike.then(|| format!("The windows are {} and {} long", span(one), span(other)))
 }
+
+#[cfg(test)]
+#[path = "comparison_tests.rs"]
+mod tests;

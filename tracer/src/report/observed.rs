@@ -1,7 +1,7 @@
 //! What a report says of the observation itself: how long and with what it was made, what was lost, the clock, the host.
 
 use crate::model::{CaptureFacts, ConfigLine, HostFacts, Losses};
-use crate::output::layout::span;
+use crate::output::layout::{count, span};
 
 use super::document::{Block, Column, Section, Table, fields, paragraph};
 use super::page::Material;
@@ -55,6 +55,11 @@ fn observation(material: &Material) -> Vec<Block> {
     );
     pair("Observed by", origin.version.as_ref().map(|version| format!("rstscope {version}")));
     pair("Report made by", Some(format!("rstscope {} at {}", env!("CARGO_PKG_VERSION"), material.made)));
+    let changes = origin.changes.filter(|changes| *changes > 0);
+    pair(
+        "Nginx found changed",
+        changes.map(|times| format!("{} (started, reloaded or stopped)", count(times, "time"))),
+    );
     pair("Connections seen", origin.connections.map(|number| number.to_string()));
     for (name, value) in material.selection.words() {
         pair(name, Some(value));

@@ -19,7 +19,7 @@ use crate::engine::Captured;
 use crate::judge::Role;
 use crate::model::verdict::{ConnectionSide, Weight};
 use crate::model::{HostFacts, Packet, Utc, Verdict};
-use crate::output::sanitize;
+use crate::output::{ndjson, sanitize};
 
 use super::pcapng_block::{Block, block, interface, rebuilt_interface};
 use super::rebuilt::{DEFAULT_TTL, rebuilt};
@@ -239,7 +239,7 @@ impl Rebuilt {
         let raw = rebuilt(&self.verdict, ttl)?;
         let original = u32::try_from(raw.len()).unwrap_or(0);
         let mut options =
-            vec![json!({"rstscope": "packet", "incident": self.verdict.id, "role": "rebuilt"}).to_string()];
+            vec![compact(&json!({"rstscope": "packet", "incident": self.verdict.id, "role": "rebuilt"}))];
         if self.deciding {
             options.extend(concluded(&self.verdict));
         }
@@ -374,10 +374,9 @@ fn rebuilt_comment(verdict: &Verdict, deciding: bool) -> String {
 
 /// The verdict and each piece of evidence with the packet that decides, the role with every packet, as JSON.
 fn options(verdict: &Verdict, captured: &Captured, deciding: bool) -> Vec<String> {
-    let mut options = vec![
-        json!({"rstscope": "packet", "incident": verdict.id, "index": captured.index, "role": captured.role})
-            .to_string(),
-    ];
+    let (index, role) = (captured.index, captured.role);
+    let packet = json!({"rstscope": "packet", "incident": verdict.id, "index": index, "role": role});
+    let mut options = vec![compact(&packet)];
     if deciding {
         options.extend(concluded(verdict));
     }
@@ -386,22 +385,24 @@ fn options(verdict: &Verdict, captured: &Captured, deciding: bool) -> Vec<String
 
 /// The verdict and each piece of its evidence.
 fn concluded(verdict: &Verdict) -> Vec<String> {
-    let mut options = vec![
-        json!({
-            "rstscope": "verdict", "schema": verdict.schema, "id": verdict.id, "time": verdict.time,
-            "party": verdict.party, "cause": verdict.cause, "certainty": verdict.certainty,
-            "kind": verdict.kind, "summary": text(&verdict.summary),
-        })
-        .to_string(),
-    ];
+    let mut options = vec![compact(&json!({
+        "rstscope": "verdict", "schema": verdict.schema, "id": verdict.id, "time": verdict.time,
+        "party": verdict.party, "cause": verdict.cause, "certainty": verdict.certainty,
+        "kind": verdict.kind, "summary": verdict.summary,
+    }))];
     options.extend(verdict.evidence.iter().map(|piece| {
-        json!({
+        compact(&json!({
             "rstscope": "evidence", "id": verdict.id, "code": piece.code, "weight": piece.weight,
-            "detail": text(&piece.detail), "value": piece.value, "baseline": piece.baseline,
-        })
-        .to_string()
+            "detail": piece.detail, "value": piece.value, "baseline": piece.baseline,
+        }))
     }));
     options
+}
+
+/// JSON in which no character acts on a terminal, and none is lost.
+fn compact(value: &serde_json::Value) -> String {
+    let line = ndjson::line(value).unwrap_or_default();
+    String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
 }
 
 /// Text that a packet viewer can show as one line.

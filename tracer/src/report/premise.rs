@@ -163,7 +163,10 @@ fn of_uninvolved(verdict: &Verdict, party: Party) -> Option<Premise> {
     (party == uninvolved && !caused).then(|| Premise {
         party,
         excluded: true,
-        because: format!("the connection is the one between {} and {}", connection.local, connection.remote),
+        because: format!(
+            "it is no end of this connection, which is between {} and {}",
+            connection.local, connection.remote
+        ),
         rests_on: "connection.side".to_owned(),
         fact: true,
     })
@@ -274,7 +277,8 @@ fn attribution(verdict: &Verdict) -> String {
         return "Who caused it cannot be said from what was seen.".to_owned();
     }
     let who = words::party(verdict.party, verdict.cause);
-    format!("Attributed to {who} ({}), certainty: {}.", verdict.cause, verdict.certainty)
+    let alone = if verdict.kind == Kind::LogOnly { " by the log alone" } else { "" };
+    format!("Attributed to {who}{alone} ({}), certainty: {}.", verdict.cause, verdict.certainty)
 }
 
 /// The evidence that no sentence has told yet, for and against.

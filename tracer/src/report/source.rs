@@ -44,6 +44,9 @@ pub struct Origin {
     pub notes: Vec<String>,
     /// What else is known of the source, in sentences.
     pub remarks: Vec<String>,
+    /// How often Nginx was found changed while it was observed: started, reloaded, stopped; `None` where the source does
+    /// not tell.
+    pub changes: Option<u64>,
     /// Connections that Nginx had in the time, where that is known.
     pub connections: Option<u64>,
 }
@@ -166,6 +169,7 @@ fn recording(input: impl BufRead, origin: &mut Origin, take: &mut Take<'_>) -> R
     origin.last_host = played.last_host.or(origin.last_host.take());
     let counters = origin.last_host.as_ref().map(|host| &host.system.counters);
     origin.connections = counters.and_then(|counters| counters.get(CONNECTIONS_SEEN).copied());
+    origin.changes = (!from_capture).then_some(played.changes);
     origin.losses = Some(played.losses);
     origin.clock = Some(played.clock);
     Ok(())

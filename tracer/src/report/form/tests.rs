@@ -2,72 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Verdict;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
+use pcap_file::pcapng::blocks::name_resolution::Record;
+use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+
+use crate::engine::testing::{stateless_reset, upstream};
+use crate::engine::{Captured, Dossier};
+use crate::judge::Role;
+use crate::model::{HostFacts, Interface, Packet, SystemFacts, Utc, Verdict};
+use crate::output::hostile::{corpus, verdict};
 use crate::output::samples;
 use crate::output::sanitize;
 use crate::report::source::{Entry, Origin};
-use crate::report::{Document, Material, Selection, Window, document, shown};
+use crate::report::{Capture, Document, Material, Selection, Window, document, shown};
 
 use super::{html, json, markdown, text};
-
-/// Strings that attack one of the places a report goes to.
-const CORPUS: &[&str] = &[
-    "<script>document.title='owned'</script>",
-    "\"><img src=x onerror=alert(1)>",
-    "' onmouseover='alert(1)",
-    "</style><script>alert(1)</script>",
-    "</script><script>alert(1)</script>",
-    "<svg/onload=alert(1)>",
-    "</title></head><body onload=alert(1)>",
-    "<!-- --><meta http-equiv=refresh content='0;url=http://203.0.113.1/'>",
-    "javascript:alert(1)",
-    "[click](javascript:alert(1))",
-    "![x](http://203.0.113.1/x.png)",
-    "http://203.0.113.1/ www.example.com a@example.com",
-    "| cell | cell |\n| --- | --- |",
-    "```\n# heading",
-    "> quote\n- item\n1. item",
-    "$(rm -rf /) `id` ${x}",
-    "=HYPERLINK(\"http://203.0.113.1\",\"x\")",
-    "+cmd|' /C calc'!A0",
-    "@SUM(1)",
-    "\x1b[2J\x1b]0;owned\x07\x1b[31m",
-    "\u{9b}31m",
-    "\u{202e}txt.exe\u{2066}",
-    "a\0b\rc\nd\te",
-    "../../etc/passwd",
-    "&lt;already&gt; &amp; &#x41;",
-    "{{7*7}} <%= 7*7 %>",
-];
-
-fn hostile(attack: &str) -> Verdict {
-    let mut verdict = samples::upstream_abort();
-    verdict.host = attack.to_owned();
-    verdict.summary = format!("sum {attack}");
-    for piece in &mut verdict.evidence {
-        piece.detail = format!("detail {attack}");
-        piece.value = Some(attack.to_owned());
-        piece.baseline = Some(attack.to_owned());
-    }
-    verdict.missing.push(crate::model::verdict::Missing { code: "x".into(), why: format!("why {attack}") });
-    for other in &mut verdict.alternatives {
-        other.why_not = format!("not {attack}");
-    }
-    if let Some(connection) = &mut verdict.connection {
-        connection.owner = Some(crate::model::verdict::ProcessRef { pid: 1, comm: format!("comm {attack}") });
-    }
-    if let Some(log) = &mut verdict.log {
-        log.file = format!("/var/log/{attack}");
-        log.message = format!("message {attack}");
-        log.request = Some(format!("GET /{attack} HTTP/1.1"));
-        log.host = Some(attack.to_owned());
-        log.upstream = Some(attack.to_owned());
-    }
-    for advice in &mut verdict.advice {
-        advice.text = format!("advice {attack}");
-    }
-    verdict
-}
 
 fn made(verdicts: impl IntoIterator<Item = Verdict>) -> Material {
     let mut window = Window::default();
@@ -86,8 +37,8 @@ fn made(verdicts: impl IntoIterator<Item = Verdict>) -> Material {
 
 /// One incident with the attack in every field, and a window in which it is one of several.
 fn attacked(attack: &str) -> Vec<Document> {
-    let one = made([hostile(attack)]);
-    let many = made([hostile(attack), samples::forged_reset(), samples::client_abort(), hostile(attack)]);
+    let one = made([verdict(attack)]);
+    let many = made([verdict(attack), samples::forged_reset(), samples::client_abort(), verdict(attack)]);
     vec![document(&one), document(&many)]
 }
 
@@ -105,7 +56,7 @@ fn elements(page: &str) -> Vec<&str> {
 fn html_has_no_element_and_no_attribute_that_the_text_brought() {
     let known = html::html(&attacked("harmless").remove(1));
     let known: BTreeSet<&str> = elements(&known).into_iter().collect();
-    for attack in CORPUS {
+    for attack in &corpus() {
         for (page, document) in attacked(attack).iter().map(|document| (html::html(document), document)) {
             assert!(!page.chars().any(|c| c != '\n' && sanitize::is_dangerous(c)), "{attack}");
             let foreign: Vec<&str> =
@@ -120,7 +71,7 @@ fn html_has_no_element_and_no_attribute_that_the_text_brought() {
 
 #[test]
 fn html_shows_every_attack_as_text() {
-    for attack in CORPUS {
+    for attack in &corpus() {
         let page = html::html(&attacked(attack).remove(0));
         let shown = sanitize::line(attack, 4000);
         let escaped =
@@ -131,7 +82,7 @@ fn html_shows_every_attack_as_text() {
 
 #[test]
 fn text_and_markdown_have_no_character_that_acts() {
-    for attack in CORPUS {
+    for attack in &corpus() {
         for document in attacked(attack) {
             for page in [text::text(&document), markdown::markdown(&document)] {
                 assert!(!page.chars().any(|c| c != '\n' && sanitize::is_dangerous(c)), "{attack}");
@@ -142,7 +93,7 @@ fn text_and_markdown_have_no_character_that_acts() {
 
 #[test]
 fn markdown_has_no_markup_that_the_text_brought() {
-    for attack in CORPUS {
+    for attack in &corpus() {
         let page = markdown::markdown(&attacked(attack).remove(0));
         let outside: Vec<&str> = outside_fences(&page);
         for line in outside {
@@ -182,8 +133,8 @@ fn outside_fences(page: &str) -> Vec<&str> {
 
 #[test]
 fn json_reads_back_to_what_was_given() {
-    for attack in CORPUS {
-        let material = made([hostile(attack)]);
+    for attack in &corpus() {
+        let material = made([verdict(attack)]);
         let entries = shown(&material);
         let verdicts: Vec<&Verdict> = entries.iter().map(|entry| &entry.verdict).collect();
         let bytes = json::json(&document(&material), &verdicts).unwrap();
@@ -191,8 +142,8 @@ fn json_reads_back_to_what_was_given() {
         assert!(!page.trim_end().chars().any(sanitize::is_dangerous), "{attack}");
         let value: serde_json::Value = serde_json::from_str(&page).unwrap();
         assert_eq!(value["schema"], json::SCHEMA);
-        let verdict: Verdict = serde_json::from_value(value["verdicts"][0].clone()).unwrap();
-        assert_eq!(verdict, hostile(attack));
+        let read: Verdict = serde_json::from_value(value["verdicts"][0].clone()).unwrap();
+        assert_eq!(read, verdict(attack));
     }
 }
 
@@ -245,4 +196,89 @@ fn the_first_screen_of_a_window() {
         samples::undecided(),
     ])));
     insta::assert_snapshot!(page.split("\nTop incidents").next().unwrap());
+}
+
+/// Everything that the reader of a packet file is shown as text.
+fn texts(bytes: &[u8]) -> (Vec<String>, usize) {
+    let mut reader = PcapNgReader::new(bytes).unwrap();
+    let (mut texts, mut packets) = (Vec::new(), 0);
+    for option in &reader.section().options {
+        match option {
+            SectionHeaderOption::Comment(text)
+            | SectionHeaderOption::OS(text)
+            | SectionHeaderOption::UserApplication(text) => texts.push(text.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+    while let Some(block) = reader.next_block() {
+        match block.unwrap() {
+            Block::InterfaceDescription(interface) => {
+                texts.extend(interface.options.iter().filter_map(|option| match option {
+                    InterfaceDescriptionOption::IfName(text)
+                    | InterfaceDescriptionOption::IfDescription(text) => Some(text.to_string()),
+                    _ => None,
+                }));
+            }
+            Block::NameResolution(names) => {
+                texts.extend(names.records.iter().flat_map(|record| match record {
+                    Record::Ipv4(one) => one.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    Record::Ipv6(one) => one.names.iter().map(ToString::to_string).collect(),
+                    Record::End | Record::Unknown(_) => Vec::new(),
+                }));
+            }
+            Block::EnhancedPacket(packet) => {
+                packets += 1;
+                texts.extend(packet.options.iter().map(|option| match option {
+                    EnhancedPacketOption::Comment(text) => text.to_string(),
+                    EnhancedPacketOption::CustomUtf8(custom) => {
+                        serde_json::from_str::<serde_json::Value>(&custom.value).unwrap();
+                        custom.value.to_string()
+                    }
+                    other => panic!("{other:?}"),
+                }));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    (texts, packets)
+}
+
+#[test]
+fn packets_have_no_text_that_acts_and_lose_none() {
+    for attack in &corpus() {
+        let packet = stateless_reset(&upstream());
+        let captured = Captured {
+            index: 0,
+            time: Utc(1),
+            exact: true,
+            role: Role::ResetReceived,
+            netns: 5,
+            packet: Packet { ifindex: 2, raw: vec![0x45; 40], ..packet },
+        };
+        let verdict = verdict(attack);
+        let dossier =
+            Dossier { id: verdict.id.clone(), steps: Vec::new(), packets: vec![captured], beyond: 0 };
+        let interface = Interface { netns: 5, index: 2, name: attack.clone() };
+        let host = HostFacts {
+            host: attack.clone(),
+            kernel: attack.clone(),
+            local_addresses: vec![upstream().local.ip()],
+            system: SystemFacts { interfaces: vec![interface], ..SystemFacts::default() },
+            ..HostFacts::default()
+        };
+        let origin = Origin { last_host: Some(Box::new(host)), ..Origin::default() };
+        let mut capture = Capture::default();
+        capture.add(&Entry { verdict: verdict.clone(), dossier: Some(dossier) });
+        let (texts, packets) = texts(&capture.file(&origin, "now").unwrap());
+        assert_eq!(packets, 1, "{attack}");
+        assert!(!texts.iter().any(|text| text.chars().any(sanitize::is_dangerous)), "{attack}: {texts:?}");
+        let told = texts.iter().filter_map(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        let details: Vec<String> =
+            told.filter_map(|json| json["detail"].as_str().map(str::to_owned)).collect();
+        assert_eq!(details.len(), verdict.evidence.len());
+        assert!(details.iter().all(|detail| *detail == format!("detail {attack}")), "{details:?}");
+        for name in texts.iter().filter(|text| text.starts_with("nginx-")) {
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{name}");
+        }
+    }
 }
