@@ -10,7 +10,7 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-use super::{recording, report};
+use super::{hostile, recording, report};
 
 /// A browser with one page. It ends with this value.
 struct Browser {
@@ -128,49 +128,31 @@ fn port_of(driver: &mut Child) -> Result<(BufReader<ChildStdout>, u16), Failed> 
     Err("chromedriver did not start".into())
 }
 
-/// Verdicts in which every text is an attack.
-fn attacks() -> Vec<u8> {
-    const ATTACKS: [&str; 8] = [
-        "<script>document.documentElement.dataset.owned=1</script>",
-        "\"><img src=http://203.0.113.1/x onerror=document.documentElement.dataset.owned=1>",
-        "</script><script>document.documentElement.dataset.owned=1</script>",
-        "</style><style>body{display:none}</style>",
-        "<svg/onload=document.documentElement.dataset.owned=1>",
-        "<iframe src=http://203.0.113.1/></iframe>",
-        "<base href=http://203.0.113.1/><link rel=stylesheet href=x>",
-        "<meta http-equiv=refresh content='0;url=http://203.0.113.1/'>",
-    ];
-    let text = fs::read_to_string(recording("00-error.ndjson")).unwrap();
-    let verdicts = text.lines().zip(ATTACKS.iter().cycle()).take(40).map(|(line, attack)| {
-        let mut verdict: Value = serde_json::from_str(line).unwrap();
-        for (field, value) in [("summary", format!("sum {attack}")), ("host", (*attack).to_owned())] {
-            verdict[field] = Value::String(value);
-        }
-        if verdict["log"].is_object() {
-            for field in ["message", "request", "upstream", "host", "file", "action", "server"] {
-                verdict["log"][field] = Value::String(format!("{field} {attack}"));
-            }
-        }
-        for piece in verdict["evidence"].as_array_mut().unwrap() {
-            piece["detail"] = Value::String((*attack).to_owned());
-        }
-        verdict.to_string() + "\n"
-    });
-    verdicts.collect::<String>().into_bytes()
+pub fn hostile() -> Result<(), Failed> {
+    attacked("attacks.ndjson", &hostile::verdicts())
 }
 
-pub fn hostile() -> Result<(), Failed> {
+/// The name of the file is an attack, too.
+pub fn hostile_recording() -> Result<(), Failed> {
+    attacked("<svg onload=document.documentElement.dataset.owned=1>.rec", &hostile::recorded())
+}
+
+/// Nothing that the input brought is an element, runs, or asks for anything; all of it is shown.
+fn attacked(name: &str, bytes: &[u8]) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
-    let input = folder.path().join("attacks.ndjson");
-    fs::write(&input, attacks())?;
-    let page = report(&input, folder.path(), "a.html", &["--include-harmless"]);
+    let input = folder.path().join(name);
+    fs::write(&input, bytes)?;
+    let page = report(&input, folder.path(), "a.html", &["--include-harmless", "--top", "60"]);
     let browser = Browser::open(&page, 1280, 900)?;
     let owned = browser.run("return document.documentElement.dataset.owned || document.querySelectorAll('img,iframe,base,link').length || null")?;
     assert_eq!(owned, Value::Null);
     assert_eq!(browser.run("return document.scripts.length")?, 1);
     assert_eq!(browser.run("return getComputedStyle(document.body).display")?, "block");
-    let shown = browser.run("return document.body.innerText.includes('<svg/onload=')")?;
+    let shown = browser.run("return document.body.textContent.includes('<svg/onload=')")?;
     assert_eq!(shown, true, "the attack is shown as text");
+    let wide =
+        browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
+    assert_eq!(wide, 0, "nothing breaks the layout");
     let (said, asked) = browser.noticed()?;
     assert_eq!(said, Vec::<String>::new());
     assert!(asked.iter().all(|url| url.starts_with("file://") && url.ends_with("/a.html")), "{asked:?}");

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
 mod browser;
+mod hostile;
 mod packets;
 
 use std::env;
@@ -20,7 +21,9 @@ type Check = (&'static str, &'static [&'static str], fn() -> Result<(), Failed>)
 const CHECKS: &[Check] = &[
     ("tshark reads every packet without a complaint", &["tshark"], packets::fields),
     ("tshark shows comments, names and interfaces", &["tshark"], packets::words),
+    ("tshark reads packets with hostile text as ever", &["tshark"], packets::hostile),
     ("a page with hostile text runs nothing and asks for nothing", BROWSER, browser::hostile),
+    ("a page of a hostile recording runs nothing and asks for nothing", BROWSER, browser::hostile_recording),
     ("a page is searched and its statement selected", BROWSER, browser::search),
     ("a page fits a narrow screen and is printed", BROWSER, browser::narrow_and_print),
 ];

@@ -8,7 +8,7 @@ use std::process::Command;
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use super::{recording, report};
+use super::{hostile, recording, report};
 
 const NAME: &str = "07-info.rec";
 
@@ -115,6 +115,29 @@ pub fn words() -> Result<(), Failed> {
         "upstream-10-77-5-27",
     ] {
         assert!(text.contains(words), "{words}");
+    }
+    Ok(())
+}
+
+/// Names, comments and process names from outside change neither the packets nor what surrounds them.
+pub fn hostile() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let input = folder.path().join("a.rec");
+    fs::write(&input, hostile::recorded())?;
+    let fields =
+        ["frame.time_epoch", "frame.cap_len", "tcp.seq_raw", "frame.comment", "frame.interface_name"];
+    let read = |input: &Path, name: &str| {
+        tshark(&report(input, folder.path(), name, &["--include-harmless"]), &fields)
+    };
+    let (plain, attacked) = (read(&recording(NAME), "a.pcapng")?, read(&input, "b.pcapng")?);
+    assert!(attacked.len() >= 30, "{} packets", attacked.len());
+    let headers = |rows: &[Vec<String>]| -> Vec<Vec<String>> {
+        rows.iter().filter(|row| row[4] != "rebuilt").map(|row| row[..3].to_vec()).collect()
+    };
+    assert_eq!(headers(&attacked), headers(&plain));
+    for row in &attacked {
+        assert_eq!(row.len(), fields.len(), "{row:?}");
+        assert!(row[3].contains("Incident 01") && !row[3].chars().any(char::is_control), "{row:?}");
     }
     Ok(())
 }
