@@ -178,6 +178,10 @@ mod tests {
     #[test]
     fn what_ran_at_the_last_look_is_known_after_its_end() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        // The parent goes on before the kernel has given the child its new name (`begin_new_exec`).
+        while comm(child.id()) != "sleep" {
+            std::thread::yield_now();
+        }
         let mut processes = Processes::default();
         processes.look();
         child.kill().unwrap();
