@@ -19,8 +19,9 @@ const MOST_PROCESSES: usize = 4096;
 
 /// Processes of the host that are looked at; on a host with more, the later ones have no name when they die.
 const MOST_KNOWN: usize = 16_384;
-/// Known processes that are looked at again each time: they may run another program or belong elsewhere by now.
-const REFRESHED: usize = 256;
+/// Known processes that are looked at again each second: they may run another program or belong elsewhere by now. Few,
+/// because each costs some ten microseconds on a host that may be idle otherwise.
+const REFRESHED: usize = 32;
 
 /// Describes processes once. What acts by dying can no longer be asked, so everything that runs is looked at before.
 #[derive(Debug, Default)]
