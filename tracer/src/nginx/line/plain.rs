@@ -40,11 +40,11 @@ impl<'a> RawLine<'a> {
         let (level, rest) = level(&line[STAMP..])?;
         let (pid, rest) = process(rest)?;
         let rest = without_connection(rest)?;
-        let start = memchr_iter(b',', rest).find(|at| rest[*at..].starts_with(OPENING));
+        let start = memchr_iter(b',', rest).find(|at| begins_fields(&rest[*at..]));
         let body = &rest[..start.unwrap_or(rest.len())];
         let mut raw = Self { stamp: &line[..STAMP], level, pid, body, tail: Tail::default() };
         match start {
-            Some(start) => fields(&rest[start + OPENING.len()..], &mut raw.tail)?,
+            Some(start) => fields(rest[start..].strip_prefix(OPENING)?, &mut raw.tail)?,
             None => without_fields(rest, &mut raw.tail)?,
         }
         Some(raw)
@@ -74,6 +74,12 @@ impl<'a> RawLine<'a> {
 }
 
 const OPENING: &[u8] = b", client: ";
+/// The stream module's, which is left to the full reader.
+const OPENING_UDP: &[u8] = b", udp client: ";
+
+fn begins_fields(bytes: &[u8]) -> bool {
+    bytes.starts_with(OPENING) || bytes.starts_with(OPENING_UDP)
+}
 
 /// The least byte at each place of a time stamp, and by how much it may be greater.
 const LEAST: &[u8; STAMP] = b"0000/00/00 00:00:00";
@@ -287,6 +293,7 @@ mod tests {
             ORDINARY.replace("GET /a", "GET /a, client: 9.9.9.9"),
             ORDINARY.replace("host: \"h\"", "host: \"h h\""),
             ORDINARY.replace("31#31", "1234567890#31"),
+            ORDINARY.replace("recv()", "recv(), udp client: 9.9.9.9, server: _"),
         ] {
             assert_eq!(RawLine::read(line.as_bytes()), None, "{line}");
         }
