@@ -1,6 +1,4 @@
-//! Set-up, checks, lab and packaging: what cargo alone cannot do.
-//!
-//! This file only names the sub-commands; each lives in a module of its own.
+//! What cargo alone cannot do. This file only names the sub-commands; each lives in a module of its own.
 
 mod attend;
 mod bench;

@@ -311,10 +311,8 @@ pub fn contested() -> Verdict {
         evidence("ttl_differs", Weight::Supporting, "TTL 64 instead of 63: the sender is one hop nearer"),
         evidence("long_idle", Weight::Supporting, "idle for 3720 s before the request was sent"),
     ];
-    if let Some(connection) = &mut verdict.connection {
-        connection.idle_ms = Some(3_720_000);
-        connection.age_ms = Some(3_725_000);
-    }
+    let (idle_ms, age_ms) = (Some(3_720_000), Some(3_725_000));
+    verdict.connection = verdict.connection.map(|it| Connection { idle_ms, age_ms, ..it });
     verdict.impact = Impact::ConnectionOnly;
     verdict.missing =
         vec![Missing { code: "other_end".into(), why: "the upstream's host was not observed".to_owned() }];
@@ -490,10 +488,9 @@ pub fn hostile() -> Verdict {
     let attack = "\x1b[2J\x1b]0;owned\x07\u{202e}\u{9b}31m\r\nfake line";
     verdict.summary = format!("sum {attack}");
     verdict.evidence[1].detail = format!("detail {attack}");
-    if let Some(connection) = &mut verdict.connection {
-        connection.remote = String::from("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535");
-        connection.local = String::from("[2001:db8:1111:2222:3333:4444:5555:6666]:43210");
-    }
+    let remote = String::from("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535");
+    let local = String::from("[2001:db8:1111:2222:3333:4444:5555:6666]:43210");
+    verdict.connection = verdict.connection.map(|it| Connection { remote, local, ..it });
     if let Some(log) = &mut verdict.log {
         log.file = format!("/var/log/{attack}");
         log.message = format!("message {attack}");

@@ -65,6 +65,9 @@ fn check(machine: &Machine, kernel: &Kernel, binary: &Path) -> Result<()> {
     let options = Options { lockdown: machine.lockdown, test, ..Options::default() };
     let cell = one(kernel, &options, binary)?;
     let mut wrong = cell.wrong();
+    if cell.played() == 0 {
+        wrong.push("nothing was played".to_owned());
+    }
     if cell.hooks_off() > machine.off {
         wrong.push(format!("{} hooks do not run", cell.hooks_off()));
     }
