@@ -12,6 +12,7 @@ mod http;
 mod journal;
 mod live;
 mod notices;
+mod notify;
 mod outputs;
 mod patterns;
 mod reload;
@@ -142,7 +143,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     drop(runtime);
     drop(writer); // The last one: stores what is on the way.
     drop(export); // After it: nothing more comes.
-    let _told = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _told = notify::notify(&[sd_notify::NotifyState::Stopping]);
     journal.line(Level::Notice, "ended");
     journal.finish();
     ended?;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use sd_notify::NotifyState;
 
+use super::notify::notify;
 use super::patterns::Patterns;
 use super::{Journal, Level};
 use crate::metrics::Shared;
@@ -74,10 +75,11 @@ impl Status {
         if text != self.said {
             states.push(NotifyState::Status(&text));
         }
-        // Without a service manager nobody wants to know.
-        let _told = sd_notify::notify(&states);
-        self.ready = true;
-        self.said = text;
+        // What a busy service manager did not take is told again with the next pulse.
+        if notify(&states).is_ok() {
+            self.ready = true;
+            self.said = text;
+        }
     }
 
     fn text(&self, pulse: &Pulse) -> String {

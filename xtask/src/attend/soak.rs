@@ -34,6 +34,10 @@ const DESCRIPTORS: u64 = 4;
 /// The part of the time at the beginning in which tables fill, as a divisor.
 const WARM_UP: usize = 4;
 
+/// Metrics and the kernel's counters of the same.
+const COUNTED: [(&str, &str); 2] =
+    [("rstscope_resets_sent_total", "OutRsts"), ("rstscope_retransmits_total", "RetransSegs")];
+
 /// Options of `soak`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
@@ -85,6 +89,8 @@ fn soak(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
     let mut nginx = Nginx::new(folder)?;
     nginx.start()?;
     until("Nginx is found", || Ok(ask("/metrics")?.contains("rstscope_nginx_masters 1.0")))?;
+    // What was sent before anything was counted there.
+    let before = COUNTED.map(|(_, counter)| kernel_counter(counter).unwrap_or(0));
     let traffic = Traffic::start(options.rate)?;
     let mut samples = Vec::new();
     let end = Instant::now() + Duration::from_secs(options.duration);
@@ -95,7 +101,7 @@ fn soak(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
     let requests = traffic.stop();
     crate::say!("{requests} requests in {} s", options.duration);
     flat(&samples)?;
-    reconcile()?;
+    reconcile(before)?;
     daemon.end()
 }
 
@@ -140,15 +146,12 @@ fn flat(samples: &[Sample]) -> Result<()> {
     Ok(())
 }
 
-/// The daemon's counts against the kernel's own of this namespace, both since its beginning.
-fn reconcile() -> Result<()> {
-    for (metric, counter) in
-        [("rstscope_resets_sent_total", "OutRsts"), ("rstscope_retransmits_total", "RetransSegs")]
-    {
-        until(&format!("{metric} is {counter}"), || Ok(metric_value(metric)? == kernel_counter(counter)?))
-            .with_context(|| {
-                format!("{metric} {:?}, {counter} {:?}", metric_value(metric), kernel_counter(counter))
-            })?;
+/// The daemon's counts against the kernel's own of this namespace, less what these were before.
+fn reconcile(before: [u64; 2]) -> Result<()> {
+    for ((metric, counter), before) in COUNTED.into_iter().zip(before) {
+        let theirs = || kernel_counter(counter).map(|count| count.saturating_sub(before));
+        until(&format!("{metric} is {counter}"), || Ok(metric_value(metric)? == theirs()?))
+            .with_context(|| format!("{metric} {:?}, {counter} {:?}", metric_value(metric), theirs()))?;
         crate::say!("{metric} {} equals the kernel's {counter}", metric_value(metric)?);
     }
     let page = ask("/metrics")?;

@@ -19,8 +19,8 @@ struct Machine {
 const MACHINES: [Machine; 2] =
     [Machine { kernel: "6.1", lockdown: false, off: 0 }, Machine { kernel: "6.12", lockdown: true, off: 2 }];
 
-/// A RST that arrives, one sent for a segment without a socket, one of Nginx's own, and silence.
-const SCENARIOS: &str = "upstream-linger-zero,upstream-refused,nginx-closed-unread,upstream-slow";
+/// A RST that arrives, one that Nginx's host sends, a client's, and silence: what both machines must tell alike.
+const SCENARIOS: &str = "upstream-close-unread,nginx-closed-unread,client-abort-static,drop-data";
 
 /// Boots them one after the other.
 pub fn test() -> Count {
