@@ -11,8 +11,8 @@ use sd_notify::NotifyState;
 /// Tells these states, where a service manager wants to know.
 pub(super) fn notify(states: &[NotifyState<'_>]) -> io::Result<()> {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
-    send(&socket, text.as_bytes())
+    let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+    send(&socket, lines.join("\n").as_bytes())
 }
 
 fn send(name: &OsStr, message: &[u8]) -> io::Result<()> {
