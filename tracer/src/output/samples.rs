@@ -312,7 +312,7 @@ pub fn contested() -> Verdict {
         evidence("long_idle", Weight::Supporting, "idle for 3720 s before the request was sent"),
     ];
     let (idle_ms, age_ms) = (Some(3_720_000), Some(3_725_000));
-    verdict.connection = verdict.connection.map(|it| Connection { idle_ms, age_ms, ..it });
+    verdict.connection = verdict.connection.map(|it| Connection { age_ms, idle_ms, ..it });
     verdict.impact = Impact::ConnectionOnly;
     verdict.missing =
         vec![Missing { code: "other_end".into(), why: "the upstream's host was not observed".to_owned() }];
@@ -490,7 +490,7 @@ pub fn hostile() -> Verdict {
     verdict.evidence[1].detail = format!("detail {attack}");
     let remote = String::from("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535");
     let local = String::from("[2001:db8:1111:2222:3333:4444:5555:6666]:43210");
-    verdict.connection = verdict.connection.map(|it| Connection { remote, local, ..it });
+    verdict.connection = verdict.connection.map(|it| Connection { local, remote, ..it });
     if let Some(log) = &mut verdict.log {
         log.file = format!("/var/log/{attack}");
         log.message = format!("message {attack}");
