@@ -130,6 +130,8 @@ pub const TABLE: &[Scenario] = &[
         drive: proxy_protocol,
         expect: &[CLIENT],
         log: LogTruth::Either,
+        // `set_real_ip_from` makes the addresses of every line of an Nginx doubtful.
+        alone: true,
         ..ORDINARY
     },
     Scenario {
