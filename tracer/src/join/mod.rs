@@ -222,17 +222,16 @@ pub fn best(line: &Line, incidents: &[&Incident]) -> Option<Pair> {
 /// Lines that name an incident's address come before those that may mean somebody else's, and of these the ones that
 /// print an errno first: one failure may be followed by a second line about the close, which prints none.
 fn pairs(lines: &[&Line], incidents: &[&Incident]) -> impl Iterator<Item = Pair> {
-    let mut taken = vec![false; incidents.len()];
-    let named = |line: &Line| {
-        let mut fits = incidents.iter().filter_map(|incident| fit(line, incident));
-        fits.any(|fit| fit.method != MatchMethod::Window)
+    let fits = |line: &&Line| -> Vec<(usize, Fit)> {
+        let each = incidents.iter().enumerate();
+        each.filter_map(|(index, incident)| Some((index, fit(line, incident)?))).collect()
     };
-    let mut ordered: Vec<(bool, &Line)> = lines.iter().map(|line| (!named(line), *line)).collect();
-    ordered.sort_by_key(|(unnamed, line)| (*unnamed, line.record.errno.is_none(), line.number));
-    ordered.into_iter().filter_map(move |(_, line)| {
-        let free = incidents.iter().enumerate().filter(|(index, _)| !taken[*index]);
-        let fits: Vec<(usize, Fit)> =
-            free.filter_map(|(index, incident)| Some((index, fit(line, incident)?))).collect();
+    let unnamed = |fits: &[(usize, Fit)]| fits.iter().all(|(_, fit)| fit.method == MatchMethod::Window);
+    let mut ordered: Vec<(&Line, Vec<(usize, Fit)>)> = lines.iter().map(|line| (*line, fits(line))).collect();
+    ordered.sort_by_key(|(line, fits)| (unnamed(fits), line.record.errno.is_none(), line.number));
+    let mut taken = vec![false; incidents.len()];
+    ordered.into_iter().filter_map(move |(line, mut fits)| {
+        fits.retain(|(index, _)| !taken[*index]);
         let (index, fit, candidates) = choose(&fits, incidents)?;
         taken[index] = true;
         Some(Pair { line: line.number, incident: incidents[index].number, fit, candidates })

@@ -353,6 +353,9 @@ impl Timeline {
 
     /// What was said of a connection before it died belongs to its incident.
     fn recall_asides(&mut self, tuple: Tuple) -> Vec<Event> {
+        if !self.asides.iter().any(|(of, _)| *of == tuple) {
+            return Vec::new();
+        }
         let limit = self.bounds.events;
         let (ours, others) = self.asides.drain(..).partition::<VecDeque<_>, _>(|(of, _)| *of == tuple);
         self.asides = others;

@@ -366,6 +366,14 @@ impl<'a> Stage<'a> {
         self.wait_socket(what, (&self.listener().to_string(), &remote), wished)
     }
 
+    /// The client goes, and Nginx's end with it.
+    pub fn leave(&mut self, id: u32) -> Result<()> {
+        self.client.tell(&format!("close {id}"))?;
+        self.wait_client("Nginx closes, too", |socket| {
+            socket.is_none_or(|socket| socket.state != kernel::ESTABLISHED)
+        })
+    }
+
     /// Waits until Nginx tries to connect to the upstream.
     pub fn wait_connecting(&self) -> Result<()> {
         let (master, upstream) = (self.bench.nginx.master(), self.upstream());

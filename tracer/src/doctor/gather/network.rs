@@ -2,14 +2,12 @@
 //! thread of its own enters that of Nginx.
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::Notes;
 use crate::account::mib::{Counter, Snapshot};
 use crate::doctor::facts::{Conntrack, NetworkFacts};
+use crate::probe::namespace::inside;
 
 /// Checks that need the settings of the namespace.
 const CHECKS: [&str; 7] = [
@@ -25,12 +23,10 @@ const CHECKS: [&str; 7] = [
 /// Reads the settings of the namespace that a process is in.
 pub(super) fn facts(pid: u32, notes: &mut Notes) -> NetworkFacts {
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    let is_ours = fs::read_link(&path).ok() == fs::read_link("/proc/self/ns/net").ok();
-    let read = if is_ours { Ok(settings()) } else { inside(path) };
-    let mut facts = match read {
+    let mut facts = match inside(&path, "read its settings", || Ok(settings())) {
         Ok(facts) => facts,
         Err(error) => {
-            let why = format!("the network namespace of process {pid}: {error}; run it as root");
+            let why = format!("{error}; run it as root");
             notes.add("network settings", why, &CHECKS);
             return NetworkFacts::default();
         }
@@ -38,15 +34,6 @@ pub(super) fn facts(pid: u32, notes: &mut Notes) -> NetworkFacts {
     facts.listen_overflows =
         Snapshot::of_process(pid).ok().and_then(|snapshot| snapshot.get(Counter::ListenOverflows));
     facts
-}
-
-fn inside(path: PathBuf) -> std::io::Result<NetworkFacts> {
-    let worker = std::thread::Builder::new().name("rstscope-netns".to_owned()).spawn(move || {
-        let namespace = fs::File::open(&path)?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(settings())
-    })?;
-    worker.join().map_err(|_| std::io::Error::other("the thread that entered it ended"))?
 }
 
 fn settings() -> NetworkFacts {

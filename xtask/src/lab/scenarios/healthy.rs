@@ -1,6 +1,5 @@
 //! Nothing is wrong: no incident may be reported, and the kernel side stays silent.
 
-use super::super::kernel::ESTABLISHED;
 use super::super::scenario::{LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::{KEPT, PLAIN};
@@ -95,10 +94,7 @@ fn real_server(stage: &mut Stage<'_>, program: &str, arguments: &[&str]) -> Resu
             stage.request(client, "GET /healthy")?;
             stage.response(client, "200")?;
         }
-        stage.client.tell(&format!("close {client}"))?;
-        stage.wait_client("Nginx closes, too", |socket| {
-            socket.is_none_or(|socket| socket.state != ESTABLISHED)
-        })?;
+        stage.leave(client)?;
     }
     server.end()
 }

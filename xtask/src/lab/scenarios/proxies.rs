@@ -7,7 +7,7 @@ use super::super::program::Program;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::super::{kernel, nginx, wait};
-use super::{KEPT, PLAIN};
+use super::{KEPT, PLAIN, race};
 use anyhow::Result;
 use rustix::process::Signal;
 use std::time::Duration;
@@ -25,19 +25,12 @@ const HTTP: &[&str] = &["-db", "-f", "haproxy-http.cfg"];
 const TCP: &[&str] = &["-db", "-f", "haproxy-tcp.cfg"];
 const BEHIND: &[&str] = &["-e", "stderr", "-p", "@FOLDER@", "-c", "nginx-behind.conf"];
 
-const UPSTREAM: Expect = Expect { party: "upstream", impacts: &["request_failed"], ..INCIDENT };
+pub(super) const UPSTREAM: Expect = Expect { party: "upstream", impacts: &["request_failed"], ..INCIDENT };
 
 const ABORT: Expect =
     Expect { causes: &["upstream_abort"], kinds: &["reset_received"], most: Certainty::Strong, ..UPSTREAM };
 
-const RACE: Expect = Expect {
-    causes: &["upstream_keepalive_race"],
-    kinds: &["closed_early", "reset_received"],
-    impacts: &["request_retried"],
-    most: Certainty::Strong,
-    checks: &[Check::Idle],
-    ..UPSTREAM
-};
+pub(super) const RACE: Expect = Expect { kinds: &["closed_early", "reset_received"], ..race::RACE };
 
 /// Proxies behind Nginx.
 pub const TABLE: &[Scenario] = &[

@@ -3,14 +3,13 @@
 //! The servers act by their own timers and limits; the worker of Nginx is stopped where two events must come in a
 //! certain order.
 
-use super::super::kernel::ESTABLISHED;
 use super::super::net::Family;
 use super::super::nginx;
 use super::super::program::Program;
-use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
+use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::proxies::race;
+use super::proxies::{RACE, UPSTREAM, race};
 use super::{KEPT, PLAIN};
 use anyhow::Result;
 use rustix::process::Signal;
@@ -42,18 +41,7 @@ const UVICORN: &[&str] = &[
 const FPM: &str = "php-fpm8.2";
 const UVICORN_HERE: &[&str] = &["/usr/lib/python3/dist-packages/uvicorn"];
 
-const UPSTREAM: Expect = Expect { party: "upstream", impacts: &["request_failed"], ..INCIDENT };
-
 const EARLY: &str = "upstream prematurely closed connection";
-
-const RACE: Expect = Expect {
-    causes: &["upstream_keepalive_race"],
-    kinds: &["closed_early", "reset_received"],
-    impacts: &["request_retried"],
-    most: Certainty::Strong,
-    checks: &[Check::Idle],
-    ..UPSTREAM
-};
 
 const EXITED: Expect = Expect {
     causes: &["upstream_process_exit"],
@@ -274,10 +262,7 @@ fn healthy(stage: &mut Stage<'_>, program: &str, arguments: &[&str], requests: u
         let client = stage.connect()?;
         stage.request(client, "GET /healthy")?;
         stage.response(client, "200")?;
-        stage.client.tell(&format!("close {client}"))?;
-        stage.wait_client("Nginx closes, too", |socket| {
-            socket.is_none_or(|socket| socket.state != ESTABLISHED)
-        })?;
+        stage.leave(client)?;
     }
     Ok(())
 }

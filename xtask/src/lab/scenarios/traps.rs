@@ -6,7 +6,7 @@ use super::super::stage::Stage;
 use super::super::wait;
 use super::protocols::{UPGRADE, tunnel};
 use super::race::{RACE, kept, repaired};
-use super::unavailable::forget;
+use super::unavailable::forgotten_between;
 use super::upstream::{ABORT, RECV, in_flight};
 use super::{KEPT, PLAIN};
 use anyhow::Result;
@@ -174,17 +174,10 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-/// The upstream's connection goes without a word, and the next request finds nobody.
 fn own_ttl(stage: &mut Stage<'_>) -> Result<()> {
     let listener = stage.listen()?;
     stage.server()?.tell(&format!("ttl {listener} {OWN_TTL}"))?;
-    let client = stage.connect()?;
-    let upstream = stage.exchange(client, listener)?;
-    forget(stage, upstream)?;
-    let forgotten = stage.truth.upstream_local.clone();
-    stage.exchange(client, listener)?;
-    stage.truth.upstream_local = forgotten;
-    Ok(())
+    forgotten_between(stage, listener)
 }
 
 fn reused(stage: &mut Stage<'_>, works: Duration) -> Result<()> {

@@ -129,7 +129,7 @@ fn overflow(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// The upstream's socket goes, and the RST that says so is lost: its host simply has no such connection.
-pub(super) fn forget(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
+fn forget(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
     let rule = format!("{} tcp flags & rst == rst drop", stage.leaving_upstream());
     stage.filter_output(Node::Upstream, &rule)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;
@@ -139,6 +139,11 @@ pub(super) fn forget(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
 
 fn forgot_kept(stage: &mut Stage<'_>) -> Result<()> {
     let listener = stage.listen()?;
+    forgotten_between(stage, listener)
+}
+
+/// The upstream's connection goes without a word, and the next request on it finds nobody.
+pub(super) fn forgotten_between(stage: &mut Stage<'_>, listener: u32) -> Result<()> {
     let client = stage.connect()?;
     let upstream = stage.exchange(client, listener)?;
     forget(stage, upstream)?;
