@@ -223,7 +223,7 @@ impl Session {
     /// Begins to watch what was found.
     fn watching(&mut self, settings: &Settings) -> Result<(), SessionError> {
         self.baseline.extend(self.watch.instances());
-        self.processes.look();
+        self.processes.look(self.watch.processes());
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
         }
@@ -391,7 +391,7 @@ impl Session {
             if settings.pulse {
                 watch.look_at_queues();
             }
-            processes.look();
+            processes.look(watch.processes());
             (watch, processes, changed)
         });
         let (watch, processes, changed) = looked.await.map_err(|error| SessionError::System {

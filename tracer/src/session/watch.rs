@@ -56,6 +56,11 @@ impl Watch {
         self.scout.instances()
     }
 
+    /// Every process of the host at the last look.
+    pub fn processes(&self) -> &BTreeSet<u32> {
+        self.scout.processes()
+    }
+
     /// How full the accept queues in the namespace of this process were when they were last looked at.
     pub fn queues(&self) -> &[Queue] {
         &self.queues
