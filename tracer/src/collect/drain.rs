@@ -42,9 +42,9 @@ impl Drain {
         let counters = Arc::new(DrainCounters::default());
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let (counters_too, stop_too, wake_too) = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&wake));
-        let mut work =
-            Work { ring, decoder, to, counters: counters_too, stop: stop_too, wake: wake_too };
+        let (counters_too, stop_too, wake_too) =
+            (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&wake));
+        let mut work = Work { ring, decoder, to, counters: counters_too, stop: stop_too, wake: wake_too };
         let thread = thread::Builder::new().name("rstscope-drain".to_owned()).spawn(move || work.run())?;
         Ok(Self { counters, stop, wake, thread: Some(thread) })
     }
