@@ -15,6 +15,7 @@ use super::feed::{self, PrematureCloses, Processes};
 use super::inbox::{Arrived, Inbox};
 use super::kernel::KernelSide;
 use super::lines::Lines;
+use super::observe::Standing;
 use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
@@ -143,6 +144,7 @@ struct Session {
     overflows: Overflows,
     premature: PrematureCloses,
     watch: Watch,
+    standing: Standing,
     facts: Option<HostFacts>,
     baseline: Baseline,
     netns: u32,
@@ -172,6 +174,7 @@ impl Session {
             overflows: Overflows::default(),
             premature: PrematureCloses::default(),
             watch: Watch::default(),
+            standing: Standing::default(),
             facts: None,
             baseline: Baseline::default(),
             netns,
@@ -367,6 +370,9 @@ impl Session {
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
         self.note_overflows(now)?;
+        for event in self.standing.look(&settings.listen_ports, now) {
+            self.engine.handle(now, Input::Event(Box::new(event)));
+        }
         self.sources.save();
         if self.look_for_nginx(settings).await? {
             self.watching(settings)?;
@@ -395,7 +401,8 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let mut losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        losses.by_handover.extend(self.standing.lost());
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));

@@ -88,8 +88,11 @@ fn both_ends(case: &Case) -> Option<Finding> {
         && !case.incident.own.iter().any(|event| sent(&event))
         && case.incident.aftermath.is_empty();
     (silent && ours.time.distance(theirs.time) <= SAME_MOMENT).then(|| {
-        let detail =
-            "Both ends of the connection are on this host, both received a RST, and neither kernel sent one";
-        Finding::decisive("both_ends_reset", Origins::DEVICE, detail.to_owned()).against(Origins::PEER)
+        let place = theirs.elsewhere.as_ref().map_or_else(
+            || "Both ends of the connection are on this host".to_owned(),
+            |there| format!("The other end of the connection is on {}", there.host),
+        );
+        let detail = format!("{place}; both ends received a RST, and neither kernel sent one");
+        Finding::decisive("both_ends_reset", Origins::DEVICE, detail).against(Origins::PEER)
     })
 }
