@@ -217,7 +217,7 @@ impl Session {
 
     /// Begins to watch what was found.
     fn watching(&mut self, settings: &Settings) -> Result<(), SessionError> {
-        self.baseline.extend(self.watch.instances());
+        self.baseline.extend(&mut self.kernel, self.watch.instances())?;
         self.processes.look();
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
