@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
 use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use assert_cmd::Command;
 use rstscope::model::Verdict;
-use rstscope::store::{Row, Store};
+use rstscope::model::verdict::Impact;
+use rstscope::model::{Losses, Utc};
+use rstscope::report::{FileSource, Origin, Source as _};
+use rstscope::store::{Row, Run, Store, Stretch, pack};
 use serde_json::Value;
 
 fn fixture(name: &str) -> String {
@@ -124,6 +128,102 @@ fn a_damaged_capture_is_reported_on_as_far_as_it_goes() {
     assert_eq!(rstscope(&["report", cut.to_str().unwrap()]).status.code(), Some(7));
     let log = rstscope(&["report", &fixture("captures/drop-syn.pcap"), "--error-log", "/nonexistent"]);
     assert_eq!(log.status.code(), Some(7));
+}
+
+/// A store as the daemon keeps it: the verdicts of a recording with what stands behind them.
+fn whole_store(folder: &Path, recording: &str) -> String {
+    let file = BufReader::new(fs::File::open(recording).unwrap());
+    let (mut rows, mut origin) = (Vec::new(), Origin::default());
+    let mut source = FileSource::new(recording.to_owned(), file);
+    source
+        .each(&mut origin, &mut |entry| {
+            let dossier = entry.dossier().and_then(|dossier| pack(&dossier));
+            rows.push(Row::of(&entry.verdict).unwrap().with(dossier));
+        })
+        .unwrap();
+    let path = folder.join("whole.db");
+    let mut store = Store::create(&path).unwrap();
+    store.insert(&rows).unwrap();
+    let (began, ended) = origin.observed[0];
+    let losses = Losses { by_handover: [("channel".to_owned(), 3)].into() };
+    let (version, host) = ("0.0.1".to_owned(), origin.last_host);
+    store.insert_run(&Run { began, version, host }).unwrap();
+    store
+        .insert_stretch(&Stretch { began, ended, run: began, connections: 1000, changes: 0, losses })
+        .unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_store_has_the_steps_packets_and_log_lines_of_the_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = &fixture("recordings/07-info.rec");
+    let store = whole_store(folder.path(), recording);
+    let sections = |file: &str| json(&stdout(&["report", file, "--format", "json"]))["sections"].clone();
+    let (live, stored) = (sections(recording), sections(&store));
+    let named = |sections: &Value, id: &str| {
+        sections.as_array().unwrap().iter().find(|section| section["id"] == id).cloned().unwrap()
+    };
+    for id in ["by-cause", "incidents", "all", "host"] {
+        assert_eq!(named(&live, id), named(&stored, id), "{id}");
+    }
+    let losses = named(&stored, "losses").to_string();
+    assert!(losses.contains("channel: 3 lost"), "{losses}");
+    let observed = named(&stored, "observation").to_string();
+    assert!(observed.contains("rstscope 0.0.1") && observed.contains("1000"), "{observed}");
+    let packets = |file: &str| {
+        let output = rstscope(&["report", file, "--format", "pcapng", "--include-harmless"]);
+        assert!(output.status.success());
+        output.stdout.windows(4).filter(|bytes| *bytes == [6, 0, 0, 0]).count()
+    };
+    assert_eq!(packets(recording), packets(&store));
+    let bundle = folder.path().join("a.tar.zst");
+    stdout(&["report", &store, "--bundle", bundle.to_str().unwrap()]);
+    let checked = stdout(&["verify", bundle.to_str().unwrap()]);
+    assert!(checked.contains("packets.pcapng"), "{checked}");
+}
+
+#[test]
+fn windows_of_a_store_are_compared_by_their_own_connections_gaps_and_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("verdicts.db");
+    let mut store = Store::create(&path).unwrap();
+    let text = fs::read_to_string(fixture("recordings/07-info.ndjson")).unwrap();
+    let mut verdicts = text.lines().map(|line| serde_json::from_str::<Verdict>(line).unwrap());
+    let first = verdicts.find(|verdict| verdict.impact == Impact::RequestFailed).unwrap();
+    let day = |hour: i64| 1_790_000_000_000_000_000 + hour * 3_600_000_000_000;
+    let rfc = |hour: i64| jiff::Timestamp::from_nanosecond(day(hour).into()).unwrap();
+    for (hour, connections, lost) in [(0, 1000, 0), (1, 1000, 0), (3, 4000, 0), (4, 4000, 7)] {
+        let losses = Losses { by_handover: [("channel".to_owned(), lost)].into() };
+        let (began, ended) = (Utc(day(hour)), Utc(day(hour + 1)));
+        store
+            .insert_stretch(&Stretch { began, ended, run: Utc(day(0)), connections, changes: 1, losses })
+            .unwrap();
+    }
+    let rows = (0..40).map(|number| Row {
+        id: format!("01JNA8VQ3W6T4Z0E5R7Y{number:06}"),
+        time: day(if number < 20 { 0 } else { 3 }) + number * 1_000_000_000,
+        ..Row::of(&first).unwrap()
+    });
+    let rows = rows.map(|row| {
+        let time = jiff::Timestamp::from_nanosecond(row.time.into()).unwrap();
+        Row { json: row.json.replace(&first.time, &format!("{time:.9}")).replace(&first.id, &row.id), ..row }
+    });
+    store.insert(&rows.collect::<Vec<_>>()).unwrap();
+    let window = |from: i64, to: i64| format!("{}..{}", rfc(from), rfc(to));
+    let (before, after) = (window(0, 2), window(2, 5));
+    let path = path.to_str().unwrap();
+    let said = stdout(&["compare", path, "--before", &before, "--after", &after]);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("Fewer incidents: 20 incidents before, 20 after."), "{said}");
+    assert!(said.contains("0.25 times the rate before") && said.contains("per connection"), "{said}");
+    for reservation in [
+        "7 events were lost in the window after",
+        "Of the 3 h 0 min of the window after 2 h 0 min were observed",
+        "started, reloaded or stopped 2 times in the window before",
+    ] {
+        assert!(said.contains(reservation), "{reservation}: {said}");
+    }
 }
 
 /// A store with the verdicts of a recording.

@@ -39,7 +39,7 @@ fn writer_that_is_killed() {
     let writer = Writer::start(store, Retention { age: None, bytes: Some(8 << 20) }, stored, || ()).unwrap();
     for number in 0_u64.. {
         let id = format!("01K{life:09}{number:014}");
-        writer.hand_over(Arc::new(Verdict { id, ..verdict.clone() }));
+        writer.hand_over(Arc::new(Verdict { id, ..verdict.clone() }), None);
     }
 }
 

@@ -85,7 +85,7 @@ pub fn play(options: &Options) -> Result<ExitCode> {
     shell::run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&state))?;
     let receiver = Receiver::start()?;
     let mut daemon = Daemon::start(&options.binary, folder)?;
-    let steps: [(&str, Step); 9] = [
+    let steps: [(&str, Step); 10] = [
         ("it is ready and says that it waits, before there is an Nginx", ready_before_nginx),
         ("privileges are given up", privileges),
         ("verdicts are stored, told and counted, hostile strings included", verdicts),
@@ -95,13 +95,13 @@ pub fn play(options: &Options) -> Result<ExitCode> {
         ("the configuration is read again; a wrong one changes nothing", reload),
         ("a full disk stops nothing, and nothing is lost", full_disk),
         ("kill -9 loses nothing that was told", killed),
+        ("it ends in order, and the store has what a report needs", ended),
     ];
     let mut others = Others { nginx: Nginx::new(folder)?, receiver };
     for (name, step) in steps {
         step(&mut daemon, &mut others).with_context(|| name.to_owned())?;
         crate::say!("  ok {name}");
     }
-    daemon.end()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -273,6 +273,16 @@ fn killed(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
         }
         daemon.tail()?;
     }
+    Ok(())
+}
+
+fn ended(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
+    daemon.end()?;
+    let report = daemon.report()?;
+    for wanted in ["Observed (UTC)", "Connections seen", "Listeners", "[inet_sock_set_state]"] {
+        ensure!(report.contains(wanted), "{wanted} is not in the report: {report}");
+    }
+    ensure!(!report.contains("Made from the verdict alone"), "an incident has no steps: {report}");
     Ok(())
 }
 

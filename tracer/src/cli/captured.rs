@@ -88,7 +88,7 @@ impl Captured {
             *kind = "capture";
         }
         origin.losses = Some(self.losses);
-        origin.observed = self.observed;
+        origin.observed = self.observed.into_iter().collect();
         origin.remarks = self.remarks;
         origin.notes.extend(self.notes);
     }

@@ -93,7 +93,7 @@ fn side(file: &Path, selection: Selection, connections: Option<u64>) -> Result<S
         .map_err(|error| format!("{}: {error}", file.display()))?;
     let Collected { origin, window, .. } = collected;
     let whole = selection.since.is_none() && selection.until.is_none();
-    let connections = connections.or(origin.connections.filter(|_| whole));
+    let connections = connections.or(origin.connections.filter(|_| whole || origin.is_cut));
     let material = Material { selection, origin, window, made: made(), redaction: Vec::new(), top: 0 };
     Ok(Side { material, connections })
 }

@@ -78,7 +78,7 @@ enum Kind {
 impl Input<'_> {
     /// Reads it once.
     pub fn collect(&self, selection: &Selection, wanted: Wanted) -> Result<Collected, InputError> {
-        match self.open()? {
+        match self.open(selection)? {
             Opened::Bytes(bytes) => self.stream(bytes, selection, wanted),
             Opened::Store(mut store) => Ok(report::collect(&mut store, selection, wanted)?),
             Opened::Capture(mut captured) => {
@@ -90,10 +90,15 @@ impl Input<'_> {
         }
     }
 
+    /// It is a store, which hands out what is selected and is no file that could be packed.
+    pub fn is_store(&self) -> Result<bool, InputError> {
+        Ok(self.path != Path::new("-") && open(self.path)?.fill_buf()?.starts_with(STORE))
+    }
+
     /// All of it; of a store, what is selected.
     pub fn whole(&self, selection: &Selection) -> Result<Whole, InputError> {
         let size = std::fs::metadata(self.path).map_or(0, |file| file.len());
-        match self.open()? {
+        match self.open(selection)? {
             Opened::Bytes(_) if size > MOST => Err(InputError::TooLong),
             Opened::Bytes(bytes) => Ok(Whole { bytes: all(bytes)?, kind: Kind::Bytes }),
             Opened::Store(mut store) => {
@@ -122,6 +127,8 @@ impl Input<'_> {
             Kind::Capture(captured) => captured.tell(&mut collected.origin),
             Kind::Store(first) => {
                 collected.origin = first.origin;
+                // Addresses and names stand in it, too, and it is not part of what was redacted.
+                collected.origin.last_host = None;
                 collected.read = first.read;
                 collected.window.harmless = first.window.harmless;
             }
@@ -143,11 +150,12 @@ impl Input<'_> {
         Ok(collected)
     }
 
-    fn open(&self) -> Result<Opened, InputError> {
+    fn open(&self, selection: &Selection) -> Result<Opened, InputError> {
         let mut bytes = open(self.path)?;
         let start = bytes.fill_buf()?;
         if self.path != Path::new("-") && start.starts_with(STORE) {
-            return Ok(Opened::Store(StoreSource::open(self.path)?));
+            let (since, until) = selection.bounds();
+            return Ok(Opened::Store(StoreSource::open(self.path, since, until)?));
         }
         if !captured::is_capture(start) {
             return Ok(Opened::Bytes(bytes));

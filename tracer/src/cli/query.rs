@@ -193,6 +193,7 @@ fn filter(args: &QueryArgs, zone: &TimeZone) -> Result<Filter, String> {
         certainties: args.certainty.clone(),
         impacts: args.impact.clone(),
         without_harmless: !args.include_harmless && args.impact.is_empty(),
+        with_dossiers: false,
         upstream: args.upstream.clone(),
         client: args.client.clone(),
         text: args.text.clone(),

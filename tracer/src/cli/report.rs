@@ -158,7 +158,7 @@ fn read(
 ) -> Result<Read, InputError> {
     let wanted =
         Wanted { packets: format == Format::Pcapng || args.bundle.is_some(), lines: args.bundle.is_some() };
-    if args.redact.is_empty() && args.bundle.is_none() {
+    if args.redact.is_empty() && (args.bundle.is_none() || input.is_store()?) {
         let collected = input.collect(selection, wanted)?;
         return Ok(Read { collected, input: None, redaction: Vec::new() });
     }

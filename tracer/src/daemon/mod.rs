@@ -7,6 +7,7 @@
 //! ```
 
 mod changes;
+mod coverage;
 mod export;
 mod http;
 mod journal;
@@ -38,6 +39,7 @@ use crate::store::{Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
 
+use coverage::Coverage;
 use export::Export;
 use notices::Outlets;
 use outputs::HandOver;
@@ -126,7 +128,8 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
         journal: journal.clone(),
     };
     reload.apply_limits(config);
-    let mut status = Status::new(Arc::clone(&shared), journal.clone(), patterns);
+    let coverage = Coverage::new(Arc::clone(&writer), Arc::clone(&shared));
+    let mut status = Status::new(Arc::clone(&shared), journal.clone(), patterns, coverage);
     let say = |said: Say<'_>| match said {
         Say::Attached => confine(&journal),
         Say::Waiting => journal.line(Level::Notice, "no Nginx is running; waiting for one"),
@@ -141,6 +144,8 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
         ended
     });
     drop(runtime);
+    status.end();
+    drop(status);
     drop(writer); // The last one: stores what is on the way.
     drop(export); // After it: nothing more comes.
     let _told = notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -163,6 +168,7 @@ fn settings(config: &Config) -> Settings {
         // Beside the store: what was read and what was stored belong together.
         positions: Some(config.store.path.with_file_name("positions.json")),
         pulse: true,
+        witnessing: true,
         ..Settings::default()
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::patterns::Patterns;
+use crate::engine::Dossier;
 use crate::metrics::Shared;
 use crate::model::Verdict;
 use crate::output::{Closing, Fate, Output};
@@ -22,11 +23,22 @@ impl HandOver {
     }
 }
 
-impl Output for HandOver {
-    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
+impl HandOver {
+    fn hand_over(&self, verdict: &Verdict, dossier: Option<&Dossier>) {
         self.shared.count(verdict);
         self.patterns.verdict(verdict);
-        self.writer.hand_over(Arc::new(verdict.clone()));
+        self.writer.hand_over(Arc::new(verdict.clone()), dossier);
+    }
+}
+
+impl Output for HandOver {
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
+        self.hand_over(verdict, None);
+        Ok(())
+    }
+
+    fn witnessed(&mut self, verdict: &Verdict, dossier: &Dossier) -> io::Result<()> {
+        self.hand_over(verdict, Some(dossier));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use sd_notify::NotifyState;
 
+use super::coverage::Coverage;
 use super::notify::notify;
 use super::patterns::Patterns;
 use super::{Journal, Level};
@@ -23,10 +24,11 @@ pub(super) struct Status {
     patterns: Patterns,
     /// Nginx's processes at the last pulse.
     processes: Vec<u32>,
+    coverage: Coverage,
 }
 
 impl Status {
-    pub(super) fn new(shared: Arc<Shared>, journal: Journal, patterns: Patterns) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, journal: Journal, patterns: Patterns, coverage: Coverage) -> Self {
         Self {
             shared,
             journal,
@@ -35,6 +37,7 @@ impl Status {
             problems: Vec::new(),
             patterns,
             processes: Vec::new(),
+            coverage,
         }
     }
 
@@ -63,9 +66,11 @@ impl Status {
         let text = self.text(&pulse);
         if self.processes != pulse.processes {
             self.patterns.mark();
+            self.coverage.changed();
             self.processes.clone_from(&pulse.processes);
         }
         pulse.upstream_changes.iter().for_each(|change| self.patterns.change(change));
+        self.coverage.pulse(&pulse);
         self.shared.beat(pulse);
         self.tell_problems();
         let mut states = vec![NotifyState::Watchdog];
@@ -80,6 +85,11 @@ impl Status {
             self.ready = true;
             self.said = text;
         }
+    }
+
+    /// Nothing more is watched.
+    pub(super) fn end(&mut self) {
+        self.coverage.end_stretch();
     }
 
     fn text(&self, pulse: &Pulse) -> String {

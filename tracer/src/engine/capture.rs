@@ -6,6 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
+use serde::{Deserialize, Serialize};
+
 use crate::judge::{Role, Seen, Step};
 use crate::model::{Clock, Packet, Utc};
 
@@ -13,7 +15,7 @@ use crate::model::{Clock, Packet, Utc};
 const REMEMBERED: usize = 16_384;
 
 /// One packet of the evidence capture.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Captured {
     /// Its index in the evidence capture.
     pub index: u32,
@@ -30,7 +32,7 @@ pub struct Captured {
 }
 
 /// What stands behind one verdict: everything that belonged to its incident.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dossier {
     /// The verdict's id.
     pub id: String,
@@ -103,12 +105,9 @@ fn key(seen: &Seen) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::testing::{active_reset, at, host, received, stateless_reset, upstream};
-    use crate::engine::{Engine, Limits};
+    use crate::engine::testing::{active_reset, at, play_witnessing, received, stateless_reset, upstream};
     use crate::judge::Role;
-    use crate::model::{Clock, Input, Packet, Socket, Verdict};
-
-    use super::Dossier;
+    use crate::model::{Clock, Input, Packet, Socket};
 
     /// A reset whose connection was opened by a SYN-ACK that was seen, of connection `number`.
     fn reset(number: u16, milliseconds: u64) -> (u64, Input) {
@@ -119,19 +118,9 @@ mod tests {
         received(milliseconds, socket, Some(packet))
     }
 
-    fn play(inputs: Vec<(u64, Input)>) -> (Vec<Verdict>, Vec<Dossier>) {
-        let mut engine = Engine::witnessing(Limits::default());
-        engine.handle(at(0), Input::Clock(Clock { offset_ns: 1_790_000_000_000_000_000 }));
-        engine.handle(at(0), Input::Host(Box::new(host())));
-        for (when, input) in inputs {
-            engine.handle(at(when), input);
-        }
-        (engine.finish(at(60_000)), engine.take_dossiers())
-    }
-
     #[test]
     fn packets_are_numbered_through_the_session_in_the_order_of_the_verdicts() {
-        let (verdicts, dossiers) = play(vec![reset(1, 100), reset(2, 200)]);
+        let (verdicts, dossiers) = play_witnessing(vec![reset(1, 100), reset(2, 200)]);
         let numbers: Vec<&[u32]> = verdicts.iter().map(|verdict| verdict.packets.as_slice()).collect();
         assert_eq!(numbers, [&[0, 1][..], &[2, 3]]);
         for (verdict, dossier) in verdicts.iter().zip(&dossiers) {
@@ -143,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_packet_is_that_of_its_capture_where_that_is_known() {
-        let (_, dossiers) = play(vec![reset(1, 100)]);
+        let (_, dossiers) = play_witnessing(vec![reset(1, 100)]);
         let packets = &dossiers[0].packets;
         let clock = Clock { offset_ns: 1_790_000_000_000_000_000 };
         assert_eq!((packets[0].role, packets[0].exact), (Role::SynAck, true));
@@ -154,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_packet_seen_twice_is_one_packet() {
-        let (verdicts, _) = play(vec![reset(1, 100), reset(1, 100)]);
+        let (verdicts, _) = play_witnessing(vec![reset(1, 100), reset(1, 100)]);
         assert_eq!(verdicts.len(), 1);
         assert_eq!(verdicts[0].packets, [0, 1]);
     }

@@ -10,7 +10,7 @@ use crate::model::{
     LogSide, MessageKind, Mono, Packet, Side, Socket, Task, TcpFlags, TcpState, Timestamps,
 };
 
-use super::{Engine, Limits};
+use super::{Dossier, Engine, Limits};
 
 /// The worker's pid and thread.
 pub const WORKER: u32 = 100;
@@ -293,6 +293,17 @@ pub fn play_on(host: HostFacts, inputs: Vec<(u64, Input)>) -> Vec<Verdict> {
         sound(verdict);
     }
     verdicts
+}
+
+/// Plays inputs on the host of the scenes and gives what stands behind every verdict, too.
+pub fn play_witnessing(inputs: Vec<(u64, Input)>) -> (Vec<Verdict>, Vec<Dossier>) {
+    let mut engine = Engine::witnessing(Limits::default());
+    engine.handle(at(0), Input::Clock(Clock { offset_ns: 1_790_000_000_000_000_000 }));
+    engine.handle(at(0), Input::Host(Box::new(host())));
+    for (when, input) in inputs {
+        engine.handle(at(when), input);
+    }
+    (engine.finish(at(60_000)), engine.take_dossiers())
 }
 
 /// What holds for every verdict: its certainty is what its evidence allows, at most.

@@ -1,7 +1,9 @@
 //! Why a verdict is what it is, step by step: what belonged to the incident, what each detector said, which rule
 //! decided, and what the certainty lost on the way. Decides nothing: it asks the same questions as `judge` again.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::model::verdict::{Certainty, Missing, Verdict, Weight};
 use crate::model::{Event, LogRecord, Mono, Overflow, Side, Utc};
@@ -40,18 +42,18 @@ pub struct Explanation {
 }
 
 /// One thing that belonged to the incident.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// When.
     pub time: Utc,
     /// Whose doing or saying it was.
-    pub witness: &'static str,
+    pub witness: Cow<'static, str>,
     /// What it was.
     pub what: What,
 }
 
 /// What reached the engine.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// An event of the kernel.
@@ -120,7 +122,7 @@ pub fn steps(case: &Case) -> Vec<Step> {
     let event = |witness: &'static str| {
         move |event: &Event| Step {
             time: case.clock.utc(event.time),
-            witness,
+            witness: witness.into(),
             what: What::Event(Box::new(event.clone())),
         }
     };
@@ -132,7 +134,7 @@ pub fn steps(case: &Case) -> Vec<Step> {
     steps.extend(case.effects.iter().copied().map(event("nginx, the other half")));
     steps.extend(incident.overflow.as_ref().map(|sum| Step {
         time: case.clock.utc(incident.last),
-        witness: "the listener",
+        witness: "the listener".into(),
         what: What::Overflow(Overflow {
             dropped: u32::try_from(sum.dropped).unwrap_or(u32::MAX),
             ..sum.latest.clone()
@@ -150,5 +152,5 @@ fn line(case: &Case) -> Option<Step> {
     };
     let arrival = record.arrival.map(|arrival| case.clock.utc(arrival));
     let time = arrival.or(record.time).unwrap_or_else(|| case.clock.utc(case.incident.last));
-    Some(Step { time, witness: "error.log", what: What::Line(Box::new(record.clone())) })
+    Some(Step { time, witness: "error.log".into(), what: What::Line(Box::new(record.clone())) })
 }

@@ -228,6 +228,8 @@ fn store(page: &mut Page, shared: &Shared) {
     let gauge = |number: &AtomicU64| f64::from(u32::try_from(of(number)).unwrap_or(u32::MAX));
     page.counter("rstscope_store_verdicts_stored", "Verdicts stored.", of(&account.stored));
     page.counter("rstscope_store_verdicts_expired", "Verdicts deleted by age or size.", of(&account.expired));
+    let help = "Verdicts stored without their packets and steps, because too many came at once.";
+    page.counter("rstscope_store_verdicts_without_packets", help, of(&account.without_dossier));
     page.counter("rstscope_store_failures", "Batches that could not be stored.", of(&account.failures));
     page.gauge(
         "rstscope_store_pending_verdicts",

@@ -5,6 +5,7 @@
 use std::io;
 
 use super::{Closing, Output};
+use crate::engine::Dossier;
 use crate::model::{Losses, Verdict};
 
 /// Outputs that all get every verdict.
@@ -22,6 +23,11 @@ impl Fanout {
     /// Shows one verdict everywhere. [`io::ErrorKind::BrokenPipe`] means that nobody reads any more.
     pub fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         self.each(|output| output.verdict(verdict))
+    }
+
+    /// As [`Fanout::verdict`], with what stands behind it.
+    pub fn witnessed(&mut self, verdict: &Verdict, dossier: &Dossier) -> io::Result<()> {
+        self.each(|output| output.witnessed(verdict, dossier))
     }
 
     /// Says everywhere what is to be said at the end. Errors as in [`Fanout::verdict`].

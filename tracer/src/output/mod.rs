@@ -42,6 +42,7 @@ pub use summary::Closing;
 pub use tally::Tally;
 pub use text::{Text, TextOptions};
 
+use crate::engine::Dossier;
 use crate::model::Verdict;
 
 /// A place verdicts are shown or written.
@@ -49,6 +50,11 @@ pub trait Output {
     /// Shows one verdict. The only error is [`io::ErrorKind::BrokenPipe`]: nobody reads any more, stop cleanly.
     /// Other failures are counted by the [`Sink`].
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()>;
+
+    /// Shows one verdict together with what stands behind it. Most show the verdict alone.
+    fn witnessed(&mut self, verdict: &Verdict, _dossier: &Dossier) -> io::Result<()> {
+        self.verdict(verdict)
+    }
 
     /// Shows what is to be said at the end. Errors as in [`Output::verdict`].
     fn finish(&mut self, closing: &Closing) -> io::Result<()>;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Call, Header, MAX_LINE, Step, framed};
-use crate::engine::{Counters, Engine};
+use crate::engine::{Counters, Dossier, Engine};
 use crate::model::{Input, Mono, Verdict};
 
 /// Room kept for the last line, which says why the recording ends.
@@ -59,6 +59,11 @@ impl Recorder {
             writer.flush(now);
         }
         self.engine.finish(now)
+    }
+
+    /// As [`Engine::take_dossiers`].
+    pub fn take_dossiers(&mut self) -> Vec<Dossier> {
+        self.engine.take_dossiers()
     }
 
     /// As [`Engine::next_deadline`].

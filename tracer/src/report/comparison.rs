@@ -319,10 +319,8 @@ fn restarts(name: &str, origin: &Origin) -> Option<String> {
 
 /// A window of which only a part was observed.
 fn coverage(name: &str, side: &Side) -> Option<String> {
-    let bound = |text: &Option<String>| text.as_ref()?.parse::<jiff::Timestamp>().ok();
-    let selection = &side.material.selection;
-    let (since, until) = (bound(&selection.since)?, bound(&selection.until)?);
-    let wanted = u64::try_from(until.as_millisecond() - since.as_millisecond()).ok()?;
+    let (since, until) = side.material.selection.bounds();
+    let wanted = u64::try_from((until?.0 - since?.0) / 1_000_000).ok()?;
     let observed = observed::length_ms(&side.material)?;
     // A recording begins and ends with an input, not on the dot.
     let partly = observed.saturating_add(1000) < wanted;

@@ -15,7 +15,7 @@ const HOUR: i64 = 3_600_000_000_000;
 fn side(incidents: usize) -> Side {
     let mut window = Window::default();
     for _ in 0..incidents {
-        window.add(Entry { verdict: samples::upstream_abort(), dossier: None });
+        window.add(Entry::bare(samples::upstream_abort()));
     }
     let hook = HookState {
         name: "tcp_receive_reset".to_owned(),
@@ -25,7 +25,7 @@ fn side(incidents: usize) -> Side {
     };
     let origin = Origin {
         version: Some("1".to_owned()),
-        observed: Some((Utc(0), Utc(HOUR))),
+        observed: vec![(Utc(0), Utc(HOUR))],
         last_host: Some(Box::new(HostFacts { hooks: vec![hook], ..HostFacts::default() })),
         losses: Some(Losses::default()),
         changes: Some(0),
@@ -76,7 +76,7 @@ fn restarts_lower_the_claim() {
 #[test]
 fn unequal_coverage_lowers_the_claim() {
     let mut after = side(2);
-    after.material.origin.observed = Some((Utc(0), Utc(9 * HOUR)));
+    after.material.origin.observed = vec![(Utc(0), Utc(9 * HOUR))];
     lowered(&after, "The windows are");
     let mut after = side(2);
     after.material.selection.since = Some("1970-01-01T00:30:00.000000000Z".to_owned());

@@ -42,7 +42,7 @@ pub fn ladder(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Ladder> {
     if let Some(dossier) = dossier {
         let by_time = dossier.packets.iter().map(|packet| captured(packet, &ends));
         steps.extend(by_time);
-        steps.extend(dossier.steps.iter().flat_map(|step| told(step.time, step.witness, &step.what, &ends)));
+        steps.extend(dossier.steps.iter().flat_map(|step| told(step.time, &step.witness, &step.what, &ends)));
     } else {
         steps.extend(without_dossier(verdict, &ends));
     }

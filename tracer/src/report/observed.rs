@@ -1,6 +1,6 @@
 //! What a report says of the observation itself: how long and with what it was made, what was lost, the clock, the host.
 
-use crate::model::{CaptureFacts, ConfigLine, HostFacts, Losses};
+use crate::model::{CaptureFacts, ConfigLine, HostFacts, Losses, Utc};
 use crate::output::layout::{count, span};
 
 use super::document::{Block, Column, Section, Table, fields, paragraph};
@@ -9,14 +9,13 @@ use super::source::Origin;
 
 /// Length of the observation, cut to what was selected.
 pub fn length_ms(material: &Material) -> Option<u64> {
-    let (from, to) = material.origin.observed?;
-    let bound = |text: &Option<String>| {
-        let stamp: jiff::Timestamp = text.as_ref()?.parse().ok()?;
-        i64::try_from(stamp.as_nanosecond()).ok()
-    };
-    let from = bound(&material.selection.since).map_or(from.0, |since| since.max(from.0));
-    let to = bound(&material.selection.until).map_or(to.0, |until| until.min(to.0));
-    u64::try_from((to - from) / 1_000_000).ok()
+    let (since, until) = material.selection.bounds();
+    let (since, until) = (since.map_or(i64::MIN, |since| since.0), until.map_or(i64::MAX, |until| until.0));
+    let spans = material.origin.observed.iter();
+    let length = |(from, to): &(Utc, Utc)| until.min(to.0).saturating_sub(since.max(from.0)).max(0);
+    let observed: i64 = spans.map(length).sum();
+    let known = !material.origin.observed.is_empty();
+    u64::try_from(observed / 1_000_000).ok().filter(|_| known)
 }
 
 /// What is known of the observation: selection, host, losses, clock, redaction.
@@ -49,10 +48,7 @@ fn observation(material: &Material) -> Vec<Block> {
     let mut pair = |name: &str, value: Option<String>| {
         pairs.extend(value.map(|value| (name.to_owned(), value)));
     };
-    pair(
-        "Observed (UTC)",
-        origin.observed.map(|(from, to)| format!("{} to {}", from.rfc3339(), to.rfc3339())),
-    );
+    pair("Observed (UTC)", spans(&origin.observed));
     pair("Observed by", origin.version.as_ref().map(|version| format!("rstscope {version}")));
     pair("Report made by", Some(format!("rstscope {} at {}", env!("CARGO_PKG_VERSION"), material.made)));
     let changes = origin.changes.filter(|changes| *changes > 0);
@@ -70,6 +66,17 @@ fn observation(material: &Material) -> Vec<Block> {
         blocks.push(Block::List { items });
     }
     blocks
+}
+
+/// When somebody observed; gaps stand between two spans.
+fn spans(observed: &[(Utc, Utc)]) -> Option<String> {
+    const MOST: usize = 12;
+    let named = observed.iter().take(MOST);
+    let named = named.map(|(from, to)| format!("{} to {}", from.rfc3339(), to.rfc3339()));
+    let text = named.collect::<Vec<_>>().join(", ");
+    let more = observed.len().saturating_sub(MOST);
+    let more = if more > 0 { format!(" and {more} more spans") } else { String::new() };
+    (!observed.is_empty()).then(|| text + &more)
 }
 
 fn losses(origin: &Origin) -> Vec<Block> {
@@ -91,7 +98,8 @@ fn losses(origin: &Origin) -> Vec<Block> {
     let items: Vec<String> =
         lost.map(|(name, number)| format!("{name}: {number} lost")).chain(idle).collect();
     if items.is_empty() {
-        return vec![paragraph("Nothing: every hook ran, and 0 events were lost at any hand-over.")];
+        let hooks = if origin.last_host.is_some() { "every hook ran, and " } else { "" };
+        return vec![paragraph(format!("Nothing: {hooks}0 events were lost at any hand-over."))];
     }
     vec![Block::List { items }]
 }

@@ -54,7 +54,7 @@ pub fn shown(material: &Material) -> Vec<&Entry> {
 
 fn of_incident(material: &Material, entry: &Entry) -> Document {
     let verdict = &entry.verdict;
-    let mut sections = incident::sections(verdict, entry.dossier.as_ref());
+    let mut sections = incident::sections(verdict, entry.dossier().as_deref());
     sections.extend(observed::sections(material));
     let time = verdict.time.split('.').next().unwrap_or_default();
     Document { title: format!("{} at {time}Z, seen on {}", verdict.cause, verdict.host), sections }
@@ -94,7 +94,7 @@ fn title(window: &Window) -> String {
 
 fn top(number: usize, entry: &Entry) -> Section {
     let id = format!("incident-{number}");
-    let mut sections = incident::sections(&entry.verdict, entry.dossier.as_ref());
+    let mut sections = incident::sections(&entry.verdict, entry.dossier().as_deref());
     for section in &mut sections {
         section.id = format!("{id}-{}", section.id);
     }

@@ -34,7 +34,8 @@ const MOST_TEXT: usize = 4000;
 /// Packets of a report with what is to be said of them.
 #[derive(Debug, Default)]
 pub struct Capture {
-    packets: BTreeMap<u32, Noted>,
+    /// By number and time: numbers are those of one session, and a store holds many.
+    packets: BTreeMap<(u32, Utc), Noted>,
     rebuilt: Vec<Rebuilt>,
     /// Upstream and client addresses, by their role.
     upstreams: BTreeSet<IpAddr>,
@@ -66,7 +67,8 @@ impl Capture {
     /// Takes the packets of an incident.
     pub fn add(&mut self, entry: &Entry) {
         self.name(&entry.verdict);
-        let packets = entry.dossier.as_ref().map(|dossier| dossier.packets.as_slice()).unwrap_or_default();
+        let dossier = entry.dossier();
+        let packets = dossier.as_ref().map(|dossier| dossier.packets.as_slice()).unwrap_or_default();
         if packets.is_empty() {
             self.without += 1;
         }
@@ -102,11 +104,11 @@ impl Capture {
         if captured.packet.raw.is_empty() {
             return;
         }
-        if !self.packets.contains_key(&captured.index) && self.packets.len() >= MOST {
+        if !self.packets.contains_key(&(captured.index, captured.time)) && self.packets.len() >= MOST {
             self.left_out += 1;
             return;
         }
-        let noted = self.packets.entry(captured.index).or_insert_with(|| Noted {
+        let noted = self.packets.entry((captured.index, captured.time)).or_insert_with(|| Noted {
             captured: captured.clone(),
             comments: Vec::new(),
             options: Vec::new(),

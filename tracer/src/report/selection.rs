@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use ulid::Ulid;
 
 use crate::engine::identity;
-use crate::model::Verdict;
 use crate::model::verdict::{Cause, ConnectionSide, Impact, Party};
+use crate::model::{Utc, Verdict};
 
 /// What the report is about. Empty lists mean everything.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,6 +44,15 @@ impl Selection {
             && (self.parties.is_empty() || self.parties.contains(&verdict.party))
             && (self.causes.is_empty() || self.causes.contains(&verdict.cause))
             && (self.upstreams.is_empty() || upstream(verdict).is_some_and(|address| self.names(address)))
+    }
+
+    /// Its first moment, and the first behind it, as moments.
+    pub fn bounds(&self) -> (Option<Utc>, Option<Utc>) {
+        let moment = |text: &Option<String>| {
+            let stamp: jiff::Timestamp = text.as_ref()?.parse().ok()?;
+            i64::try_from(stamp.as_nanosecond()).ok().map(Utc)
+        };
+        (moment(&self.since), moment(&self.until))
     }
 
     /// The selection in words, for the reader of the report.

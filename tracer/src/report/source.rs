@@ -1,6 +1,7 @@
 //! Where the verdicts of a report come from. A [`Source`] hands them out one by one, so that a report over millions
 //! of them needs no room for all; a store becomes a source by implementing the trait.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -8,8 +9,9 @@ use std::path::Path;
 use crate::engine::{Dossier, Engine, Limits};
 use crate::model::facts::CONNECTIONS_SEEN;
 use crate::model::{Clock, HostFacts, Losses, Utc, Verdict};
+use crate::output::layout::count;
 use crate::recording::{End, OpenError, Reader, play_with};
-use crate::store::{Filter, Order, Store, StoreError};
+use crate::store::{self, Coverage, Filter, Order, Store, StoreError};
 
 /// Longest line of a file of verdicts, bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -20,7 +22,34 @@ pub struct Entry {
     /// The verdict.
     pub verdict: Verdict,
     /// Everything that belonged to the incident.
-    pub dossier: Option<Dossier>,
+    pub behind: Behind,
+}
+
+impl Entry {
+    /// A verdict of which nothing else is known.
+    pub fn bare(verdict: Verdict) -> Self {
+        Self { verdict, behind: Behind::Nothing }
+    }
+
+    /// Everything that belonged to the incident, where the source has that.
+    pub fn dossier(&self) -> Option<Cow<'_, Dossier>> {
+        match &self.behind {
+            Behind::Nothing => None,
+            Behind::Open(dossier) => Some(Cow::Borrowed(dossier)),
+            Behind::Packed(bytes) => store::unpack(bytes).map(Cow::Owned),
+        }
+    }
+}
+
+/// What stands behind a verdict. Of a million verdicts few are looked at so closely that it has to be unpacked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Behind {
+    /// It is not known.
+    Nothing,
+    /// It is at hand.
+    Open(Box<Dossier>),
+    /// As a store keeps it.
+    Packed(Vec<u8>),
 }
 
 /// What is known of the session that gave the verdicts.
@@ -30,8 +59,9 @@ pub struct Origin {
     pub inputs: Vec<(String, &'static str)>,
     /// Version of the tool that observed.
     pub version: Option<String>,
-    /// When observation began and ended, where that is known.
-    pub observed: Option<(Utc, Utc)>,
+    /// When observation began and ended, earliest first, with a gap where nobody observed; empty where that is not
+    /// known.
+    pub observed: Vec<(Utc, Utc)>,
     /// Facts about the host as it was at first.
     pub first_host: Option<Box<HostFacts>>,
     /// Facts about the host as it was at last.
@@ -49,6 +79,8 @@ pub struct Origin {
     pub changes: Option<u64>,
     /// Connections that Nginx had in the time, where that is known.
     pub connections: Option<u64>,
+    /// Losses, changes and connections are those of the selected time, not of the whole source.
+    pub is_cut: bool,
 }
 
 /// Why a source cannot be read.
@@ -107,17 +139,49 @@ impl<R: BufRead> Source for FileSource<R> {
     }
 }
 
-/// The store of a daemon.
+/// The store of a daemon, from one moment to another.
 #[derive(Debug)]
 pub struct StoreSource {
     name: String,
     store: Store,
+    since: Option<Utc>,
+    until: Option<Utc>,
 }
 
 impl StoreSource {
-    /// Opens a store for reading.
-    pub fn open(path: &Path) -> Result<Self, SourceError> {
-        Ok(Self { name: path.display().to_string(), store: Store::open(path)? })
+    /// Opens a store for reading; an end that is left out is open.
+    pub fn open(path: &Path, since: Option<Utc>, until: Option<Utc>) -> Result<Self, SourceError> {
+        Ok(Self { name: path.display().to_string(), store: Store::open(path)?, since, until })
+    }
+
+    /// What the store knows of the time itself.
+    fn tell(&self, origin: &mut Origin) -> Result<(), SourceError> {
+        let Coverage { spans, connections, changes, losses, mut runs } =
+            self.store.coverage(self.since, self.until)?;
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let restarts = runs.len().saturating_sub(1) as u64;
+        if restarts > 0 {
+            origin
+                .notes
+                .push(format!("rstscope itself was restarted {} in this time.", count(restarts, "time")));
+        }
+        let mut versions: Vec<&str> = runs.iter().map(|run| run.version.as_str()).collect();
+        versions.dedup();
+        if versions.len() > 1 {
+            origin.notes.push(format!("Observed by versions {}, one after the other.", versions.join(", ")));
+        }
+        let last = runs.pop();
+        origin.version = last.as_ref().map(|run| run.version.clone());
+        origin.last_host = last.and_then(|run| run.host).map(|mut host| {
+            // They are those of the moment the daemon looked, not of the selected time.
+            host.system.counters.clear();
+            host
+        });
+        (origin.observed, origin.losses) = (spans, Some(losses));
+        (origin.connections, origin.changes, origin.is_cut) = (Some(connections), Some(changes), true);
+        Ok(())
     }
 }
 
@@ -125,9 +189,17 @@ impl Source for StoreSource {
     fn each(&mut self, origin: &mut Origin, take: &mut Take<'_>) -> Result<(), SourceError> {
         origin.inputs.push((self.name.clone(), "store"));
         let mut bad = 0_u64;
-        self.store.query(&Filter::default(), Order::Oldest, |found| {
+        let filter = Filter {
+            from: self.since.map(|since| since.0),
+            // The end of a filter belongs to it, that of a selection does not.
+            to: self.until.map(|until| until.0.saturating_sub(1)),
+            with_dossiers: true,
+            ..Filter::default()
+        };
+        self.store.query(&filter, Order::Oldest, |found| {
+            let behind = found.dossier.map_or(Behind::Nothing, Behind::Packed);
             match serde_json::from_str(&found.json) {
-                Ok(verdict) => take(Entry { verdict, dossier: None }),
+                Ok(verdict) => take(Entry { verdict, behind }),
                 Err(_) => bad += 1,
             }
             ControlFlow::Continue(())
@@ -135,7 +207,7 @@ impl Source for StoreSource {
         if bad > 0 {
             origin.notes.push(format!("{bad} records of the store are no verdicts of this version."));
         }
-        Ok(())
+        self.tell(origin)
     }
 }
 
@@ -151,7 +223,7 @@ fn recording(input: impl BufRead, origin: &mut Origin, take: &mut Take<'_>) -> R
     let played = play_with(&mut reader, &mut engine, |engine, verdicts| {
         let dossiers = engine.take_dossiers();
         for (verdict, dossier) in verdicts.into_iter().zip(dossiers) {
-            take(Entry { verdict, dossier: Some(dossier) });
+            take(Entry { verdict, behind: Behind::Open(Box::new(dossier)) });
         }
         Ok(())
     })?;
@@ -164,7 +236,7 @@ fn recording(input: impl BufRead, origin: &mut Origin, take: &mut Take<'_>) -> R
     let from_capture = played.last_host.as_ref().is_some_and(|host| host.capture.is_some());
     // Behind a capture a replay waits until everything has settled; nothing was observed then.
     let to = if from_capture { played.latest } else { played.to };
-    origin.observed = Some((played.clock.utc(played.from), played.clock.utc(to)));
+    origin.observed = vec![(played.clock.utc(played.from), played.clock.utc(to))];
     origin.first_host = played.first_host.or(origin.first_host.take());
     origin.last_host = played.last_host.or(origin.last_host.take());
     let counters = origin.last_host.as_ref().map(|host| &host.system.counters);
@@ -198,7 +270,7 @@ fn verdicts(input: &mut impl BufRead, origin: &mut Origin, take: &mut Take<'_>) 
         match parse(&line) {
             Ok(Some(verdict)) => {
                 good += 1;
-                take(Entry { verdict, dossier: None });
+                take(Entry::bare(verdict));
             }
             Ok(None) => {}
             Err(why) => bad.get_or_insert((0, number, why)).0 += 1,

@@ -324,7 +324,7 @@ mod tests {
 
     fn window(verdicts: impl IntoIterator<Item = Verdict>) -> Window {
         let mut window = Window::default();
-        verdicts.into_iter().for_each(|verdict| window.add(Entry { verdict, dossier: None }));
+        verdicts.into_iter().for_each(|verdict| window.add(Entry::bare(verdict)));
         window
     }
 

@@ -7,7 +7,7 @@ use super::kernel::KernelSide;
 use super::upstreams::Change;
 use super::watch::Watch;
 use crate::engine::Counters;
-use crate::model::{HookState, Losses};
+use crate::model::{HookState, HostFacts, Losses};
 use crate::nginx::discover::Instance;
 use crate::probe::ProbeError;
 pub use crate::probe::load::ProgramCost;
@@ -48,6 +48,8 @@ pub struct Pulse {
     pub upstream_changes: Vec<Change>,
     /// What the engine did.
     pub engine: Counters,
+    /// What is known of the host, where that is new since the last pulse.
+    pub host: Option<Box<HostFacts>>,
     /// What the kernel programs cost; empty unless the kernel counts it.
     pub programs: Vec<ProgramCost>,
 }
@@ -71,7 +73,7 @@ impl Pulse {
         losses: &Losses,
         engine: Counters,
     ) -> Result<Self, ProbeError> {
-        let counts = kernel.netns_counts()?;
+        let counts = kernel.netns_counts(None)?;
         let dropped = kernel.dropped()?;
         let upstream_changes = watch.take_changes();
         let instances = watch.instances();
@@ -92,6 +94,7 @@ impl Pulse {
             queues: watch.queues().to_vec(),
             upstream_changes,
             engine,
+            host: None,
             programs: kernel.programs(),
         })
     }

@@ -1,7 +1,7 @@
 //! The event loop of a session. Everything that can wake it stands in `Wake`.
 
-use std::io;
 use std::time::Duration;
+use std::{io, mem};
 
 use rstscope_ebpf::abi::Counter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,7 +21,7 @@ use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::facts::CONNECTIONS_SEEN;
-use crate::model::{AccessRecord, Clock, Event, HostFacts, Input, Losses, Mono};
+use crate::model::{AccessRecord, Clock, Event, HostFacts, Input, Losses, Mono, Verdict};
 use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
 use crate::probe::{Environment, ProbeError, environment};
@@ -146,6 +146,8 @@ struct Session {
     watch: Watch,
     standing: Standing,
     facts: Option<HostFacts>,
+    /// They were not part of a pulse yet.
+    facts_are_new: bool,
     baseline: Baseline,
     netns: u32,
     clock: Clock,
@@ -161,6 +163,8 @@ impl Session {
         let (kernel, events) = KernelSide::start(settings, netns, &environment, || say(Say::Attached))?;
         let (sources, lines) = Lines::start(settings)?;
         let clock = clock::measure();
+        let limits = Limits::default();
+        let engine = if settings.witnessing { Engine::witnessing(limits) } else { Engine::new(limits) };
         let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
         Ok(Self {
             environment,
@@ -168,7 +172,7 @@ impl Session {
             sources,
             inbox: Inbox::new(events, lines),
             accesses: AccessLogs::start()?,
-            engine: Recorder::new(Engine::new(Limits::default()), writer),
+            engine: Recorder::new(engine, writer),
             told: false,
             processes: Processes::default(),
             overflows: Overflows::default(),
@@ -176,6 +180,7 @@ impl Session {
             watch: Watch::default(),
             standing: Standing::default(),
             facts: None,
+            facts_are_new: false,
             baseline: Baseline::default(),
             netns,
             clock,
@@ -220,7 +225,7 @@ impl Session {
 
     /// Begins to watch what was found.
     fn watching(&mut self, settings: &Settings) -> Result<(), SessionError> {
-        self.baseline.extend(self.watch.instances());
+        self.baseline.extend(&mut self.kernel, self.watch.instances())?;
         self.processes.look();
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
@@ -240,6 +245,7 @@ impl Session {
             return last.clone();
         }
         let facts = host::facts(&self.kernel, &self.environment, &self.watch, settings);
+        self.facts_are_new = true;
         self.facts.insert(facts).clone()
     }
 
@@ -293,7 +299,9 @@ impl Session {
     fn tell_pulse(&mut self, settings: &Settings, say: &mut impl FnMut(Say<'_>)) -> Result<(), ProbeError> {
         if settings.pulse {
             let counters = self.engine.counters();
-            let pulse = Pulse::take(&mut self.kernel, &mut self.watch, &self.losses, counters)?;
+            let mut pulse = Pulse::take(&mut self.kernel, &mut self.watch, &self.losses, counters)?;
+            pulse.host =
+                self.facts.as_ref().filter(|_| mem::take(&mut self.facts_are_new)).cloned().map(Box::new);
             say(Say::Pulse(Box::new(pulse)));
         }
         Ok(())
@@ -382,8 +390,8 @@ impl Session {
 
     /// Reading `/proc` takes milliseconds on a host with many processes; events must not wait for it.
     async fn look_for_nginx(&mut self, settings: &Settings) -> Result<bool, SessionError> {
-        let (mut watch, settings, netns) = (std::mem::take(&mut self.watch), settings.clone(), self.netns);
-        let mut processes = std::mem::take(&mut self.processes);
+        let (mut watch, settings, netns) = (mem::take(&mut self.watch), settings.clone(), self.netns);
+        let mut processes = mem::take(&mut self.processes);
         let looked = spawn_blocking(move || {
             let changed = watch.look(&settings, netns);
             if settings.pulse {
@@ -420,7 +428,16 @@ impl Session {
 
     fn show(&mut self, view: &mut View) -> io::Result<()> {
         let now = self.inbox.now(clock::now());
-        self.engine.advance(now).iter().try_for_each(|verdict| view.verdict(verdict))
+        let verdicts = self.engine.advance(now);
+        self.tell(view, &verdicts)
+    }
+
+    fn tell(&mut self, view: &mut View, verdicts: &[Verdict]) -> io::Result<()> {
+        let mut dossiers = self.engine.take_dossiers().into_iter();
+        verdicts.iter().try_for_each(|verdict| match dossiers.next() {
+            Some(dossier) => view.witnessed(verdict, &dossier),
+            None => view.verdict(verdict),
+        })
     }
 
     /// Takes what is still on the way, judges everything pending, and adds up.
@@ -441,7 +458,7 @@ impl Session {
         self.engine.handle(now, Input::Host(Box::new(host)));
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
-        let _shown = verdicts.iter().try_for_each(|verdict| view.verdict(verdict));
+        let _shown = self.tell(view, &verdicts);
         let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;

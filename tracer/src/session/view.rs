@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::engine::Dossier;
 use crate::model::{Losses, Verdict};
 use crate::output::{Closing, Fanout, Selection, Tally};
 
@@ -30,6 +31,12 @@ impl View {
     pub fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         self.tally.add(verdict);
         if self.selection.shows(verdict) { self.outputs.verdict(verdict) } else { Ok(()) }
+    }
+
+    /// As [`View::verdict`], with what stands behind it.
+    pub fn witnessed(&mut self, verdict: &Verdict, dossier: &Dossier) -> io::Result<()> {
+        self.tally.add(verdict);
+        if self.selection.shows(verdict) { self.outputs.witnessed(verdict, dossier) } else { Ok(()) }
     }
 
     /// The verdicts so far, added up.

@@ -114,7 +114,6 @@ impl Watch {
             probe.remove_listener(netns, listener)?;
         }
         for instance in self.instances() {
-            probe.count_namespaces(&[instance.netns])?;
             probe.add_listeners(instance.netns, &listeners(instance, settings))?;
             let upstreams = instance.config.upstreams.iter().copied();
             let wanted: Vec<SocketAddr> =

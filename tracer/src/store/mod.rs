@@ -3,6 +3,8 @@
 //! One [`Writer`] thread writes in batches; any number of readers ask at the same time. Nothing here judges, and
 //! the JSON is stored as every other output gives it, so that a store can be read without rstscope, too.
 
+mod coverage;
+mod dossier;
 mod query;
 mod retention;
 mod row;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
+pub use coverage::{Coverage, Run, Stretch};
+pub use dossier::{pack, unpack};
 pub use query::{Filter, Found, Order};
 pub use retention::Retention;
 pub use row::{Row, upstream_of};

@@ -33,6 +33,8 @@ pub struct Filter {
     pub text: Vec<String>,
     /// At most so many, the latest.
     pub limit: Option<u64>,
+    /// What stands behind the verdicts, too.
+    pub with_dossiers: bool,
 }
 
 /// Which come first.
@@ -52,6 +54,8 @@ pub struct Found {
     pub number: i64,
     /// The whole record, JSON.
     pub json: String,
+    /// What stands behind it, packed, where that was kept and asked for.
+    pub dossier: Option<Vec<u8>>,
 }
 
 impl Store {
@@ -67,7 +71,7 @@ impl Store {
         let mut statement = self.connection.prepare(&statement)?;
         let mut rows = statement.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
-            let found = Found { number: row.get(0)?, json: row.get(1)? };
+            let found = Found { number: row.get(0)?, json: row.get(1)?, dossier: row.get(2)? };
             if take(found).is_break() {
                 break;
             }
@@ -102,15 +106,17 @@ impl Store {
 fn statement(filter: &Filter, order: Order) -> (String, Vec<Value>) {
     let (condition, mut values) = condition(filter);
     let direction = if order == Order::Latest { "DESC" } else { "ASC" };
+    let dossier = if filter.with_dossiers { "dossier" } else { "NULL" };
     let Some(limit) = filter.limit else {
-        let all = format!("SELECT number, verdict FROM verdicts {condition} ORDER BY time {direction}");
+        let all =
+            format!("SELECT number, verdict, {dossier} FROM verdicts {condition} ORDER BY time {direction}");
         return (all, values);
     };
     values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
     // The text of the records is read only for those that are shown.
     let latest = format!("SELECT number, time FROM verdicts {condition} ORDER BY time DESC LIMIT ?");
     let some = format!(
-        "SELECT verdicts.number, verdict FROM ({latest}) AS latest JOIN verdicts USING (number) \
+        "SELECT verdicts.number, verdict, {dossier} FROM ({latest}) AS latest JOIN verdicts USING (number) \
          ORDER BY latest.time {direction}"
     );
     (some, values)

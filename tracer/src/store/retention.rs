@@ -29,10 +29,13 @@ impl Store {
         let mut deleted = 0;
         if let Some(age) = retention.age {
             let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-            deleted += self.delete_before(now.saturating_sub(age))?;
+            let before = now.saturating_sub(age);
+            deleted += self.delete_before(before)?;
+            self.forget_coverage_before(before)?;
         }
         if let Some(most) = retention.bytes.filter(|most| self.bytes().is_ok_and(|bytes| bytes > *most)) {
             deleted += self.shrink_to(most / KEPT.1 * KEPT.0)?;
+            self.forget_coverage_before(self.oldest()?.unwrap_or(now))?;
         }
         if deleted > 0 {
             self.give_back()?;

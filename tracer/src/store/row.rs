@@ -35,6 +35,8 @@ pub struct Row {
     pub words: String,
     /// The whole record.
     pub json: String,
+    /// What stands behind it, packed.
+    pub dossier: Option<Vec<u8>>,
 }
 
 impl Row {
@@ -56,7 +58,14 @@ impl Row {
             client: client(verdict),
             words: words(verdict),
             json: json.trim_end().to_owned(),
+            dossier: None,
         })
+    }
+
+    /// The same row with what stands behind the verdict, packed.
+    #[must_use]
+    pub fn with(self, dossier: Option<Vec<u8>>) -> Self {
+        Self { dossier, ..self }
     }
 }
 

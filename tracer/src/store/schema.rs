@@ -6,7 +6,8 @@ use rusqlite::{Connection, Result, TransactionBehavior};
 use super::{APPLICATION_ID, LOG_BYTES, PATIENCE};
 
 /// Step `n` leads from schema `n` to schema `n + 1`. A step that was released is never changed.
-pub const MIGRATIONS: &[&str] = &["
+pub const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE verdicts (
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -24,7 +25,24 @@ pub const MIGRATIONS: &[&str] = &["
     CREATE INDEX verdicts_by_cause ON verdicts (cause, time);
     CREATE INDEX verdicts_by_upstream ON verdicts (upstream, time) WHERE upstream IS NOT NULL;
     CREATE INDEX verdicts_by_client ON verdicts (client, time) WHERE client IS NOT NULL;
-"];
+",
+    "
+    ALTER TABLE verdicts ADD COLUMN dossier BLOB; -- what stands behind it: JSON, zlib
+    CREATE TABLE runs (
+        began INTEGER PRIMARY KEY, -- nanoseconds since 1970, UTC
+        version TEXT NOT NULL,
+        host TEXT -- JSON
+    ) STRICT;
+    CREATE TABLE stretches (
+        began INTEGER PRIMARY KEY, -- nanoseconds since 1970, UTC
+        ended INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        connections INTEGER NOT NULL,
+        changes INTEGER NOT NULL,
+        lost TEXT NOT NULL -- by hand-over, JSON
+    ) STRICT;
+",
+];
 
 /// Schema of this version.
 #[expect(clippy::cast_possible_truncation, reason = "a handful of steps")]

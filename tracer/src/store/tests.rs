@@ -191,6 +191,34 @@ fn steps_are_applied_once_and_in_order() {
 }
 
 #[test]
+fn a_store_of_the_first_schema_keeps_its_verdicts_and_gets_new_ones() {
+    let place = Place::new();
+    std::fs::create_dir(place.path().parent().unwrap()).unwrap();
+    let mut old = Connection::open(place.path()).unwrap();
+    schema::set_up(&old).unwrap();
+    migrate(&mut old, &MIGRATIONS[..1]).unwrap();
+    let row = numbered(1, &samples::upstream_abort());
+    let text = ["party", "cause", "certainty", "impact", "words"].map(|_| "x".to_owned());
+    let insert = "INSERT INTO verdicts (id, time, party, cause, certainty, impact, words, verdict)
+        VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let [party, cause, certainty, impact, words] = &text;
+    old.execute(insert, rusqlite::params![row.id, party, cause, certainty, impact, words, row.json]).unwrap();
+    drop(old);
+    assert!(matches!(Store::open(&place.path()), Err(StoreError::Older { found: 1, .. })));
+    let mut store = place.store();
+    store.insert(&[numbered(2, &samples::client_abort()).with(Some(vec![1, 2]))]).unwrap();
+    let mut found = Vec::new();
+    let filter = Filter { with_dossiers: true, ..Filter::default() };
+    let take = |one: Found| {
+        found.push((one.json.contains("upstream_abort"), one.dossier));
+        ControlFlow::Continue(())
+    };
+    store.query(&filter, Order::Oldest, take).unwrap();
+    assert_eq!(found, [(true, None), (false, Some(vec![1, 2]))]);
+    assert_eq!(store.coverage(None, None).unwrap(), Coverage::default());
+}
+
+#[test]
 fn newer_and_foreign_stores_are_refused_and_untouched() {
     let place = Place::new();
     drop(place.store());
@@ -240,7 +268,7 @@ fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
     let writer = Writer::start(store, Retention::default(), stored, || ()).unwrap();
     let account = writer.account();
     for n in 0..400 {
-        assert!(writer.hand_over(verdict(n)));
+        assert!(writer.hand_over(verdict(n), None));
     }
     wait_for(|| told.lock().unwrap().len() == 400);
     assert!(account.failing.load(Ordering::Relaxed) && account.failures.load(Ordering::Relaxed) > 0);
@@ -257,6 +285,38 @@ fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
     assert!(!account.failing.load(Ordering::Relaxed) && account.lost() == 0);
 }
 
+/// What stands behind an incident of the engine's scenes.
+fn behind() -> crate::engine::Dossier {
+    use crate::engine::testing::{active_reset, play_witnessing, received, upstream};
+    let reset = received(100, upstream(), Some(active_reset(&upstream())));
+    play_witnessing(vec![reset]).1.remove(0)
+}
+
+#[test]
+fn what_stands_behind_verdicts_is_bounded_and_what_is_left_out_is_counted() {
+    let place = Place::new();
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let waits = Arc::clone(&gate);
+    let stored: Stored = Box::new(move |_, _| drop(waits.lock().unwrap()));
+    let writer = Writer::start(place.store(), Retention::default(), stored, || ()).unwrap();
+    let (account, dossier) = (writer.account(), behind());
+    assert!((0..2_000).all(|n| writer.hand_over(verdict(n), Some(&dossier))));
+    drop(held);
+    drop(writer);
+    let mut with = 0_u64;
+    let filter = Filter { with_dossiers: true, ..Filter::default() };
+    let take = |one: Found| {
+        let unpacked = one.dossier.map(|bytes| unpack(&bytes).unwrap());
+        with += u64::from(unpacked.is_some_and(|unpacked| unpacked == dossier));
+        ControlFlow::Continue(())
+    };
+    Store::open(&place.path()).unwrap().query(&filter, Order::Oldest, take).unwrap();
+    let without = account.without_dossier.load(Ordering::Relaxed);
+    assert!(with > 0 && without > 0, "{with} with, {without} without");
+    assert_eq!((with + without, account.lost()), (2_000, 0));
+}
+
 #[test]
 fn a_slow_disk_is_never_waited_for() {
     let place = Place::new();
@@ -266,7 +326,7 @@ fn a_slow_disk_is_never_waited_for() {
     let waits = Arc::clone(&gate);
     let stored: Stored = Box::new(move |_, _| drop(waits.lock().unwrap()));
     let writer = Writer::start(store, Retention::default(), stored, || ()).unwrap();
-    let taken = (0..10_000).filter(|n| writer.hand_over(verdict(*n))).count();
+    let taken = (0..10_000).filter(|n| writer.hand_over(verdict(*n), None)).count();
     assert!(taken < 10_000);
     assert_eq!(writer.account().lost(), 10_000 - u64::try_from(taken).unwrap());
     drop(held);

@@ -5,8 +5,8 @@ use rusqlite::{TransactionBehavior, params};
 use super::{Row, Store, StoreError, schema};
 
 const INSERT: &str = "INSERT OR IGNORE INTO verdicts
-    (id, time, party, cause, certainty, impact, upstream, client, words, verdict)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    (id, time, party, cause, certainty, impact, upstream, client, words, verdict, dossier)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
 impl Store {
     /// Stores rows; they are on the disk when this returns. One whose id is there already stays as it is.
@@ -15,9 +15,10 @@ impl Store {
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             for row in rows {
-                let Row { id, time, party, cause, certainty, impact, upstream, client, words, json } = row;
+                let Row { id, time, party, cause, certainty, impact, .. } = row;
+                let Row { upstream, client, words, json, dossier, .. } = row;
                 insert.execute(params![
-                    id, time, party, cause, certainty, impact, upstream, client, words, json
+                    id, time, party, cause, certainty, impact, upstream, client, words, json, dossier
                 ])?;
             }
         }

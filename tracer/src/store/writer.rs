@@ -11,11 +11,17 @@ use std::{io, mem};
 
 use jiff::Timestamp;
 
-use super::{Retention, Row, Store, StoreError};
+use super::{Retention, Row, Run, Store, StoreError, Stretch, pack};
+use crate::engine::Dossier;
 use crate::model::Verdict;
 
 /// Verdicts that may wait for the thread.
 const WAITING: usize = 4096;
+/// Verdicts among them, and among those that wait for the disk, that have what stands behind them: it is ten times as
+/// long, and must not fill the memory when resets come by the thousand.
+const WITH_DOSSIER: u64 = 256;
+/// Stretches of watching that may wait for the disk; beyond it the oldest count as not watched.
+const STRETCHES: usize = 64;
 /// Verdicts stored at once.
 const BATCH: usize = 256;
 /// Verdicts kept while the disk takes none; beyond it the oldest are lost, and counted.
@@ -41,6 +47,10 @@ pub struct Account {
     pub given_up: AtomicU64,
     /// Batches that could not be written.
     pub failures: AtomicU64,
+    /// Verdicts stored, or still waiting, without what stands behind them, because too many came at once.
+    pub without_dossier: AtomicU64,
+    /// Verdicts that wait for the thread now and have a dossier.
+    waiting_dossiers: AtomicU64,
     /// Verdicts deleted by age or size.
     pub expired: AtomicU64,
     /// Verdicts that wait for the disk now.
@@ -65,6 +75,14 @@ impl Account {
         self.channel_full.load(Ordering::Relaxed) + self.given_up.load(Ordering::Relaxed)
     }
 
+    /// Makes room for one more dossier that waits; counts one that finds none.
+    fn takes_dossier(&self) -> bool {
+        let takes = self.waiting_dossiers.load(Ordering::Relaxed) < WITH_DOSSIER;
+        let counter = if takes { &self.waiting_dossiers } else { &self.without_dossier };
+        counter.fetch_add(1, Ordering::Relaxed);
+        takes
+    }
+
     fn set_problem(&self, problem: Option<String>) {
         self.failing.store(problem.is_some(), Ordering::Relaxed);
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
@@ -74,9 +92,16 @@ impl Account {
 /// Called with every verdict once it is on disk, or once it is clear that it will not be for now.
 pub type Stored = Box<dyn FnMut(&Arc<Verdict>, bool) + Send>;
 
+/// What the thread is given.
+enum Handed {
+    Verdict(Arc<Verdict>, Option<Box<Dossier>>),
+    Stretch(Box<Stretch>),
+    Run(Box<Run>),
+}
+
 /// The running thread.
 pub struct Writer {
-    sender: Option<SyncSender<Arc<Verdict>>>,
+    sender: Option<SyncSender<Handed>>,
     account: Arc<Account>,
     retention: Arc<Mutex<Retention>>,
     thread: Option<JoinHandle<()>>,
@@ -100,6 +125,8 @@ impl Writer {
             account: Arc::clone(&account),
             stored,
             pending: VecDeque::new(),
+            run: None,
+            stretches: VecDeque::new(),
             tried: Instant::now(),
             batches: 0,
         };
@@ -110,13 +137,35 @@ impl Writer {
         Ok(Self { sender: Some(sender), account, retention: shared, thread: Some(thread) })
     }
 
-    /// Hands a verdict over; false, and counted, when it was not taken.
-    pub fn hand_over(&self, verdict: Arc<Verdict>) -> bool {
-        let sent = self.sender.as_ref().map(|sender| sender.try_send(verdict));
-        match sent {
-            Some(Ok(())) => true,
-            None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) => {
-                self.account.channel_full.fetch_add(1, Ordering::Relaxed);
+    /// Hands a verdict over, and what stands behind it where there is room for that, too; false, and counted, when it
+    /// was not taken.
+    pub fn hand_over(&self, verdict: Arc<Verdict>, dossier: Option<&Dossier>) -> bool {
+        let dossier = dossier.filter(|_| self.account.takes_dossier()).cloned().map(Box::new);
+        let sent = self.send(Handed::Verdict(verdict, dossier));
+        if !sent {
+            self.account.channel_full.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Hands a stretch of watching over; one that finds no room counts as not watched.
+    pub fn watched(&self, stretch: Stretch) -> bool {
+        self.send(Handed::Stretch(Box::new(stretch)))
+    }
+
+    /// Says who watches, or what is newly known of its host.
+    pub fn watches(&self, run: Run) -> bool {
+        self.send(Handed::Run(Box::new(run)))
+    }
+
+    fn send(&self, handed: Handed) -> bool {
+        let Some(sender) = &self.sender else { return false };
+        match sender.try_send(handed) {
+            Ok(()) => true,
+            Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => {
+                if let Handed::Verdict(_, Some(_)) = refused {
+                    self.account.waiting_dossiers.fetch_sub(1, Ordering::Relaxed);
+                }
                 false
             }
         }
@@ -161,18 +210,21 @@ struct Work {
     stored: Stored,
     /// Rows the disk did not take yet.
     pending: VecDeque<Row>,
+    /// Who watches, and the stretches that the disk did not take yet.
+    run: Option<Box<Run>>,
+    stretches: VecDeque<Stretch>,
     /// When the disk was last found to take nothing.
     tried: Instant,
     batches: u32,
 }
 
 impl Work {
-    fn run(&mut self, receiver: &Receiver<Arc<Verdict>>) {
+    fn run(&mut self, receiver: &Receiver<Handed>) {
         self.tidy();
         loop {
             let wait = if self.pending.is_empty() { TIDY } else { AGAIN };
             match receiver.recv_timeout(wait) {
-                Ok(first) => self.batch(first, receiver),
+                Ok(first) => self.batch(std::iter::once(first).chain(receiver.try_iter().take(BATCH - 1))),
                 Err(RecvTimeoutError::Timeout) => {
                     self.retry();
                     self.tidy();
@@ -183,22 +235,54 @@ impl Work {
         self.retry();
     }
 
-    fn batch(&mut self, first: Arc<Verdict>, receiver: &Receiver<Arc<Verdict>>) {
-        let mut verdicts = vec![first];
-        verdicts.extend(receiver.try_iter().take(BATCH - 1));
-        let rows = verdicts.iter().filter_map(|verdict| self.row(verdict)).collect();
-        let stored = self.store(rows);
+    fn batch(&mut self, batch: impl Iterator<Item = Handed>) {
+        let (mut verdicts, mut rows) = (Vec::new(), Vec::new());
+        for handed in batch {
+            match handed {
+                Handed::Verdict(verdict, dossier) => {
+                    rows.extend(self.row(&verdict, dossier.as_deref()));
+                    verdicts.push(verdict);
+                }
+                Handed::Stretch(stretch) => self.stretches.push_back(*stretch),
+                Handed::Run(run) => self.run = Some(run),
+            }
+        }
+        let stored = rows.is_empty() || self.store(rows);
         for verdict in &verdicts {
             (self.stored)(verdict, stored);
         }
+        self.cover();
         self.batches += 1;
         if self.batches.is_multiple_of(TIDY_BATCHES) {
             self.tidy();
         }
     }
 
-    fn row(&self, verdict: &Verdict) -> Option<Row> {
-        let row = Row::of(verdict);
+    /// Stores how the time was watched, and keeps what the disk does not take.
+    fn cover(&mut self) {
+        if let Some(run) = &self.run
+            && self.store.insert_run(run).is_ok()
+        {
+            self.run = None;
+        }
+        while let Some(stretch) = self.stretches.front()
+            && self.store.insert_stretch(stretch).is_ok()
+        {
+            self.stretches.pop_front();
+        }
+        let surplus = self.stretches.len().saturating_sub(STRETCHES);
+        self.stretches.drain(..surplus);
+    }
+
+    fn row(&self, verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Row> {
+        let packed = dossier.map(|dossier| {
+            self.account.waiting_dossiers.fetch_sub(1, Ordering::Relaxed);
+            pack(dossier)
+        });
+        if let Some(None) = packed {
+            self.account.without_dossier.fetch_add(1, Ordering::Relaxed);
+        }
+        let row = Row::of(verdict).map(|row| row.with(packed.flatten()));
         if let Err(error) = &row {
             self.account.given_up.fetch_add(1, Ordering::Relaxed);
             self.account.set_problem(Some(error.to_string()));
@@ -262,7 +346,13 @@ impl Work {
     }
 
     fn keep(&mut self, rows: Vec<Row>) {
-        self.pending.extend(rows);
+        for mut row in rows {
+            let room = (self.pending.len() as u64) < WITH_DOSSIER;
+            if !room && row.dossier.take().is_some() {
+                self.account.without_dossier.fetch_add(1, Ordering::Relaxed);
+            }
+            self.pending.push_back(row);
+        }
         let surplus = self.pending.len().saturating_sub(PENDING);
         self.pending.drain(..surplus);
         self.account.given_up.fetch_add(u64::try_from(surplus).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -116,6 +116,12 @@ impl Daemon {
         read(&self.binary, &[&["query", "--store", &store], arguments].concat())
     }
 
+    /// What `rstscope report` says of the store.
+    pub fn report(&self) -> Result<String> {
+        let store = self.folder.join("state/verdicts.db").display().to_string();
+        read(&self.binary, &["report", &store, "--include-harmless"])
+    }
+
     /// Writes another configuration and says so.
     pub fn configure(&self, lines: &str) -> Result<()> {
         let lines = lines.strip_prefix("[store]\n").unwrap_or(lines);
@@ -150,7 +156,7 @@ impl Daemon {
     }
 
     /// Ends it in order.
-    pub fn end(mut self) -> Result<()> {
+    pub fn end(&mut self) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let status = self.child.wait()?;
         ensure!(status.success(), "it ended with {status}: {}", self.log());

@@ -84,7 +84,7 @@ fn soak(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
     super::loopback_up()?;
     // Kept to the end: the daemon sends to it.
     let _receiver = Receiver::start()?;
-    let daemon = Daemon::start(binary, folder)?;
+    let mut daemon = Daemon::start(binary, folder)?;
     until("it answers", || Ok(ask("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))))?;
     let mut nginx = Nginx::new(folder)?;
     nginx.start()?;

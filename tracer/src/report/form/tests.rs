@@ -15,7 +15,7 @@ use crate::model::{HostFacts, Interface, Packet, SystemFacts, Utc, Verdict};
 use crate::output::hostile::{corpus, verdict};
 use crate::output::samples;
 use crate::output::sanitize;
-use crate::report::source::{Entry, Origin};
+use crate::report::source::{Behind, Entry, Origin};
 use crate::report::{Capture, Document, Material, Selection, Window, document, shown};
 
 use super::{html, json, markdown, text};
@@ -23,7 +23,7 @@ use super::{html, json, markdown, text};
 fn made(verdicts: impl IntoIterator<Item = Verdict>) -> Material {
     let mut window = Window::default();
     for verdict in verdicts {
-        window.add(Entry { verdict, dossier: None });
+        window.add(Entry::bare(verdict));
     }
     Material {
         selection: Selection::default(),
@@ -268,7 +268,7 @@ fn packets_have_no_text_that_acts_and_lose_none() {
         };
         let origin = Origin { last_host: Some(Box::new(host)), ..Origin::default() };
         let mut capture = Capture::default();
-        capture.add(&Entry { verdict: verdict.clone(), dossier: Some(dossier) });
+        capture.add(&Entry { verdict: verdict.clone(), behind: Behind::Open(Box::new(dossier)) });
         let (texts, packets) = texts(&capture.file(&origin, "now").unwrap());
         assert_eq!(packets, 1, "{attack}");
         assert!(!texts.iter().any(|text| text.chars().any(sanitize::is_dangerous)), "{attack}: {texts:?}");
