@@ -77,7 +77,7 @@ pub const DECIDED: &[Rule] = &[
 pub const RULES: &[Rule] = &[
     Rule {
         name: "received/connect_answered_elsewhere",
-        when: |look| look.case.connecting() && elsewhere(look),
+        when: |look| look.case.connecting() && (elsewhere(look) || look.has("answered_too_soon")),
         party: Party::Middlebox,
         cause: Cause::MiddleboxReject,
         origins: Origins::DEVICE,
