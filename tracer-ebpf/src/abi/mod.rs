@@ -91,6 +91,36 @@ pub struct NetnsCounts {
     pub closed_unread: u64,
     /// RSTs inside the window that were not exactly what was expected (answered by `TCPChallengeACK`).
     pub resets_refused: u64,
+    /// Packets that a full accept queue dropped, of any listener (`ListenOverflows`).
+    pub listen_overflows: u64,
+    /// Connections closed with zero linger, or met by data after the close (`TCPAbortOnData`).
+    pub aborted_on_data: u64,
+    /// Connections given up with `ETIMEDOUT` (`TCPAbortOnTimeout`).
+    pub aborted_on_timeout: u64,
+    /// RSTs for lack of memory or too many orphans (`TCPAbortOnMemory`), from 6.12.
+    pub aborted_on_memory: u64,
+    /// RSTs of `TCP_LINGER2` (`TCPAbortOnLinger`), from 6.12.
+    pub aborted_on_linger: u64,
+}
+
+impl NetnsCounts {
+    /// Both added up.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            resets_sent: self.resets_sent + other.resets_sent,
+            resets_received: self.resets_received + other.resets_received,
+            established_resets: self.established_resets + other.established_resets,
+            retransmits: self.retransmits + other.retransmits,
+            closed_unread: self.closed_unread + other.closed_unread,
+            resets_refused: self.resets_refused + other.resets_refused,
+            listen_overflows: self.listen_overflows + other.listen_overflows,
+            aborted_on_data: self.aborted_on_data + other.aborted_on_data,
+            aborted_on_timeout: self.aborted_on_timeout + other.aborted_on_timeout,
+            aborted_on_memory: self.aborted_on_memory + other.aborted_on_memory,
+            aborted_on_linger: self.aborted_on_linger + other.aborted_on_linger,
+        }
+    }
 }
 
 #[cfg(feature = "user")]

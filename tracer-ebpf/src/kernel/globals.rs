@@ -1,7 +1,7 @@
 //! Globals that user space sets before loading. They live in `.rodata`, which is frozen, so the
 //! verifier knows their values and removes the branches they switch off.
 
-use rstscope_ebpf::abi::{Config, DropReasons, Offsets};
+use rstscope_ebpf::abi::{Config, DropReasons, MISSING, Offsets};
 
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::MISSING;
@@ -19,6 +19,8 @@ pub static CONFIG: Config = Config {
     drop_reason_tells_overflow: 0,
     tracing_makes_cookies: 0,
     hops_are_a_byte: 0,
+    reason_abort_on_linger: MISSING,
+    reason_abort_on_memory: MISSING,
     records_per_window: u32::MAX,
 };
 

@@ -6,7 +6,7 @@ use rstscope_ebpf::abi::{Counter, Hook, Kind, ListenPort, OverflowKey, OverflowS
 
 use super::emit;
 use super::globals::offset;
-use super::maps::{OVERFLOWS, count};
+use super::maps::{OVERFLOWS, count, netns_counts};
 use super::read::Memory;
 use super::sock::{Identity, snapshot};
 use super::{side, skb};
@@ -26,6 +26,9 @@ pub fn is_full<M: Memory>(listener: M) -> bool {
 /// Reports a packet that the full `listener` dropped.
 #[inline(always)]
 pub fn overflow<M: Memory>(hook: Hook, listener: M, id: &Identity, packet: Option<M>) {
+    if let Some(counts) = netns_counts(id.netns) {
+        counts.listen_overflows += 1;
+    }
     let side = side::of(id, None);
     if side == rstscope_ebpf::abi::side::NONE {
         return;

@@ -167,10 +167,15 @@ fn generic<M: Memory>(sk: M, out: &mut Sock) {
     sk.get_into(&mut out.shutdown, offset!(shutdown));
     sk.get_into(&mut out.sk_flags, offset!(flags));
     out.owned = u8::from(owned(sk));
-    let linger = out.sk_flags & SOCK_LINGER != 0;
-    out.linger_zero = u8::from(linger && sk.get::<u64>(offset!(lingertime)) == 0);
+    out.linger_zero = u8::from(lingers_not(sk));
     sk.get_into(&mut out.ack_backlog, offset!(ack_backlog));
     sk.get_into(&mut out.max_ack_backlog, offset!(max_ack_backlog));
+}
+
+/// Whether `SO_LINGER` is set to zero: closing aborts.
+#[inline(always)]
+pub fn lingers_not<M: Memory>(sk: M) -> bool {
+    sk.get::<u32>(offset!(flags)) & SOCK_LINGER != 0 && sk.get::<u64>(offset!(lingertime)) == 0
 }
 
 /// Whether a process holds the socket: `lock_sock` by a process, not the softirq spinlock.

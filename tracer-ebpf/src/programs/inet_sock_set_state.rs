@@ -26,6 +26,7 @@ use crate::kernel::{emit, side as sides, task};
 const ECONNRESET: u32 = 104;
 const EPIPE: u32 = 32;
 const ECONNREFUSED: u32 = 111;
+const ETIMEDOUT: u32 = 110;
 
 /// Ticks since our last data from which an unanswered request counts as one. A TLS `close_notify`
 /// leaves in the tick of the close, and must not look like a request.
@@ -153,11 +154,12 @@ fn connected<M: Memory>(sk: M) {
     }
 }
 
-/// `tcp_set_state` counts the same way.
+/// Counts as `tcp_set_state` and `tcp_write_err` do.
 #[inline(always)]
-fn count_established_reset<M: Memory>(sk: M) {
+fn count_end<M: Memory>(sk: M, open: bool, error: u32) {
     if let Some(counts) = netns_counts(netns(sk)) {
-        counts.established_resets += 1;
+        counts.established_resets += u64::from(open);
+        counts.aborted_on_timeout += u64::from(error == ETIMEDOUT);
     }
 }
 
@@ -184,8 +186,8 @@ fn closing<M: Memory>(sk: M, old: u8, new: u8) {
     if new == state::CLOSE && !open && old != state::SYN_SENT && error == 0 {
         return; // The ordinary end of a connection that was closed before.
     }
-    if new == state::CLOSE && open {
-        count_established_reset(sk);
+    if new == state::CLOSE && (open || error == ETIMEDOUT) {
+        count_end(sk, open, error);
     }
     // A process closes while it holds the socket, and leaves no error behind.
     let actor = error == 0 && owned(sk);

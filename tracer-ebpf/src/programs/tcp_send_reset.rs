@@ -9,12 +9,14 @@
 
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
-use rstscope_ebpf::abi::{Hook, Kind, MISSING, Record, Tombstone, Tuple, side};
+use rstscope_ebpf::abi::{Hook, Kind, MISSING, NetnsCounts, Record, Tombstone, Tuple, side};
 
 use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::{TOMBSTONES, netns_counts};
 use crate::kernel::read::{Checked, Memory, Typed, copy};
-use crate::kernel::sock::{Identity, addresses, identity, is_full, netns, owned, snapshot, state};
+use crate::kernel::sock::{
+    Identity, addresses, identity, is_full, lingers_not, netns, owned, snapshot, state,
+};
 use crate::kernel::{emit, side as sides, skb, task};
 
 /// `SHUTDOWN_MASK` of `include/net/sock.h`.
@@ -43,23 +45,36 @@ fn sent<M: Memory>(sk: M, trigger: M, reason: u32) {
         return;
     }
     let Some(id) = identity(sk) else { return };
-    count_sent(id.netns);
-    if trigger.is_null()
-        && is_closed_unread(sk, &id)
-        && let Some(counts) = netns_counts(id.netns)
-    {
-        counts.closed_unread += 1;
+    if let Some(counts) = netns_counts(id.netns) {
+        counts.resets_sent += 1;
+        count_abort(counts, sk, &id, trigger, reason);
     }
     with_socket(sk, &id, trigger, reason);
 }
 
-/// `__tcp_close` with data that nobody has read: both directions are shut, and `rcv_nxt` is ahead of `copied_seq` by
-/// more than the peer's FIN.
+/// Counts a RST as the kernel counts the abort it belongs to (`__tcp_close`, `tcp_rcv_state_process`,
+/// `tcp_out_of_resources`).
 #[inline(always)]
-fn is_closed_unread<M: Memory>(sk: M, id: &Identity) -> bool {
-    if id.state != state::CLOSE || sk.get::<u8>(offset!(shutdown)) != SHUTDOWN_MASK || !owned(sk) {
-        return false;
+fn count_abort<M: Memory>(counts: &mut NetnsCounts, sk: M, id: &Identity, trigger: M, reason: u32) {
+    if !trigger.is_null() {
+        // Only data after the close leaves a full socket that has just become CLOSE.
+        counts.aborted_on_data += u64::from(id.state == state::CLOSE);
+        return;
     }
+    if reason != MISSING && reason == config!(reason_abort_on_linger) {
+        counts.aborted_on_linger += 1;
+    } else if reason != MISSING && reason == config!(reason_abort_on_memory) {
+        counts.aborted_on_memory += 1;
+    } else if id.state == state::CLOSE && sk.get::<u8>(offset!(shutdown)) == SHUTDOWN_MASK && owned(sk) {
+        let unread = has_unread(sk);
+        counts.closed_unread += u64::from(unread);
+        counts.aborted_on_data += u64::from(!unread && lingers_not(sk));
+    }
+}
+
+/// Whether there is data that nobody has read: `rcv_nxt` is ahead of `copied_seq` by more than the peer's FIN.
+#[inline(always)]
+fn has_unread<M: Memory>(sk: M) -> bool {
     let Some(tcp) = sk.tcp() else { return false };
     let fin = u32::from(sk.get::<u32>(offset!(flags)) & SOCK_DONE != 0);
     let ahead = tcp.get::<u32>(offset!(rcv_nxt)).wrapping_sub(tcp.get(offset!(copied_seq)));

@@ -58,11 +58,20 @@ pub enum Counter {
     /// `TcpExt: TCPChallengeACK`: challenge ACKs (RFC 5961), among them those for refused RSTs.
     #[serde(rename = "TcpExtTCPChallengeACK")]
     ChallengeAck,
+    /// `TcpExt: TCPSYNChallenge`: those of them for a SYN on a live connection.
+    #[serde(rename = "TcpExtTCPSYNChallenge")]
+    SynChallenge,
+    /// `TcpExt: TCPACKSkippedChallenge`: challenge ACKs that the limit per connection held back.
+    #[serde(rename = "TcpExtTCPACKSkippedChallenge")]
+    SkippedChallenge,
+    /// `TcpExt: TCPRetransFail`: retransmissions that did not leave this host, though counted as retransmitted.
+    #[serde(rename = "TcpExtTCPRetransFail")]
+    RetransFail,
 }
 
 impl Counter {
     /// Every counter, in the order it is shown.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::OutRsts,
         Self::EstabResets,
         Self::AttemptFails,
@@ -77,6 +86,9 @@ impl Counter {
         Self::AbortOnLinger,
         Self::AbortFailed,
         Self::ChallengeAck,
+        Self::SynChallenge,
+        Self::SkippedChallenge,
+        Self::RetransFail,
     ];
 
     /// Line of the file (`Tcp` or `TcpExt`) and name in it (`net/ipv4/proc.c`).
@@ -96,6 +108,9 @@ impl Counter {
             Self::AbortOnLinger => ("TcpExt", "TCPAbortOnLinger"),
             Self::AbortFailed => ("TcpExt", "TCPAbortFailed"),
             Self::ChallengeAck => ("TcpExt", "TCPChallengeACK"),
+            Self::SynChallenge => ("TcpExt", "TCPSYNChallenge"),
+            Self::SkippedChallenge => ("TcpExt", "TCPACKSkippedChallenge"),
+            Self::RetransFail => ("TcpExt", "TCPRetransFail"),
         }
     }
 

@@ -5,7 +5,7 @@ use super::sanitize::is_dangerous;
 use super::snapshots::{options, visible};
 use super::{Closing, HookTier, SessionHeader, Tally, WatchedLog, WatchedNginx};
 use crate::account::mib::Snapshot;
-use crate::account::reconcile::{Observed, reconcile};
+use crate::account::reconcile::{Counted, Observed, reconcile};
 use crate::model::verdict::{Certainty, Impact};
 use crate::model::{HookState, Level, Losses};
 
@@ -157,7 +157,7 @@ fn closing() -> Closing {
     weak.time = "2026-03-01T14:14:09.000000000Z".to_owned();
     tally.add(&weak);
     tally.add(&samples::keepalive_race());
-    let counted = Snapshot::parse(
+    let grown = Snapshot::parse(
         "Tcp: OutRsts EstabResets RetransSegs\nTcp: 41 17 9\n",
         "TcpExt: ListenOverflows TCPAbortOnClose\nTcpExt: 37 3\n",
     );
@@ -174,7 +174,7 @@ fn closing() -> Closing {
         tally,
         losses: Losses { by_handover: [("tcp_send_reset".to_owned(), 2)].into() },
         hooks: hooks(),
-        reconciliation: reconcile(&counted, &seen, 2),
+        reconciliation: reconcile(&Counted { grown, between: Snapshot::default() }, &seen, 2),
         ring_records: 12,
         connections: 340,
     }
@@ -223,14 +223,14 @@ mod closing_summary {
                    of middle devices
 
         kernel counter         kernel  seen  explanation
-        TcpOutRsts                 41    12  29 sent for other connections of this namespace (closed
-                                             ports, other processes); RSTs of netfilter REJECT are in
-                                             neither number; up to 2 may be events that were lost
+        TcpOutRsts                 41    12  29 answers to segments without a connection (closed ports,
+                                             old connections), which this kernel does not trace in full;
+                                             up to 2 may be events that were lost
         TcpEstabResets             17    17  equal
         TcpRetransSegs              9    12  SUSPECT: 3 more seen than counted: events of another
                                              namespace, or outside the time compared
-        TcpExtListenOverflows      37    36  1 on listeners that are not watched, or one per repeated SYN
-                                             or ACK; up to 2 may be events that were lost
+        TcpExtListenOverflows      37    36  1 dropped ACKs, of which this kernel tells only when it
+                                             repeats the SYN-ACK; up to 2 may be events that were lost
         TcpExtTCPAbortOnClose       3     -  for information: reset because of unread data at close
         ");
     }

@@ -292,7 +292,8 @@ fn reconciliation(page: &mut Page<'_>, rows: &[Counted]) {
 fn counted_row(row: &Counted) -> Vec<String> {
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let explanation = match row.agreement {
-        Agreement::Equal => "equal".to_owned(),
+        Agreement::Equal if row.explanation.is_empty() => "equal".to_owned(),
+        Agreement::Equal => format!("equal: {}", row.explanation),
         Agreement::Suspect => format!("SUSPECT: {}", row.explanation),
         _ => row.explanation.clone(),
     };

@@ -85,8 +85,8 @@ pub struct Probe {
     pub(super) ebpf: Ebpf,
     /// Every hook and its state.
     pub hooks: Vec<HookState>,
-    /// Drops are told with the socket (6.11 and later).
-    pub drops_name_sockets: bool,
+    /// What the programs were told of this kernel.
+    pub config: Config,
     /// Some of them read memory that the verifier knows nothing of.
     pub reads_memory: bool,
     /// Names of this kernel's enum values.
@@ -131,7 +131,7 @@ impl Probe {
         Ok(Self {
             ebpf,
             hooks: hooks.states,
-            drops_name_sockets: best.kfree_skb_has_socket == 1,
+            config: best,
             reads_memory: hooks.read_memory,
             programs: hooks.programs,
             names,
@@ -188,14 +188,16 @@ impl Probe {
         self.programs.iter().filter_map(|(hook, program)| Some((*hook, self.ebpf.program(program)?)))
     }
 
-    /// Counts of the namespaces given to `filter::count_namespaces`, all CPUs and namespaces added up.
-    pub fn netns_counts(&self) -> Result<NetnsCounts, ProbeError> {
+    /// Counts of a namespace given to `filter::count_namespaces`, or of all of them, all CPUs added up.
+    pub fn netns_counts(&self, netns: Option<u32>) -> Result<NetnsCounts, ProbeError> {
         let name = "NETNS_COUNTS";
         let map = self.ebpf.map(name).ok_or(ProbeError::NoMap(name))?;
         let map = PerCpuHashMap::<_, u32, NetnsCounts>::try_from(map);
         let map = map.map_err(|source| ProbeError::Map { name, source })?;
-        let values = map.iter().filter_map(Result::ok).flat_map(|(_, values)| values.to_vec());
-        Ok(values.fold(NetnsCounts::default(), add))
+        let wanted =
+            map.iter().filter_map(Result::ok).filter(|(other, _)| netns.is_none_or(|netns| netns == *other));
+        let values = wanted.flat_map(|(_, values)| values.to_vec());
+        Ok(values.fold(NetnsCounts::default(), |sum, one| sum.plus(&one)))
     }
 
     /// One of the kernel side's counters.
@@ -211,17 +213,6 @@ impl Probe {
     }
 }
 
-fn add(one: NetnsCounts, other: NetnsCounts) -> NetnsCounts {
-    NetnsCounts {
-        resets_sent: one.resets_sent + other.resets_sent,
-        resets_received: one.resets_received + other.resets_received,
-        established_resets: one.established_resets + other.established_resets,
-        retransmits: one.retransmits + other.retransmits,
-        closed_unread: one.closed_unread + other.closed_unread,
-        resets_refused: one.resets_refused + other.resets_refused,
-    }
-}
-
 /// What the programs must know of this kernel, read from its prototypes, never from its version.
 fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
     let arguments = |name: &str| types.tracepoint(name).unwrap_or_default();
@@ -233,6 +224,8 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         kfree_skb_has_socket: u32::from(arguments("kfree_skb").len() > 3),
         drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
         tracing_makes_cookies: 1,
+        reason_abort_on_linger: names.reset_number("TCP_ABORT_ON_LINGER"),
+        reason_abort_on_memory: names.reset_number("TCP_ABORT_ON_MEMORY"),
         records_per_window: settings.sizes.records,
         hops_are_a_byte: u32::from(types.is_bitfield("ipv6_pinfo", "mcast_hops") == Some(false)),
     }

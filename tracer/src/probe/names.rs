@@ -32,12 +32,19 @@ impl Names {
         self.drops.get(&value).cloned()
     }
 
+    /// Number of a reset reason that `tcp_send_reset` passes for RSTs of our own accord, too; that began with
+    /// `TCP_STATE` (6.12), before which it told of all of them the same.
+    pub fn reset_number(&self, name: &str) -> u32 {
+        if self.resets.values().any(|other| other == "TCP_STATE") {
+            number(&self.resets, name)
+        } else {
+            MISSING
+        }
+    }
+
     /// Numbers of the drop reasons that the kernel programs compare with.
     pub fn drop_reasons(&self) -> DropReasons {
-        let number = |name: &str| {
-            let found = self.drops.iter().find(|(_, other)| *other == name);
-            found.map_or(MISSING, |(number, _)| *number)
-        };
+        let number = |name: &str| number(&self.drops, name);
         DropReasons {
             no_socket: number("NO_SOCKET"),
             tcp_listen_overflow: number("TCP_LISTEN_OVERFLOW"),
@@ -47,6 +54,10 @@ impl Names {
             tcp_invalid_end_sequence: number("TCP_INVALID_END_SEQUENCE"),
         }
     }
+}
+
+fn number(names: &HashMap<u32, String>, name: &str) -> u32 {
+    names.iter().find(|(_, other)| *other == name).map_or(MISSING, |(number, _)| *number)
 }
 
 fn strip(names: HashMap<u32, String>, prefix: &str) -> HashMap<u32, String> {

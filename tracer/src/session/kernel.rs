@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rstscope_ebpf::abi::{Counter, Departed, NetnsCounts};
+use rstscope_ebpf::abi::{Config, Counter, Departed, MISSING, NetnsCounts};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::pulse::ProgramCost;
@@ -97,7 +97,26 @@ impl KernelSide {
 
     /// Whether RSTs that the kernel refused can be told from other dropped packets.
     pub fn sees_refused_resets(&self) -> bool {
-        self.runs("kfree_skb") && self.running.as_ref().is_some_and(|(probe, _)| probe.drops_name_sockets)
+        self.runs("kfree_skb") && self.tells(|config| config.kfree_skb_has_socket == 1)
+    }
+
+    /// Whether every answer to a segment that no connection takes is seen.
+    pub fn sees_answers(&self) -> bool {
+        self.runs("tcp_send_reset") && self.tells(|config| config.send_reset_has_reason == 1)
+    }
+
+    /// Whether every ACK that a full accept queue drops is seen.
+    pub fn sees_dropped_acks(&self) -> bool {
+        self.runs("kfree_skb") && self.tells(|config| config.drop_reason_tells_overflow == 1)
+    }
+
+    /// Whether RSTs of our own accord come with the reason.
+    pub fn names_aborts(&self) -> bool {
+        self.runs("tcp_send_reset") && self.tells(|config| config.reason_abort_on_memory != MISSING)
+    }
+
+    fn tells(&self, this: impl Fn(&Config) -> bool) -> bool {
+        self.running.as_ref().is_some_and(|(probe, _)| this(&probe.config))
     }
 
     /// Whether hooks read memory that the verifier knows nothing of.
@@ -131,9 +150,10 @@ impl KernelSide {
         self.running.as_ref().map_or(Ok(0), |(probe, _)| probe.count(counter))
     }
 
-    /// Counts of the watched namespaces.
-    pub fn netns_counts(&self) -> Result<NetnsCounts, ProbeError> {
-        self.running.as_ref().map_or_else(|| Ok(NetnsCounts::default()), |(probe, _)| probe.netns_counts())
+    /// Counts of this namespace, or of all that are watched.
+    pub fn netns_counts(&self, netns: Option<u32>) -> Result<NetnsCounts, ProbeError> {
+        let running = self.running.as_ref();
+        running.map_or_else(|| Ok(NetnsCounts::default()), |(probe, _)| probe.netns_counts(netns))
     }
 
     /// What the kernel programs cost, where the kernel counts it.

@@ -73,7 +73,7 @@ impl Pulse {
         losses: &Losses,
         engine: Counters,
     ) -> Result<Self, ProbeError> {
-        let counts = kernel.netns_counts()?;
+        let counts = kernel.netns_counts(None)?;
         let dropped = kernel.dropped()?;
         let upstream_changes = watch.take_changes();
         let instances = watch.instances();

@@ -64,10 +64,14 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(IpAddr::from(Ipv6Addr::from(sixteen)), port))
 }
 
-/// A counter of `/proc/net/netstat`, by its name.
+/// A TCP counter of `/proc/net/netstat` or `/proc/net/snmp`, by its name there.
 pub fn counter(pid: u32, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/netstat")).unwrap_or_default();
-    named(&text, name).unwrap_or(0)
+    let in_table = |table: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        let tcp: Vec<&str> = text.lines().filter(|line| line.starts_with("Tcp")).collect();
+        named(&tcp.join("\n"), name)
+    };
+    in_table("netstat").or_else(|| in_table("snmp")).unwrap_or(0)
 }
 
 /// The file comes in pairs of lines: names, then numbers.

@@ -5,7 +5,7 @@ use super::net::{Family, Network, Node};
 use super::nginx::{Level, Nginx};
 use super::puppet::Puppet;
 use super::tracer::{self, Setup, Tracer};
-use super::{cleanup, wait};
+use super::{cleanup, neighbour, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,6 +37,9 @@ pub struct Options {
     /// How long, seconds.
     #[arg(long, value_name = "S", default_value_t = 10)]
     seconds: u64,
+    /// Instead: do counts reconcile beside a SYN flood, port scans, 50,000 sockets of others and reloads?
+    #[arg(long)]
+    neighbour: bool,
     /// A tracer that is built already.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -88,8 +91,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     cleanup::prepare();
     cleanup::leftovers();
     let binary = options.binary.clone().map_or_else(super::build, Ok)?;
-    let setup =
-        Setup { binary, format: "json", colour: false, include_harmless: false, record: false, sizes: "" };
+    if options.neighbour {
+        neighbour::test(&binary)?;
+        crate::say!("ok {}", neighbour::NAME);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let setup = Setup {
+        binary,
+        format: "json",
+        colour: false,
+        include_harmless: false,
+        record: false,
+        launcher: Vec::new(),
+        sizes: "",
+    };
     let network = Network::lay(NETWORK)?;
     let listeners: Vec<SocketAddr> = (0..).take(WINDS.len()).map(listener).collect();
     let nginx = Nginx::start(&network, NETWORK, Level::Error, WORKERS, |_| servers(), &listeners)?;

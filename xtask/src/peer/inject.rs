@@ -144,7 +144,7 @@ fn send(forgery: &Forgery, mut tcp: TcpHeader) -> Result<()> {
 }
 
 /// Through a socket that takes whole packets, IP header included (raw(7)).
-fn send_raw(to: SocketAddr, packet: &[u8]) -> Result<()> {
+pub fn send_raw(to: SocketAddr, packet: &[u8]) -> Result<()> {
     let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: a plain system call; the descriptor is owned at once.
     let socket = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };

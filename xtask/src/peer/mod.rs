@@ -3,11 +3,13 @@
 //! The lab starts it inside a network namespace and tells it, line by line on stdin, what to do with its
 //! sockets; each command is answered by one line, `ok …` or `err NAME`. So a client or an upstream does
 //! exactly what a scenario says, in the order it says, and no step depends on how long another takes.
-//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic, `hasty` and `storm`, which fail in one way each.
+//! It ends when stdin ends. It decides nothing by itself, except `serve` and `load`, the healthy traffic, `hasty` and
+//! `storm`, which fail in one way each, and the hostile neighbours.
 
 mod hasty;
 mod inject;
 mod load;
+mod neighbour;
 mod serve;
 mod sockets;
 mod storm;
@@ -106,6 +108,12 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         })),
         "serve" => serve::start(word()?.parse()?),
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
+        "syn-flood" => {
+            let (network, to, rate) = (word()?.parse()?, word()?.parse()?, word()?.parse()?);
+            neighbour::syn_flood(network, to, rate, Duration::from_secs(word()?.parse()?))
+        }
+        "scan" => neighbour::scan(word()?.parse()?, word()?.parse()?, word()?.parse()?, word()?.parse()?),
+        "crowd" => neighbour::crowd(word()?.parse()?, word()?.parse()?),
         "hasty" => hasty::run(word()?.parse()?, word()?.parse()?),
         _ => bail!("unknown command {verb}"),
     }

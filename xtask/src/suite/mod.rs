@@ -104,11 +104,13 @@ fn lab_results(left_out: bool) -> Count {
 }
 
 fn played() -> Count {
-    match lab::test() {
+    let mut count = match lab::test() {
         Ok((passed, failed, skipped)) => Count { passed, failed, skipped },
         Err(error) => {
             crate::say!("FAILED the lab: {error:#}");
             Count { failed: 1, ..Count::default() }
         }
-    }
+    };
+    count.add_one(lab::neighbour::NAME, lab::build().and_then(|binary| lab::neighbour::test(&binary)));
+    count
 }

@@ -91,7 +91,7 @@ impl Stage {
 
     /// Retransmissions counted in the near namespace so far, those of SYN-ACKs included.
     pub(super) fn retransmits(&self) -> Option<u64> {
-        self.probe.netns_counts().ok().map(|counts| counts.retransmits)
+        self.probe.netns_counts(None).ok().map(|counts| counts.retransmits)
     }
 
     /// Waits until more retransmissions were counted than `before`.
