@@ -33,10 +33,12 @@ pub enum Hook {
     CgroupIngress = 12,
     SockOps = 13,
     IcmpError = 14,
+    CgroupGetpeername4 = 15,
+    CgroupGetpeername6 = 16,
 }
 
 /// Number of hooks, the size of the loss counters.
-pub const HOOKS: u32 = 15;
+pub const HOOKS: u32 = 17;
 
 /// Counters kept per CPU, by index.
 #[repr(u32)]

@@ -16,6 +16,15 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
 
+/// Connections beyond those that `CONNS` holds. That one is kept so small that it stays in the cache, because most
+/// hosts never have more; sized by user space as well.
+#[map]
+pub static MORE_CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
+
+/// Not zero once there was a connection in `MORE_CONNS`: until then nobody looks there.
+#[map]
+pub static MORE_CONNS_USED: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Slots of `SETTLED`.
 pub const SETTLED_SLOTS: u32 = 4_096;
 
@@ -99,6 +108,22 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0)
 /// Counters per network namespace; user space puts in the namespaces to count.
 #[map]
 pub static NETNS_COUNTS: PerCpuHashMap<u32, NetnsCounts> = PerCpuHashMap::with_max_entries(256, 0);
+
+/// Whether there may be connections in `MORE_CONNS`.
+#[inline(always)]
+pub fn more_conns_used() -> bool {
+    // SAFETY: a map value of one word that only ever changes from zero to one.
+    MORE_CONNS_USED.get_ptr(0).is_some_and(|used| unsafe { *used } != 0)
+}
+
+/// Notes that there are.
+#[inline(always)]
+pub fn use_more_conns() {
+    if let Some(used) = MORE_CONNS_USED.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { *used = 1 };
+    }
+}
 
 /// The counters of a namespace on this CPU, if it is one to count.
 #[inline(always)]

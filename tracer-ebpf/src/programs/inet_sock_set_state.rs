@@ -16,7 +16,9 @@ use rstscope_ebpf::abi::{
 };
 
 use crate::kernel::globals::{config, offset};
-use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, NEW_CONNS, PEERS, count, netns_counts};
+use crate::kernel::maps::{
+    CONNS, DEPARTED, FOLLOW, MORE_CONNS, NEW_CONNS, PEERS, count, netns_counts, use_more_conns,
+};
 use crate::kernel::read::{Checked, Memory, Typed, clear, copy};
 use crate::kernel::sock::{
     TCP, cookie, identity, local_address, netns, netns_wanted, owned, snapshot, state,
@@ -131,6 +133,9 @@ fn follow(cookie: u64, conn: &Conn) {
         return;
     }
     if CONNS.insert(cookie, conn, 0).is_ok() {
+        count(Counter::Connections, 1);
+    } else if MORE_CONNS.insert(cookie, conn, 0).is_ok() {
+        use_more_conns();
         count(Counter::Connections, 1);
     } else {
         count(Counter::ConnectionsRefused, 1);

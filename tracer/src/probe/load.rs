@@ -94,6 +94,8 @@ pub struct Probe {
     programs: Vec<(&'static str, &'static str)>,
     /// Members that this kernel does not have.
     pub missing_members: Vec<&'static str>,
+    /// Older connections that found the table full.
+    pub(super) seeds_refused: u64,
     /// Where ICMP errors are seen.
     pub(super) icmp: RawSockets,
 }
@@ -135,6 +137,7 @@ impl Probe {
             programs: hooks.programs,
             names,
             missing_members,
+            seeds_refused: 0,
             icmp: RawSockets::new(),
         })
     }
@@ -178,7 +181,8 @@ impl Probe {
             let fd = program.fd().map(|fd| fd.as_fd().as_raw_fd());
             note(format!("{name} (recursion)"), fd.map_or(0, recursion_misses));
         }
-        note("connection table".to_owned(), self.count(Counter::ConnectionsRefused)?);
+        let refused = self.count(Counter::ConnectionsRefused)? + self.seeds_refused;
+        note("connection table".to_owned(), refused);
         Ok(losses)
     }
 

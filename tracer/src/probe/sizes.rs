@@ -3,6 +3,10 @@
 /// Bytes of a connection in the table: key, value, and the kernel's own part.
 const CONNECTION_BYTES: u64 = 232;
 
+/// Connections in the table that is looked at first: it takes two megabytes, of which few are in use, so that the
+/// processor finds them in its cache. What does not fit goes to the large table.
+pub const CONNECTIONS_AT_HAND: u32 = 8_192;
+
 /// Sizes of what is fixed while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
