@@ -3,8 +3,9 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook,
-    ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
+    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, FORGETFUL, Forgetful, GivenUp, HOOKS,
+    Header, Hook, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey,
+    Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.
@@ -105,6 +106,10 @@ pub static ICMP_SOCKETS: HashMap<u64, u32> = HashMap::with_max_entries(1_024, 0)
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
+/// Entries ever made in tables that forget, see `abi::Forgetful`.
+#[map]
+pub static MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(FORGETFUL, 0);
+
 /// Counters per network namespace; user space puts in the namespaces to count.
 #[map]
 pub static NETNS_COUNTS: PerCpuHashMap<u32, NetnsCounts> = PerCpuHashMap::with_max_entries(256, 0);
@@ -138,6 +143,28 @@ pub fn count(counter: Counter, by: u64) {
     if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
         // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
         unsafe { *value += by };
+    }
+}
+
+/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+const NOT_THERE_YET: u64 = 1;
+
+/// Puts an entry into a table that makes room by forgetting; a new one is counted.
+#[inline(always)]
+pub fn keep<K, V>(table: Forgetful, map: &LruHashMap<K, V>, key: &K, value: &V) {
+    if map.insert(key, value, NOT_THERE_YET).is_ok() {
+        count_made(table);
+    } else {
+        let _lru_makes_room = map.insert(key, value, 0);
+    }
+}
+
+/// Counts an entry that was made.
+#[inline(always)]
+pub fn count_made(table: Forgetful) {
+    if let Some(value) = MADE.get_ptr_mut(table as u32) {
+        // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+        unsafe { *value += 1 };
     }
 }
 

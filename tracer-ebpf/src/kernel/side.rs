@@ -1,10 +1,10 @@
 //! Recognising Nginx's connections, and the other ends of them on this host.
 
-use rstscope_ebpf::abi::{Conn, Endpoint, ListenAddress, ListenPort, side};
+use rstscope_ebpf::abi::{Conn, Endpoint, Forgetful, ListenAddress, ListenPort, side};
 
 use super::globals::config;
 use super::maps::{
-    CONNS, ENDPOINTS, LISTEN_ADDRESSES, LISTEN_PORTS, MORE_CONNS, UPSTREAM_FILTER, more_conns_used,
+    CONNS, ENDPOINTS, LISTEN_ADDRESSES, LISTEN_PORTS, MORE_CONNS, UPSTREAM_FILTER, keep, more_conns_used,
 };
 use super::sock::{Identity, netns_wanted};
 
@@ -46,7 +46,7 @@ pub fn is_endpoint(addr: &[u8; 16], port: u16) -> bool {
 #[inline(always)]
 pub fn learn_endpoint(addr: &[u8; 16], port: u16) {
     if !is_endpoint(addr, port) {
-        let _full_is_impossible = ENDPOINTS.insert(Endpoint { addr: *addr, port, pad: 0 }, 1, 0);
+        keep(Forgetful::Endpoints, &ENDPOINTS, &Endpoint { addr: *addr, port, pad: 0 }, &1);
     }
 }
 

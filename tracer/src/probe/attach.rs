@@ -78,6 +78,7 @@ impl Kernel<'_> {
             .override_global("REASONS", &reasons, true)
             .override_global("CONFIG", &config, true)
             .map_max_entries("EVENTS", sizes.ring_bytes)
+            .map_max_entries("TOMBSTONES", sizes.tombstones)
             .map_max_entries("CONNS", sizes.connections.min(CONNECTIONS_AT_HAND))
             .map_max_entries("MORE_CONNS", sizes.connections.saturating_sub(CONNECTIONS_AT_HAND).max(1))
             .load(OBJECT)?;

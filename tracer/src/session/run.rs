@@ -403,7 +403,7 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));
@@ -452,7 +452,7 @@ impl Session {
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = self.tell(view, &verdicts);
-        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
