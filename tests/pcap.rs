@@ -19,9 +19,15 @@ fn pcap(arguments: &[&str]) -> Command {
     command
 }
 
+/// The capture of a fixture; those of many scenarios are compressed.
+fn capture(name: &str) -> String {
+    let compressed = format!("{name}.pcap.gz");
+    if folder().join(&compressed).exists() { compressed } else { format!("{name}.pcap") }
+}
+
 /// What decides about each verdict, one line each; nothing that changes with the words.
 fn judged(name: &str, arguments: &[&str]) -> String {
-    let (capture, log) = (format!("{name}.pcap"), format!("{name}.log"));
+    let (capture, log) = (capture(name), format!("{name}.log"));
     let common = [capture.as_str(), "--error-log", &log, "--format", "json", "--include-harmless"];
     let output = pcap(&[&common, arguments].concat()).output().expect("it runs");
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
@@ -52,6 +58,24 @@ fn captures_of_the_lab_are_judged_as_before() {
     for name in names {
         let said: String = judged(&name, &[]).lines().map(|line| ported(line) + "\n").collect();
         let expected = folder().join(format!("{name}.expected"));
+        if std::env::var_os("RSTSCOPE_BLESS").is_some() {
+            fs::write(&expected, &said).expect("written");
+        }
+        assert_eq!(said, fs::read_to_string(&expected).expect("the expectation"), "{name}");
+    }
+}
+
+#[test]
+fn both_ends_of_a_whole_bench_of_the_lab_are_judged_as_before() {
+    for name in ["lab-0", "lab-1"] {
+        let (log, near, far) = (format!("{name}.log"), capture(name), format!("{name}.upstream.pcap.gz"));
+        let mut command = Command::cargo_bin("rstscope").expect("the binary");
+        command.current_dir(folder()).args(["correlate", &near, &far, "--error-log", &log, "--zone", "UTC"]);
+        let output = command.args(["--format", "json", "--include-harmless"]).output().expect("it runs");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let lines = text.lines().map(|line| outline(&serde_json::from_str(line).expect("a record")));
+        let said: String = lines.map(|line| ported(line.trim_end()) + "\n").collect();
+        let expected = folder().join(format!("{name}.both.expected"));
         if std::env::var_os("RSTSCOPE_BLESS").is_some() {
             fs::write(&expected, &said).expect("written");
         }
@@ -148,7 +172,7 @@ fn standard_input_and_gzip_give_the_same() {
         text.lines().map(|line| outline(&serde_json::from_str(line).expect("a record"))).collect::<String>()
     };
     let expected = said(plain);
-    assert!(expected.contains("middlebox_forged_reset proven"), "{expected}");
+    assert!(expected.contains("middlebox_forged_reset strong"), "{expected}");
     assert_eq!(said(zipped), expected);
 }
 

@@ -11,6 +11,7 @@ pub mod collect;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod ends;
 pub mod engine;
 pub mod guard;
 pub mod history;

@@ -42,7 +42,8 @@ impl Other {
         let task =
             Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
         let kind = EventKind::OtherCapture(seen);
-        Some(Event { time: Mono(sighting.time), kind, socket: Some(socket), packet: None, task, netns: 0 })
+        let (time, socket) = (Mono(sighting.time), Some(socket));
+        Some(Event { time, kind, socket, packet: None, task, netns: 0, elsewhere: None })
     }
 
     fn seen(&self, sighting: &Sighting, nginx: usize) -> Option<OtherCapture> {
@@ -57,6 +58,8 @@ impl Other {
             arrived: None,
             answered: false,
             hops: found.and_then(|found| hops(found.way(peer).ttl?)),
+            overflow: None,
+            is_recording: false,
         };
         match &sighting.what {
             What::Reset { from, packet, .. } if *from == peer => {

@@ -1,4 +1,5 @@
-//! `rstscope correlate`: its flags, and what is said on standard error about the two captures.
+//! `rstscope correlate`: its flags, and what is said on standard error about two captures; two recordings are
+//! `two_ends`.
 
 use std::path::PathBuf;
 
@@ -7,18 +8,20 @@ use clap::Args;
 use super::exit::Exit;
 use super::pcap::{self, JudgedArgs};
 use super::trace;
+use super::two_ends::{self, Form};
 use crate::capture::Offset;
 use crate::capture::session::{CaptureError, Packets};
 
 /// Flags of `rstscope correlate`.
 #[derive(Debug, Clone, Args)]
 pub struct CorrelateArgs {
-    /// Capture taken at the Nginx host
-    #[arg(value_name = "NGINX-CAPTURE")]
+    /// Capture or recording (`rstscope trace --record`) taken at the Nginx host
+    #[arg(value_name = "NGINX-HOST")]
     pub near: PathBuf,
 
-    /// Capture taken at the other end at the same time: at the upstream's host, or at the client's
-    #[arg(value_name = "OTHER-CAPTURE")]
+    /// The same from the other end at the same time: a capture of the upstream's host or the client's, a recording of the
+    /// upstream's (`rstscope trace --listen-port`)
+    #[arg(value_name = "OTHER-HOST")]
     pub far: PathBuf,
 
     /// How they are judged, and what is shown.
@@ -28,6 +31,22 @@ pub struct CorrelateArgs {
 
 /// Runs `rstscope correlate`.
 pub fn run(args: &CorrelateArgs) -> anyhow::Result<Exit> {
+    match (Form::of(&args.near), Form::of(&args.far)) {
+        (Form::Recording, Form::Recording) => two_ends::run(args),
+        (Form::Capture, Form::Capture) => captures(args),
+        (Form::Store, _) | (_, Form::Store) => Ok(trace::refuse(
+            "a store keeps verdicts, not the socket counters and packets by which both ends of a connection are \
+             found; record on both hosts with --record",
+            Exit::Input,
+        )),
+        _ => Ok(trace::refuse(
+            "one file is a capture and the other a recording; both ends have to be of one kind",
+            Exit::Input,
+        )),
+    }
+}
+
+fn captures(args: &CorrelateArgs) -> anyhow::Result<Exit> {
     match open(args) {
         Ok(packets) => pcap::run_with(&args.judged, packets, &clocks),
         Err(error) => Ok(trace::refuse(&error, Exit::Input)),

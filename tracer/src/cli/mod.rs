@@ -21,6 +21,7 @@ pub mod shown;
 pub mod tail;
 pub mod top;
 pub mod trace;
+mod two_ends;
 pub mod value;
 pub mod verify;
 

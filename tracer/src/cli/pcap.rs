@@ -61,6 +61,19 @@ pub struct JudgedArgs {
     pub shown: ShownArgs,
 }
 
+impl JudgedArgs {
+    /// Flags that were given and mean something for captures only.
+    pub fn of_captures(&self) -> Vec<&'static str> {
+        let given = [
+            ("--error-log", !self.error_log.is_empty()),
+            ("--nginx", !self.nginx.is_empty()),
+            ("--upstream", !self.upstream.is_empty()),
+            ("--zone", self.zone.is_some()),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
+    }
+}
+
 /// Runs `rstscope pcap`.
 pub fn run(args: &PcapArgs) -> anyhow::Result<Exit> {
     match Packets::open(&args.files, args.judged.connections) {

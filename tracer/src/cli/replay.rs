@@ -110,7 +110,7 @@ fn closing(view: &View, played: &Played) -> Closing {
 }
 
 /// Where the recording comes from. The verdicts of another version may be others.
-fn origin(header: &Header) -> String {
+pub(super) fn origin(header: &Header) -> String {
     let Header { version, host, kernel, began, .. } = header;
     let ours = env!("CARGO_PKG_VERSION");
     let other = if version == ours { String::new() } else { format!("; judged anew by version {ours}") };

@@ -71,6 +71,18 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
+    /// Watch what listens on this port of a host without Nginx, an upstream's: records for `rstscope correlate`, judges
+    /// nothing
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_delimiter = ',',
+        value_parser = value::port,
+        requires = "record",
+        conflicts_with_all = ["nginx_port", "upstream", "error_log", "pid", "netns", "syslog", "report"]
+    )]
+    pub listen_port: Vec<u16>,
+
     /// Keep the positions in the logs in this file and go on from there, so that no line is missed or read twice
     #[arg(long, value_name = "FILE")]
     pub positions: Option<PathBuf>,
@@ -185,6 +197,7 @@ fn settings(args: &TraceArgs, afterwards: Option<&Afterwards>) -> Settings {
         sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
         positions: args.positions.clone(),
         syslog: args.syslog.clone(),
+        listen_ports: args.listen_port.clone(),
         record: record.map(|path| Record { path, limit: args.record_limit }),
     }
 }

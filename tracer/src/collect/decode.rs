@@ -40,7 +40,8 @@ impl Decoder {
         let kind = self.kind(&record, side, packet.as_ref())?;
         let socket = (record.sock.full == 1).then_some(side).flatten().map(|side| socket(&record, side, hz));
         let task = task(&record.task, &record.sock);
-        Some(Event { time: Mono(record.time_ns), kind, socket, packet, task, netns: record.sock.netns })
+        let time = Mono(record.time_ns);
+        Some(Event { time, kind, socket, packet, task, netns: record.sock.netns, elsewhere: None })
     }
 
     fn kind(&self, record: &Record, side: Option<Side>, packet: Option<&Packet>) -> Option<EventKind> {
@@ -217,7 +218,7 @@ pub fn payload(bytes_received: u64, state: TcpState) -> u64 {
 }
 
 /// An upstream connection of which nothing but the addresses is known.
-pub(super) fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
+pub fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
     Socket {
         side: Side::Upstream,
         local,

@@ -38,5 +38,6 @@ pub fn event(departed: &Departed, pid: u32, upstream: SocketAddr) -> Event {
         packet: None,
         task,
         netns: departed.netns,
+        elsewhere: None,
     }
 }

@@ -10,6 +10,6 @@ pub mod jiffies;
 pub mod overflow;
 pub mod sock_diag;
 
-pub use decode::Decoder;
+pub use decode::{Decoder, baseless as socket_at};
 pub use drain::Drain;
 pub use overflow::Overflows;

@@ -82,6 +82,7 @@ mod tests {
             packet: None,
             task,
             netns: 1,
+            elsewhere: None,
         }
     }
 

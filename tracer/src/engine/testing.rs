@@ -185,7 +185,7 @@ fn event(
     packet: Option<Packet>,
     task: Task,
 ) -> (u64, Input) {
-    let event = Event { time: at(milliseconds), kind, socket, packet, task, netns: 1 };
+    let event = Event { time: at(milliseconds), kind, socket, packet, task, netns: 1, elsewhere: None };
     (milliseconds, Input::Event(Box::new(event)))
 }
 

@@ -3,6 +3,7 @@
 
 use crate::model::verdict::{Alternative, Cause, Party};
 
+use super::record::host_text;
 use super::rules::Look;
 
 use Cause as C;
@@ -47,7 +48,7 @@ const TABLE: &[Row] = &[
     (EXIT, P::Upstream, C::UpstreamAbort, |_| {
         "The process was seen ending; it did not close the connection itself".to_owned()
     }),
-    (EXIT, P::Middlebox, C::MiddleboxForgedReset, |_| "The other end was seen on this host".to_owned()),
+    (EXIT, P::Middlebox, C::MiddleboxForgedReset, seen_at),
     (&[C::UpstreamRestarted], P::Middlebox, C::MiddleboxForgedReset, not_a_device),
     (&[C::UpstreamRestarted], P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
     (&[C::UpstreamClosedEarly], P::Upstream, C::UpstreamProcessExit, not_an_exit),
@@ -121,7 +122,7 @@ fn not_a_device(look: &Look) -> String {
     let tell =
         |code: &str| look.findings.iter().find(|finding| finding.code == code).map(|f| f.detail.clone());
     if look.has("peer_process_reset") || look.has("peer_no_socket") || look.has("peer_process_exit") {
-        return "The other end was seen on this host".to_owned();
+        return seen_at(look);
     }
     if let Some(detail) = tell("hop_differs") {
         return format!("Not ruled out: {detail}");
@@ -130,6 +131,11 @@ fn not_a_device(look: &Look) -> String {
         .or_else(|| tell("timestamps_continue"))
         .or_else(|| tell("fin_before"))
         .unwrap_or_else(|| "Not ruled out: neither TTL nor form of the packet could be compared".to_owned())
+}
+
+fn seen_at(look: &Look) -> String {
+    let place = look.case.peer.first().map_or_else(|| "on this host".to_owned(), |event| host_text(event));
+    format!("The other end was seen {place}")
 }
 
 fn not_an_exit(look: &Look) -> String {

@@ -222,6 +222,22 @@ impl<'a> Case<'a> {
         action.is_some_and(|action| action.starts_with("proxying"))
     }
 
+    /// What is known of the process that acted in an event, on the host it happened on.
+    pub fn process(&self, event: &'a Event) -> Option<&'a ProcessFacts> {
+        match &event.elsewhere {
+            Some(elsewhere) => elsewhere.process.as_ref(),
+            None => self.processes.facts.get(&event.task.pid),
+        }
+    }
+
+    /// The kernel's OOM killer had chosen the process of an event.
+    pub fn was_chosen_by_oom(&self, event: &Event) -> bool {
+        match &event.elsewhere {
+            Some(elsewhere) => elsewhere.oom,
+            None => self.processes.oom.contains_key(&event.task.pid),
+        }
+    }
+
     /// The other end's process, as an event of it shows.
     pub fn peer_exit(&self) -> Option<&'a Event> {
         self.peer.iter().copied().find(|event| event.task.exiting.is_some())

@@ -16,6 +16,20 @@ pub struct Gap {
     pub lowers: bool,
 }
 
+/// Codes of what can lower the certainty.
+#[cfg(test)]
+pub const LOWERING: &[&str] = &[
+    "events_lost",
+    "table_full",
+    "preexisting",
+    "packets_lost",
+    "kernel_reason",
+    "one_line",
+    "one_client",
+    "reset_packet",
+    "request_read",
+];
+
 /// Everything missing.
 pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<Gap> {
     let mut gaps = Vec::new();
@@ -38,6 +52,8 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     if !matches!(case.incident.subject, Subject::Line(_)) {
         gaps.extend(hooks(case));
     }
+    #[cfg(test)]
+    super::tamper::gaps(&mut gaps);
     gaps
 }
 

@@ -5,8 +5,8 @@ use crate::model::verdict::{
     Connection, ConnectionSide, Direction, Listener, LogLine, Match, ProcessRef, Reset, Sender,
 };
 use crate::model::{
-    Baseline, Clock, Event, EventKind, ExitStatus, LogRecord, Mono, Packet, QueueKind, Side, Socket,
-    TcpFlags, TcpState,
+    Baseline, Clock, Event, EventKind, ExitStatus, LogRecord, Mono, Packet, ProcessFacts, QueueKind, Side,
+    Socket, TcpFlags, TcpState,
 };
 
 use super::case::{Case, Joined};
@@ -269,10 +269,10 @@ fn sender(case: &Case) -> Option<Sender> {
 }
 
 fn sender_of(case: &Case, event: &Event) -> Sender {
-    let pid = event.task.pid;
-    let facts = case.processes.facts.get(&pid).cloned().unwrap_or_default();
+    let facts = case.process(event).cloned().unwrap_or_default();
     Sender {
-        pid,
+        host: event.elsewhere.as_ref().map(|elsewhere| elsewhere.host.clone()),
+        pid: event.task.pid,
         comm: event.task.comm.clone(),
         exe: facts.exe,
         exit: event.task.exiting.map(exit_text),
@@ -284,14 +284,18 @@ fn sender_of(case: &Case, event: &Event) -> Sender {
 
 /// A process with all that is known of where it belongs: `app, /usr/bin/app, app.service`.
 pub fn process_text(case: &Case, event: &Event) -> String {
-    let home = home(case, event.task.pid);
+    let home = case.process(event).and_then(home);
     let known = [Some(event.task.comm.clone()), sender_of(case, event).exe, home];
     known.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// Which host saw an event: this one, or the one whose recording tells of it.
+pub fn host_text(event: &Event) -> String {
+    event.elsewhere.as_ref().map_or_else(|| "on this host".to_owned(), |there| format!("on {}", there.host))
+}
+
 /// The container or the systemd unit that a process belongs to. A container's unit is named after its id.
-pub fn home(case: &Case, pid: u32) -> Option<String> {
-    let facts = case.processes.facts.get(&pid)?;
+pub fn home(facts: &ProcessFacts) -> Option<String> {
     let container = facts.container.as_ref().map(|id| format!("container {}", id.get(..12).unwrap_or(id)));
     container.or_else(|| facts.unit.clone())
 }

@@ -198,7 +198,7 @@ fn process(case: &Case) -> String {
     let event = case.peer_exit().or_else(|| case.peer_reset().filter(|event| event.task.is_actor));
     let Some(event) = event else { return String::new() };
     let exit = event.task.exiting.map(|exit| format!(", {}", exit_text(exit))).unwrap_or_default();
-    let home = home(case, event.task.pid).map(|home| format!(" of {home}")).unwrap_or_default();
+    let home = case.process(event).and_then(home).map(|home| format!(" of {home}")).unwrap_or_default();
     format!(" ({} pid {}{home}{exit})", event.task.comm, event.task.pid)
 }
 

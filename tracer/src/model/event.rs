@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, IcmpError, Mono, Packet, Side, Socket, TcpState};
+use super::{Baseline, IcmpError, Mono, Packet, ProcessFacts, Side, Socket, TcpState};
 
 /// How a process ended, from `task_struct.exit_code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,7 +67,18 @@ pub struct Overflow {
     pub side: Side,
 }
 
-/// What a second capture, taken at the other end of the connection, shows of its failure.
+/// Where an event happened that a recording of another host tells of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Name of that host.
+    pub host: String,
+    /// What was known there of the process that acted.
+    pub process: Option<ProcessFacts>,
+    /// The kernel's OOM killer had chosen that process.
+    pub oom: bool,
+}
+
+/// What a second capture or recording, taken at the other end of the connection, shows of its failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherCapture {
     /// Its file.
@@ -84,6 +95,12 @@ pub struct OtherCapture {
     pub answered: bool,
     /// Hops from the other end to the place of that capture, zero on its host.
     pub hops: Option<u8>,
+    /// The upstream's listener was full while Nginx waited for it; whether it was this connection that it dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<bool>,
+    /// It is the recording of a tracer: what stands here is what that host's TCP did, not what its link carried.
+    #[serde(default)]
+    pub is_recording: bool,
 }
 
 /// What happened.
@@ -114,7 +131,10 @@ pub enum EventKind {
         /// The segment it answers, if it quotes one.
         answers: Option<Box<Packet>>,
     },
-    /// What a capture taken at the other end shows of a connection that failed.
+    /// A connection of a watched listener on which nothing has moved for a while, as `sock_diag` shows it; only
+    /// recordings for `rstscope correlate` have them. Of its numbers those that `struct tcp_info` tells are known.
+    Standing,
+    /// What a capture or recording taken at the other end shows of a connection that failed.
     OtherCapture(OtherCapture),
     /// A RST for a living connection arrived and was refused (out of window, challenge ACK). `packet` is the RST.
     ResetRefused {
@@ -159,4 +179,7 @@ pub struct Event {
     /// Inode number of the network namespace it happened in; zero if not known. Not in recordings before 0.2.
     #[serde(default)]
     pub netns: u32,
+    /// It happened on another host, and came here by `rstscope correlate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Box<Elsewhere>>,
 }

@@ -115,6 +115,10 @@ pub struct HostFacts {
     /// The inputs were made of a capture, not by this host's kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureFacts>,
+    /// Ports whose listeners are watched for `rstscope correlate`, where no Nginx is: what happens there is no
+    /// incident of Nginx, and nothing is judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observes: Vec<u16>,
     /// What a reader of the proof wants to know of the system. The judge does not look at it.
     #[serde(default)]
     pub system: SystemFacts,

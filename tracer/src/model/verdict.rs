@@ -184,6 +184,9 @@ pub struct ProcessRef {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Sender {
+    /// The host it ran on, where that is not the observer's; the rest was seen there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Process id.
     pub pid: u32,
     /// Name of the process.

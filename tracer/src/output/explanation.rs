@@ -86,6 +86,10 @@ fn event(event: &Event) -> String {
 fn kind(kind: &EventKind) -> String {
     match kind {
         EventKind::ResetReceived => "a RST was accepted".to_owned(),
+        EventKind::Standing => "nothing had moved on the connection for a while".to_owned(),
+        EventKind::OtherCapture(seen) if seen.is_recording => {
+            format!("the recording of {} shows the other end", seen.file)
+        }
         EventKind::OtherCapture(seen) => format!("the capture {} shows the other end", seen.file),
         EventKind::ResetSeen { .. } => "the capture shows a RST in Nginx's name".to_owned(),
         EventKind::ResetSent { reason, after_reset, local, remote } => {

@@ -35,6 +35,7 @@ pub fn verdict(attack: &str) -> Verdict {
     }
     if let Some(reset) = &mut verdict.reset {
         reset.sender = Some(Sender {
+            host: None,
             pid: 1,
             comm: said("comm"),
             exe: Some(said("exe")),

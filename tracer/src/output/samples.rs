@@ -153,6 +153,7 @@ pub fn upstream_abort() -> Verdict {
     verdict.evidence[0].value = Some("63".to_owned());
     verdict.evidence[0].baseline = Some("63".to_owned());
     let sender = Sender {
+        host: None,
         pid: 4711,
         comm: "java".to_owned(),
         exe: Some("/usr/bin/java".to_owned()),
@@ -183,6 +184,7 @@ pub fn process_exit() -> Verdict {
     )];
     let exit = Some("killed by signal 9 (SIGKILL)".to_owned());
     let sender = Sender {
+        host: None,
         pid: 9120,
         comm: "gunicorn".to_owned(),
         exe: None,

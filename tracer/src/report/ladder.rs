@@ -269,6 +269,7 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
         | EventKind::ListenOverflow(_)
         | EventKind::ResetRefused { .. }
         | EventKind::IcmpError(_)
+        | EventKind::Standing
         | EventKind::OtherCapture(_) => return None,
     };
     Some(Step { time, way, label, source: source.to_owned(), deciding: false, rank: 2 })

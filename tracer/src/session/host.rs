@@ -31,6 +31,7 @@ pub fn facts(
         local_addresses: local.into_iter().collect(),
         nginx: merged(watch.instances()),
         capture: None,
+        observes: settings.listen_ports.clone(),
         system: system::facts(watch.instances(), environment.lockdown.as_deref()),
     }
 }

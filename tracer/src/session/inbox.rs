@@ -129,6 +129,7 @@ mod tests {
             packet: None,
             task: testing::nobody(),
             netns: 1,
+            elsewhere: None,
         }
     }
 

@@ -10,6 +10,7 @@ pub mod host;
 pub mod inbox;
 pub mod kernel;
 pub mod lines;
+pub mod observe;
 pub mod pulse;
 pub mod record;
 pub mod run;

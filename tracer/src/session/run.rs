@@ -15,6 +15,7 @@ use super::feed::{self, PrematureCloses, Processes};
 use super::inbox::{Arrived, Inbox};
 use super::kernel::KernelSide;
 use super::lines::Lines;
+use super::observe::Standing;
 use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
@@ -143,6 +144,7 @@ struct Session {
     overflows: Overflows,
     premature: PrematureCloses,
     watch: Watch,
+    standing: Standing,
     facts: Option<HostFacts>,
     /// They were not part of a pulse yet.
     facts_are_new: bool,
@@ -176,6 +178,7 @@ impl Session {
             overflows: Overflows::default(),
             premature: PrematureCloses::default(),
             watch: Watch::default(),
+            standing: Standing::default(),
             facts: None,
             facts_are_new: false,
             baseline: Baseline::default(),
@@ -223,7 +226,7 @@ impl Session {
     /// Begins to watch what was found.
     fn watching(&mut self, settings: &Settings) -> Result<(), SessionError> {
         self.baseline.extend(&mut self.kernel, self.watch.instances())?;
-        self.processes.look();
+        self.processes.look(self.watch.processes());
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
         }
@@ -375,6 +378,9 @@ impl Session {
         self.engine.handle(now, Input::Clock(self.clock));
         self.note_losses(now, view)?;
         self.note_overflows(now)?;
+        for event in self.standing.look(&settings.listen_ports, now) {
+            self.engine.handle(now, Input::Event(Box::new(event)));
+        }
         self.sources.save();
         if self.look_for_nginx(settings).await? {
             self.watching(settings)?;
@@ -391,7 +397,7 @@ impl Session {
             if settings.pulse {
                 watch.look_at_queues();
             }
-            processes.look();
+            processes.look(watch.processes());
             (watch, processes, changed)
         });
         let (watch, processes, changed) = looked.await.map_err(|error| SessionError::System {
@@ -403,7 +409,12 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
+<<<<<<< HEAD
         let losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
+=======
+        let mut losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        losses.by_handover.extend(self.standing.lost());
+>>>>>>> main
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));

@@ -40,6 +40,8 @@ pub struct Settings {
     pub record: Option<Record>,
     /// Keep the positions in the logs in this file, and go on from there.
     pub positions: Option<PathBuf>,
+    /// Watch what listens on these ports instead of an Nginx, for `rstscope correlate`.
+    pub listen_ports: Vec<u16>,
     /// Receive what Nginx sends to a syslog server.
     pub syslog: Vec<Address>,
 }
@@ -65,6 +67,7 @@ impl Settings {
     /// The filters in force, as the user would type them.
     pub fn filters(&self) -> Vec<String> {
         let mut filters = Vec::new();
+        filters.extend(self.listen_ports.iter().map(|port| format!("--listen-port {port}")));
         filters.extend(self.nginx_ports.iter().map(|port| format!("--nginx-port {port}")));
         filters.extend(self.upstreams.iter().map(|upstream| format!("--upstream {}", typed(*upstream))));
         filters.extend(self.pid.iter().map(|pid| format!("--pid {pid}")));

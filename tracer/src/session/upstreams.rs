@@ -123,7 +123,17 @@ mod tests {
 
     fn listener(address: &str, inode: u32) -> DiagSocket {
         let local = address.parse().unwrap();
-        DiagSocket { local, remote: local, cookie: 0, inode, listening: true, queue: 0, limit: 0 }
+        DiagSocket {
+            local,
+            remote: local,
+            cookie: 0,
+            inode,
+            listening: true,
+            state: crate::model::TcpState::Listen,
+            counts: None,
+            queue: 0,
+            limit: 0,
+        }
     }
 
     fn wanted() -> BTreeSet<SocketAddr> {

@@ -18,6 +18,7 @@ use crate::probe::{Probe, ProbeError};
 
 use super::Settings;
 use super::lines::Lines;
+use super::observe;
 use super::pulse::Queue;
 use super::upstreams::{self, Change, Upstreams};
 use super::vacated::{Listener, Listeners};
@@ -26,6 +27,8 @@ use super::vacated::{Listener, Listeners};
 #[derive(Debug, Default)]
 pub struct Watch {
     scout: Scout,
+    /// What is watched in place of an Nginx.
+    observed: Vec<Instance>,
     /// Processes the kernel programs know of.
     pids: BTreeSet<u32>,
     /// Listen sockets the kernel programs know of.
@@ -47,13 +50,23 @@ pub struct Watch {
 impl Watch {
     /// Looks for Nginx now. True if anything changed.
     pub fn look(&mut self, settings: &Settings, netns: u32) -> bool {
+        if !settings.listen_ports.is_empty() {
+            let new = self.observed.is_empty();
+            self.observed = vec![observe::instance(&settings.listen_ports)];
+            return new;
+        }
         let changed = self.scout.look(settings.pid, (netns != 0).then_some(netns));
         changed || self.listening.is_overdue(clock::now())
     }
 
     /// Nginx processes that run.
     pub fn instances(&self) -> &[Instance] {
-        self.scout.instances()
+        if self.observed.is_empty() { self.scout.instances() } else { &self.observed }
+    }
+
+    /// Every process of the host at the last look.
+    pub fn processes(&self) -> &BTreeSet<u32> {
+        self.scout.processes()
     }
 
     /// How full the accept queues in the namespace of this process were when they were last looked at.
@@ -160,14 +173,17 @@ impl Watch {
         let ports: BTreeSet<u16> =
             here().flat_map(|instance| instance.listeners.iter()).map(SocketAddr::port).collect();
         let seed = |socket: &DiagSocket| {
-            let owner_pid = *owners.get(&socket.inode)?;
+            // Who owns what an observed port accepted is not looked for.
+            let observed = settings.listen_ports.contains(&socket.local.port()).then_some(0);
+            let owner_pid = owners.get(&socket.inode).copied().or(observed)?;
             let side = if ports.contains(&socket.local.port()) { Side::Client } else { Side::Upstream };
             let wanted = match side {
                 Side::Client => port_wanted(settings, socket.local.port()),
                 _ => upstream_wanted(settings, socket.remote),
             };
             let usable = wanted && !socket.listening && socket.inode != 0 && socket.cookie != 0;
-            usable.then(|| Seed { cookie: socket.cookie, side, owner_pid, comm: "nginx".to_owned() })
+            let comm = if observed.is_some() { "" } else { "nginx" }.to_owned();
+            usable.then_some(Seed { cookie: socket.cookie, side, owner_pid, comm })
         };
         sockets.iter().filter_map(seed).collect()
     }

@@ -39,6 +39,7 @@ pub trait Known {
 /// Routes one event.
 pub fn route(event: &Event, known: &impl Known) -> Route {
     match &event.kind {
+        EventKind::Standing => Route::Nothing,
         EventKind::ListenOverflow(_) => Route::Listener,
         EventKind::ProcessExit | EventKind::OomVictim => Route::Process,
         EventKind::ResetRefused { local, remote, .. } => Route::Aside(Tuple::new(*local, *remote)),

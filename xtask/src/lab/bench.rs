@@ -12,7 +12,7 @@ use super::scenario::{Loss, Place, Scenario, View};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
-use super::{kernel, quiet, report, wait};
+use super::{kernel, quiet, report, two_ends, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -91,6 +91,17 @@ pub struct Plan {
     pub seats: Vec<Seat>,
 }
 
+impl Plan {
+    /// A name for its files: that of its scenario, or a number where it has several.
+    fn name(&self) -> String {
+        let level = self.level.name();
+        match self.seats.as_slice() {
+            [seat] => format!("lab-{}-{}-{level}", seat.scenario.name, seat.family.name()),
+            _ => format!("lab-{:02}-{level}", self.number),
+        }
+    }
+}
+
 /// What becomes of a bench when everything was played.
 #[derive(Debug, Default)]
 pub struct After {
@@ -100,6 +111,8 @@ pub struct After {
     pub copy_to: Option<PathBuf>,
     /// Its recording and its verdicts are copied there.
     pub record_to: Option<PathBuf>,
+    /// A second tracer looks on at the upstreams' host, and both recordings are judged together.
+    pub two_ends: bool,
     /// It is captured, and this program judges the capture.
     pub pcap: Option<PathBuf>,
 }
@@ -224,6 +237,9 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let mut older = bench.before(&plan)?;
     let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
     let tracer = setup.as_ref().map(start).transpose()?;
+    let second = setup.as_ref().filter(|_| after.two_ends);
+    let observe = |setup| two_ends::observe(&bench.network, setup, bench.nginx.folder());
+    let second = second.map(observe).transpose()?;
     let capture = |node, name| Capture::start(&bench.network, node, bench.nginx.folder(), name);
     let captures = match after.pcap {
         Some(_) => Some((capture(Node::Web, "web.pcap")?, capture(Node::Upstream, "upstream.pcap")?)),
@@ -244,16 +260,21 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
     let file = tracer.records_file();
     let (records, stats) = collect(&plan, &played, tracer)?;
+    if let (Some(second), Some(setup)) = (second, &setup) {
+        second.stop().context("the second tracer")?;
+        let records = two_ends::judged(&setup.binary, bench.nginx.folder())?;
+        if let Some(folder) = &after.copy_to {
+            two_ends::copy(bench.nginx.folder(), folder, plan.number)?;
+        }
+        return Ok(two_ends::rows(&plan, &played, &records));
+    }
     let rows = rows(&plan, played, &records, &stats, schema);
     if let Some(folder) = &after.copy_to {
         copy_files(bench.nginx.folder(), folder, plan.number)?;
     }
     if let Some(folder) = &after.record_to {
-        let (recording, name) = (
-            bench.nginx.folder().join(tracer::RECORDING),
-            format!("{:02}-{}", plan.number, plan.level.name()),
-        );
-        Neutral::here().copy(&recording, &file, folder, &name)?;
+        let recording = bench.nginx.folder().join(tracer::RECORDING);
+        Neutral::here().copy(&recording, &file, folder, &plan.name())?;
     }
     if after.keep {
         report::print(&rows);

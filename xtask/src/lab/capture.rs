@@ -101,7 +101,11 @@ pub fn judged(binary: &Path, captures: &[&Path], log: &Path, plan: &Plan) -> Res
 /// One row per seat: what the capture says beside the ground truth. Wrong is only what it says for sure.
 pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value]) -> Vec<Row> {
     // The truth of a scenario with flags of its own is what these flags leave over.
-    let seats = plan.seats.iter().zip(played).filter(|(seat, _)| seat.scenario.arguments.is_empty());
+    let seats = plan
+        .seats
+        .iter()
+        .zip(played)
+        .filter(|(seat, _)| seat.scenario.arguments.is_empty() && seat.scenario.loss.is_none());
     seats
         .map(|(seat, (_, troubles))| {
             let ours = records.iter().filter(|record| judge::concerns(record, seat));

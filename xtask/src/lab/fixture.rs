@@ -27,16 +27,13 @@ impl Neutral {
 
     /// Copies the recording `name.rec` and the verdicts `name.ndjson`.
     pub fn copy(&self, recording: &Path, verdicts: &Path, folder: &Path, name: &str) -> Result<()> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let read = |path: &Path| {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-        };
-        let write = |file: String, text: String| {
-            let target = folder.join(file);
-            std::fs::write(&target, text).with_context(|| format!("cannot write {}", target.display()))
-        };
-        write(format!("{name}.rec"), self.recording(&read(recording)?))?;
-        write(format!("{name}.ndjson"), self.words(&read(verdicts)?))
+        self.copy_recording(recording, &folder.join(format!("{name}.rec")))?;
+        write(&folder.join(format!("{name}.ndjson")), &self.words(&read(verdicts)?))
+    }
+
+    /// Copies a recording.
+    pub fn copy_recording(&self, recording: &Path, target: &Path) -> Result<()> {
+        write(target, &self.recording(&read(recording)?))
     }
 
     fn words(&self, text: &str) -> String {
@@ -51,6 +48,17 @@ impl Neutral {
         };
         text.lines().map(line).collect()
     }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(target: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = target.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    std::fs::write(target, text).with_context(|| format!("cannot write {}", target.display()))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod stage;
 pub mod storm;
 pub mod tour;
 pub mod tracer;
+mod two_ends;
 pub mod wait;
 
 use crate::{project, setup, shell};
@@ -68,6 +69,10 @@ pub struct Options {
     /// a strong or proven verdict names the wrong party.
     #[arg(long, conflicts_with_all = ["no_tracer", "record"])]
     pcap: bool,
+    /// Run a second tracer on the host of the upstreams, and judge with both recordings (`rstscope correlate`). Fails
+    /// if a strong or proven verdict names the wrong party, or if the second recording does not decide what it must.
+    #[arg(long, conflicts_with_all = ["no_tracer", "record", "pcap"])]
+    two_ends: bool,
     /// Play the faults without a tracer: checks what Nginx logs.
     #[arg(long)]
     no_tracer: bool,
@@ -117,10 +122,25 @@ fn repeated(options: &Options) -> Result<ExitCode> {
 
 /// Everything, as the test command runs it; gives how many passed, failed and were skipped.
 pub fn test() -> Result<(usize, usize, usize)> {
-    let rows = play(&Options { jobs: JOBS, ..Options::default() })?;
+    let mut rows = play(&Options { jobs: JOBS, ..Options::default() })?;
+    rows.extend(play(&with_two_ends())?);
     report::print(&rows);
     let failed = rows.iter().filter(|row| !row.passed()).count();
     Ok((rows.len() - failed, failed, all_seats() - rows.len()))
+}
+
+/// What shows in a few seconds that two observers decide more than one.
+fn with_two_ends() -> Options {
+    let names =
+        ["upstream-linger-zero", "nat-upstream-resets", "inject-other-distance", "drop-data", "drop-answer"];
+    let scenario = names.map(str::to_owned).to_vec();
+    Options {
+        scenario,
+        level: Some(Level::Error.name().to_owned()),
+        two_ends: true,
+        jobs: JOBS,
+        ..Options::default()
+    }
 }
 
 /// Prepares the removal of everything that is put on the machine, and removes what earlier runs left.
@@ -135,7 +155,8 @@ pub fn count() -> usize {
 }
 
 fn all_seats() -> usize {
-    [Level::Error, Level::Info].into_iter().map(|level| seats(&[], level).count()).sum()
+    let alone: usize = [Level::Error, Level::Info].into_iter().map(|level| seats(&[], level).count()).sum();
+    alone + seats(&with_two_ends().scenario, Level::Error).count()
 }
 
 fn play(options: &Options) -> Result<Vec<Row>> {
@@ -154,6 +175,7 @@ fn play(options: &Options) -> Result<Vec<Row>> {
         keep: options.keep,
         copy_to: options.records.clone(),
         record_to: options.record.clone(),
+        two_ends: options.two_ends,
         pcap,
     };
     let plans = plans(options)?;
@@ -166,8 +188,9 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
         Some(binary) => binary,
         None => build()?,
     };
-    let record = options.record.is_some();
-    Ok(Setup { binary, format: "json", colour: false, include_harmless: true, record, sizes: "" })
+    let record = options.record.is_some() || options.two_ends;
+    let (format, launcher) = ("json", Vec::new());
+    Ok(Setup { binary, format, colour: false, include_harmless: true, record, launcher, sizes: "" })
 }
 
 /// Builds the tracer; gives its place.

@@ -72,6 +72,7 @@ pub fn test(binary: &Path) -> Result<()> {
         colour: false,
         include_harmless: true,
         record: false,
+        launcher: Vec::new(),
         sizes: "",
     };
     let network = Network::lay(NETWORK)?;

@@ -96,8 +96,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         crate::say!("ok {}", neighbour::NAME);
         return Ok(ExitCode::SUCCESS);
     }
-    let setup =
-        Setup { binary, format: "json", colour: false, include_harmless: false, record: false, sizes: "" };
+    let setup = Setup {
+        binary,
+        format: "json",
+        colour: false,
+        include_harmless: false,
+        record: false,
+        launcher: Vec::new(),
+        sizes: "",
+    };
     let network = Network::lay(NETWORK)?;
     let listeners: Vec<SocketAddr> = (0..).take(WINDS.len()).map(listener).collect();
     let nginx = Nginx::start(&network, NETWORK, Level::Error, WORKERS, |_| servers(), &listeners)?;

@@ -27,6 +27,7 @@ pub fn run(binary: PathBuf) -> Result<ExitCode> {
         colour: out::colours(),
         include_harmless: true,
         record: false,
+        launcher: Vec::new(),
         sizes: "",
     };
     let rows = play(&setup)?;

@@ -35,6 +35,8 @@ pub struct Setup {
     pub include_harmless: bool,
     /// Record what reaches its engine.
     pub record: bool,
+    /// Program and arguments that start it somewhere else; empty: it is started here.
+    pub launcher: Vec<String>,
     /// Sizes of its tables other than those for this host; empty for these.
     pub sizes: &'static str,
 }
@@ -61,7 +63,14 @@ impl Tracer {
     pub fn start(setup: &Setup, arguments: &[String], folder: &Path, live: Option<fn(&str)>) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let (records, stats) = (folder.join("verdicts.ndjson"), folder.join("stats.json"));
-        let mut command = Command::new(&setup.binary);
+        let mut command = match setup.launcher.split_first() {
+            None => Command::new(&setup.binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&setup.binary);
+                command
+            }
+        };
         command.arg("trace");
         command.args(["--format", setup.format]).arg("--output").arg(&records).arg("--stats").arg(&stats);
         command.args(["--color", if setup.colour { "always" } else { "never" }]);

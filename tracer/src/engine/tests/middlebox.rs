@@ -149,7 +149,7 @@ fn a_reset_on_loopback_for_a_remote_peer_is_this_hosts_filter() {
 }
 
 #[test]
-fn a_syn_answered_sooner_than_the_peer_can_is_proven_a_device() {
+fn a_syn_answered_sooner_than_the_peer_can_is_perhaps_a_device() {
     let history = PeerHistory { ttl: 63, handshakes: 9, min_handshake_us: 40_000, last_syn_ack: at(0) };
     let socket = Socket {
         state: crate::model::TcpState::SynSent,
@@ -164,7 +164,7 @@ fn a_syn_answered_sooner_than_the_peer_can_is_proven_a_device() {
         Kind::Refused,
         Party::Middlebox,
         Cause::MiddleboxReject,
-        Certainty::Proven,
+        Certainty::Weak,
     );
 }
 
@@ -211,4 +211,75 @@ fn a_refused_reset_alone_is_no_failure() {
         remote: upstream().remote,
     };
     assert!(play(vec![bare(100, kind, nobody())]).is_empty());
+}
+
+/// An upstream 60 ms away whose last data was sent 5 ms ago.
+fn far_away(handshakes: u32, fastest: u32) -> Socket {
+    let history = PeerHistory { ttl: 63, handshakes, min_handshake_us: fastest, last_syn_ack: at(0) };
+    Socket {
+        min_rtt_us: 60_000,
+        srtt_us: 61_000,
+        unacked: 100,
+        last_sent_ms: Some(5),
+        peer_history: Some(history),
+        ..upstream()
+    }
+}
+
+fn certainty_of(socket: Socket, reset: Packet) -> (Cause, Certainty) {
+    let verdict = play(vec![received(100, socket, Some(reset))]).remove(0);
+    (verdict.cause, verdict.certainty)
+}
+
+#[test]
+fn an_answer_that_came_before_it_could_is_a_devices() {
+    let judged = |socket: Socket| {
+        let reset = active_reset(&socket);
+        certainty_of(socket, reset)
+    };
+    assert_eq!(judged(far_away(5, 60_000)), (Cause::MiddleboxForgedReset, Certainty::Proven));
+    // One slow handshake, or one with another host behind the address, is no distance.
+    assert_ne!(judged(far_away(4, 60_000)).0, Cause::MiddleboxForgedReset);
+    assert_ne!(judged(far_away(5, 20_000)).0, Cause::MiddleboxForgedReset);
+    // In time; and an answer to something older.
+    assert_ne!(
+        judged(Socket { last_sent_ms: Some(20), ..far_away(5, 60_000) }).0,
+        Cause::MiddleboxForgedReset
+    );
+    let older = far_away(5, 60_000);
+    let reset = Packet { ack: older.snd_nxt - 100, ..active_reset(&older) };
+    assert_ne!(certainty_of(older, reset).0, Cause::MiddleboxForgedReset);
+}
+
+#[test]
+fn a_syn_that_is_refused_too_soon_may_have_met_another_host_behind_the_address() {
+    let judged = |opened: u64, handshakes: u32| {
+        let socket = Socket {
+            state: crate::model::TcpState::SynSent,
+            opened: Some(at(opened)),
+            baseline: None,
+            unacked: 0,
+            ..far_away(handshakes, 60_000)
+        };
+        let reset = refusal(&socket);
+        certainty_of(socket, reset)
+    };
+    assert_eq!(judged(90, 5), (Cause::MiddleboxReject, Certainty::Weak));
+    assert_eq!(judged(60, 5).0, Cause::UpstreamRefused);
+    assert_eq!(judged(90, 4).0, Cause::UpstreamRefused);
+}
+
+#[test]
+fn data_that_the_reset_overtook_is_no_sign_of_life() {
+    let judged = |after: u64, srtt_us: u32| {
+        let socket = Socket { srtt_us, ..upstream() };
+        let reset = stateless_reset(&socket);
+        let data = data_from_peer(&socket, 900);
+        let inputs =
+            vec![received(100, socket, Some(reset)), answered(100 + after, "NO_SOCKET", data, Some(100))];
+        let verdict = play(inputs).remove(0);
+        verdict.evidence.iter().any(|piece| piece.code == "peer_alive")
+    };
+    assert!(!judged(19, 400) && judged(20, 400));
+    assert!(!judged(110, 60_000) && judged(120, 60_000), "a long path, whose delay may vary as much");
 }

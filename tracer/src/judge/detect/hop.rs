@@ -44,6 +44,16 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(history(packet, socket, baseline.source));
 }
 
+/// The RST is not as far away as the packets of this connection's own handshake, and neither TTL is a setting of the
+/// peer's socket.
+pub fn starts_elsewhere(case: &Case) -> bool {
+    let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return false };
+    let own = socket.baseline.filter(|baseline| baseline.source != BaselineSource::PeerHistory);
+    own.is_some_and(|baseline| {
+        difference(packet.ttl, baseline.ttl) > 0 && !has_own_ttl(packet, socket, baseline.ttl)
+    })
+}
+
 /// The peer's socket has a TTL of its own (`IP_TTL`), which says nothing about its distance. A stateless reset never
 /// has it (`ip_send_unicast_reply`), so its TTL is a distance all the same.
 fn has_own_ttl(packet: &Packet, socket: &Socket, expected: u8) -> bool {

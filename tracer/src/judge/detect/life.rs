@@ -10,9 +10,8 @@ use crate::model::{Event, EventKind, Packet, Socket, TcpFlags};
 
 use super::hop;
 
-/// What comes sooner may only have been overtaken by the RST on the way: a stateless reset quotes our own
-/// acknowledgment, so data the peer had sent before may lie beyond its number.
-const REORDERING: Duration = Duration::from_millis(5);
+/// Least time by which segments may overtake each other on any path.
+const REORDERING: Duration = Duration::from_millis(20);
 
 /// Adds the findings about the peer's life after the reset.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
@@ -31,7 +30,7 @@ fn peer_alive(case: &Case) -> Option<Finding> {
     let witness =
         unbroken.filter_map(|event| Some((event, event.packet.as_ref()?))).find(|(event, packet)| {
             let after = event.time.since(reset.time);
-            after >= REORDERING
+            after >= reordering(socket)
                 && same_distance(packet, socket)
                 && contradicts(packet, sequence, after, socket)
         });
@@ -45,6 +44,13 @@ fn peer_alive(case: &Case) -> Option<Finding> {
     );
     let alive = Finding::decisive("peer_alive", Origins::DEVICE, detail).against(Origins::PEER);
     Some(alive.compared(&end_of(packet), &sequence))
+}
+
+/// What comes sooner may only have been overtaken by the RST on the way: a stateless reset quotes our own
+/// acknowledgment, so data the peer had sent before may lie beyond its number. On a path whose delay varies that is as
+/// much as the round trip itself, or more.
+pub fn reordering(socket: &Socket) -> Duration {
+    REORDERING.max(Duration::from_micros(u64::from(socket.srtt_us) * 2))
 }
 
 fn has(event: &Event, flag: u8) -> bool {
@@ -88,8 +94,11 @@ fn both_ends(case: &Case) -> Option<Finding> {
         && !case.incident.own.iter().any(|event| sent(&event))
         && case.incident.aftermath.is_empty();
     (silent && ours.time.distance(theirs.time) <= SAME_MOMENT).then(|| {
-        let detail =
-            "Both ends of the connection are on this host, both received a RST, and neither kernel sent one";
-        Finding::decisive("both_ends_reset", Origins::DEVICE, detail.to_owned()).against(Origins::PEER)
+        let place = theirs.elsewhere.as_ref().map_or_else(
+            || "Both ends of the connection are on this host".to_owned(),
+            |there| format!("The other end of the connection is on {}", there.host),
+        );
+        let detail = format!("{place}; both ends received a RST, and neither kernel sent one");
+        Finding::decisive("both_ends_reset", Origins::DEVICE, detail).against(Origins::PEER)
     })
 }

@@ -29,7 +29,9 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
     let known = !case.host.local_addresses.is_empty();
     // An address that this host got after the start: the peer itself answers on the loopback interface.
     let opened_here = |socket: &Socket| socket.syn_ack.as_ref().is_some_and(|packet| packet.on_loopback);
-    let peer_is_here = !case.peer.is_empty() || case.socket().is_some_and(opened_here);
+    let seen_here =
+        |event: &&Event| event.elsewhere.is_none() && !matches!(event.kind, EventKind::OtherCapture(_));
+    let peer_is_here = case.peer.iter().any(seen_here) || case.socket().is_some_and(opened_here);
     (packet.on_loopback && known && !peer_is_here && !case.is_local(packet.source)).then(|| {
         let detail = format!(
             "The RST in the name of {} came in on the loopback interface, although that address is not one of this host's: netfilter here made it",
@@ -42,7 +44,7 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
 fn worker_exiting(case: &Case) -> Option<Finding> {
     let event = case.worker_exit()?;
     let exit = crate::judge::record::exit_text(event.task.exiting?);
-    let oom = case.processes.oom.contains_key(&event.task.pid);
+    let oom = case.was_chosen_by_oom(event);
     let by = if oom { ", chosen by the OOM killer" } else { "" };
     let detail = format!(
         "Worker {} ({}) was ending ({exit}{by}) and the kernel closed its sockets",

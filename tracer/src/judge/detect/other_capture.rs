@@ -5,6 +5,8 @@ use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Event, EventKind, OtherCapture};
 
+use super::hop;
+
 /// Adds the findings about the other capture.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let seen = case.peer.iter().find_map(|event: &&Event| match &event.kind {
@@ -13,14 +15,17 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     });
     let Some(seen) = seen else { return };
     if case.incident.reset_received().is_some() {
-        findings.extend(reset(seen));
+        findings.extend(reset(case, seen));
     } else {
         findings.extend(arrival(seen));
     }
 }
 
-fn reset(seen: &OtherCapture) -> Option<Finding> {
+fn reset(case: &Case, seen: &OtherCapture) -> Option<Finding> {
     let name = &seen.file;
+    if seen.is_recording {
+        return (!seen.reset?).then(|| not_sent_by(case, seen));
+    }
     match (seen.reset?, seen.other_reset) {
         (false, true) => {
             let detail = format!(
@@ -47,6 +52,21 @@ fn reset(seen: &OtherCapture) -> Option<Finding> {
     }
 }
 
+/// The tracer at the other end knows the connection, and its TCP sent no RST on it. What that host's packet filter
+/// sends no tracer sees, so only a RST from another distance settles that it came from between.
+fn not_sent_by(case: &Case, seen: &OtherCapture) -> Finding {
+    let detail = format!(
+        "The tracer on {} has this connection, and the TCP of that host sent no RST on it",
+        seen.file
+    );
+    if hop::starts_elsewhere(case) {
+        let detail = format!("{detail}; its packet filter is as far away as its TCP, and the RST is not");
+        return Finding::decisive("not_sent", Origins::DEVICE, detail).against(Origins::PEER);
+    }
+    let detail = format!("{detail}: it started on the way, or in the packet filter of that host");
+    Finding::supporting("not_sent", Origins::DEVICE, detail).against(Origins::PEER)
+}
+
 /// A single packet may be missing because that capture lost it; most do not say how many they lost.
 fn weighed(seen: &OtherCapture, code: &'static str, detail: String) -> Finding {
     if seen.sure {
@@ -58,6 +78,9 @@ fn weighed(seen: &OtherCapture, code: &'static str, detail: String) -> Finding {
 
 fn arrival(seen: &OtherCapture) -> Option<Finding> {
     let name = &seen.file;
+    if seen.is_recording {
+        return arrival_at_tcp(seen);
+    }
     match (seen.arrived?, seen.answered) {
         (false, _) => {
             let detail =
@@ -81,4 +104,46 @@ fn arrival(seen: &OtherCapture) -> Option<Finding> {
             )
         }
     }
+}
+
+/// The same from the TCP of the other host. That a SYN never came there rests on what is missing in its recording, so
+/// it only supports; how many bytes a connection had received is said by its socket.
+fn arrival_at_tcp(seen: &OtherCapture) -> Option<Finding> {
+    let host = &seen.file;
+    if let Some(exact) = seen.overflow {
+        return Some(overflowed(host, exact));
+    }
+    let (code, detail) = match (seen.arrived?, seen.answered) {
+        (false, _) => (
+            "never_arrived",
+            format!(
+                "What was sent in vain never reached the TCP of {host}: it was lost on the way, or a packet filter of that host dropped it"
+            ),
+        ),
+        (true, true) => (
+            "answer_lost",
+            format!(
+                "What was sent in vain had reached the TCP of {host}, which answers it at once: the answer was lost on the way back"
+            ),
+        ),
+        (true, false) => return None,
+    };
+    let lost = if seen.sure {
+        Finding::decisive(code, Origins::LOSS, detail)
+    } else {
+        Finding::supporting(code, Origins::LOSS, detail)
+    };
+    Some(lost.against(Origins::SLOW.and(Origins::PEER)))
+}
+
+/// The listener there was full at that time, and dropped this connection if it says so itself.
+fn overflowed(host: &str, exact: bool) -> Finding {
+    let detail = format!(
+        "The upstream's listener on {host} was full and dropped connections while Nginx waited for it"
+    );
+    if exact {
+        let detail = format!("{detail}; this one was among them");
+        return Finding::decisive("peer_listener_full", Origins::PEER_LISTENER, detail);
+    }
+    Finding::supporting("peer_listener_full", Origins::PEER_LISTENER, detail)
 }

@@ -3,7 +3,7 @@
 
 use crate::judge::case::{Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
-use crate::judge::record::{exit_text, process_text};
+use crate::judge::record::{exit_text, host_text, process_text};
 use crate::model::{Event, EventKind, Side};
 use crate::timeline::listens_on;
 
@@ -18,10 +18,11 @@ fn exit(case: &Case) -> Option<Finding> {
     let event = case.peer_exit()?;
     let exit = exit_text(event.task.exiting?);
     let detail = format!(
-        "Process {} ({}) on this host held the other end and was ending: {exit}{}",
+        "Process {} ({}) {} held the other end and was ending: {exit}{}",
         event.task.pid,
         process_text(case, event),
-        if case.processes.oom.contains_key(&event.task.pid) { ", chosen by the OOM killer" } else { "" }
+        host_text(event),
+        if case.was_chosen_by_oom(event) { ", chosen by the OOM killer" } else { "" }
     );
     let ended = Finding::decisive("peer_process_exit", Origins::EXIT, detail).against(Origins::DEVICE);
     Some(ended.valued(&exit))
@@ -34,17 +35,20 @@ fn reset(case: &Case) -> Option<Finding> {
     if event.packet.is_none() && event.task.is_actor && event.task.exiting.is_none() {
         let unread = event.socket.as_ref().map_or(0, |socket| socket.unread);
         let detail = format!(
-            "Process {} ({}) on this host held the other end and reset it ({reason}, {unread} bytes unread)",
+            "Process {} ({}) {} held the other end and reset it ({reason}, {unread} bytes unread)",
             event.task.pid,
-            process_text(case, event)
+            process_text(case, event),
+            host_text(event)
         );
         let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
         return Some(acted.against(Origins::DEVICE).valued(&reason));
     }
     if reason == "INVALID_SYN" {
-        let detail =
-            "The upstream's listener on this host was full and answered with a RST (tcp_abort_on_overflow)";
-        return Some(Finding::decisive("peer_listener_full", Origins::PEER_LISTENER, detail.to_owned()));
+        let detail = format!(
+            "The upstream's listener {} was full and answered with a RST (tcp_abort_on_overflow)",
+            host_text(event)
+        );
+        return Some(Finding::decisive("peer_listener_full", Origins::PEER_LISTENER, detail));
     }
     let passive = event.packet.is_some() && event.task.exiting.is_none();
     passive.then(|| answered(event, reason))
@@ -53,8 +57,10 @@ fn reset(case: &Case) -> Option<Finding> {
 fn answered(event: &Event, reason: &str) -> Finding {
     let held = event.socket.is_some() || reason == "TCP_TIMEWAIT_SOCKET";
     let why = if held { "the other end had closed before" } else { "no socket of it knew the segment" };
-    let detail =
-        format!("The other end is on this host, and its kernel sent the RST itself ({reason}): {why}");
+    let detail = format!(
+        "The other end is {}, and its kernel sent the RST itself ({reason}): {why}",
+        host_text(event)
+    );
     let origins = Origins::NO_SOCKET.and(Origins::APPLICATION);
     Finding::decisive("peer_no_socket", origins, detail).against(Origins::DEVICE).valued(&reason)
 }

@@ -27,7 +27,8 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(waited_timeout(case));
 }
 
-/// T-syn: the RST came in less than half the fastest handshake this address ever did.
+/// T-syn: the RST came in less than half the fastest handshake this address ever did. Another host may answer for the
+/// same address (a balancer, ECMP, anycast), so that this alone proves nothing.
 fn syn_answered_too_soon(case: &Case) -> Option<Finding> {
     let reset = case.incident.reset_received()?;
     let socket = case.socket()?;
@@ -39,14 +40,17 @@ fn syn_answered_too_soon(case: &Case) -> Option<Finding> {
     let delay = reset.time.since(socket.opened?);
     // A repeated SYN may have been the one answered.
     let soon = socket.retransmits == 0 && delay < Duration::from_micros(u64::from(fastest / 2));
-    soon.then(|| too_soon(delay, fastest))
+    soon.then(|| Finding { decisive: false, ..too_soon(delay, fastest) })
 }
 
-/// T-ack: the RST acknowledges data that left less than half a round trip ago.
+/// T-ack: the RST acknowledges data that left less than half a round trip ago. The shortest round trip of one connection
+/// may be long by accident: its SYN had to wait for ARP or for a switch to learn the flow. It counts where other
+/// connections to the address were not faster.
 fn data_answered_too_soon(case: &Case) -> Option<Finding> {
     let packet = case.reset_packet()?;
     let socket = case.socket()?;
-    let fastest = socket.min_rtt_us;
+    let history = socket.peer_history.filter(|history| history.handshakes >= HANDSHAKES)?;
+    let fastest = socket.min_rtt_us.min(history.min_handshake_us);
     let newest = packet.flags.has(TcpFlags::ACK) && packet.ack == socket.snd_nxt && socket.unacked > 0;
     if case.connecting() || !newest || fastest < SHORTEST_RTT_US || socket.retransmits_pending > 0 {
         return None;

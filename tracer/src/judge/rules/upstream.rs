@@ -24,7 +24,7 @@ pub const DECIDED: &[Rule] = &[
     },
     Rule {
         name: "received/process_killed_for_memory",
-        when: |look| look.has("peer_process_exit") && killed_for_memory(look),
+        when: |look| look.has("peer_process_exit") && look.oom(),
         party: Party::Upstream,
         cause: Cause::UpstreamOomKill,
         origins: Origins::EXIT,
@@ -77,7 +77,7 @@ pub const DECIDED: &[Rule] = &[
 pub const RULES: &[Rule] = &[
     Rule {
         name: "received/connect_answered_elsewhere",
-        when: |look| look.case.connecting() && elsewhere(look),
+        when: |look| look.case.connecting() && (elsewhere(look) || look.has("answered_too_soon")),
         party: Party::Middlebox,
         cause: Cause::MiddleboxReject,
         origins: Origins::DEVICE,
@@ -144,11 +144,6 @@ fn elsewhere(look: &Look) -> bool {
 /// Several guesses, and the one that hit does not show the peer's own clock.
 fn guessed(look: &Look) -> bool {
     look.has("resets_refused") && !look.has("timestamps_continue")
-}
-
-fn killed_for_memory(look: &Look) -> bool {
-    let pid = look.case.peer_exit().map(|event| event.task.pid);
-    pid.is_some_and(|pid| look.case.processes.oom.contains_key(&pid))
 }
 
 /// A pooled connection: complete exchanges, silence since, and nobody asked for anything.

@@ -84,8 +84,10 @@ pub const TABLE: &[Scenario] = &[
         servers: STATIC,
         drive: time_wait,
         expect: &[Expect {
-            causes: &["nginx_closed_unread"],
-            checks: &[Check::Says("TCP_TIMEWAIT_SOCKET")],
+            party: "client",
+            causes: &["client_late_reset"],
+            harmless: true,
+            checks: &[Check::Evidence(&["data_after_close"])],
             ..SENT
         }],
         log: LogTruth::Either,

@@ -90,6 +90,15 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "drop-answer",
+        says: "a router drops everything that the upstream says from now on: its acknowledgments, too",
+        servers: IMPATIENT_KEPT,
+        drive: drop_answer,
+        expect: &[DROP],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
         name: "drop-syn",
         says: "a router drops everything towards an upstream nobody has heard of yet",
         servers: IMPATIENT,
@@ -146,6 +155,17 @@ fn drop_data(stage: &mut Stage<'_>, others: bool) -> Result<()> {
         beside(stage, listener)?;
     }
     stage.truth.upstream_local = dropped;
+    stage.response(client, "504")
+}
+
+fn drop_answer(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    let upstream = stage.exchange(client, listener)?;
+    let rule = format!("{} drop", stage.leaving_upstream());
+    stage.filter(Node::Far, &rule)?;
+    stage.request(client, "GET /unheard")?;
+    stage.read_request(upstream)?;
     stage.response(client, "504")
 }
 

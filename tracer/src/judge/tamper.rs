@@ -1,0 +1,287 @@
+//! A judge with one part taken out or weakened, for the test that every part is needed: whatever is taken out, some
+//! recording of the lab must be judged differently. Not in the program itself.
+
+use std::cell::{Cell, RefCell};
+
+use super::case::Case;
+use super::explain::Explanation;
+use super::finding::{CODES, Finding, Origins};
+use super::missing::Gap;
+use super::rules;
+use crate::model::Verdict;
+use crate::model::verdict::{Cause, Certainty, Party, Weight};
+
+/// What is wrong with the judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A detector finds nothing.
+    Blind(&'static str),
+    /// Findings of this code are not made.
+    Unfound(&'static str),
+    /// Decisive findings of this code only support.
+    Undecided(&'static str),
+    /// Findings of this code speak against nothing.
+    Unopposed(&'static str),
+    /// The rule is not in its table.
+    Unruled(&'static str),
+    /// This is not missed.
+    Unmissed(&'static str),
+}
+
+/// What a fault changed so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effect {
+    /// The fault.
+    pub fault: Fault,
+    /// A verdict had another party, cause, certainty or evidence by it, or was not given.
+    pub shows: bool,
+    /// There was something to leave out.
+    pub met: bool,
+}
+
+thread_local! {
+    static FAULT: RefCell<Option<Fault>> = const { RefCell::new(None) };
+    static MET: Cell<bool> = const { Cell::new(false) };
+    static TRIALS: RefCell<Vec<Effect>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Every fault that is tried.
+pub fn faults() -> Vec<Fault> {
+    let codes = || CODES.iter().map(|(code, _)| *code);
+    let detectors = super::detect::DETECTORS.iter().map(|(name, _)| Fault::Blind(name));
+    let rules = rules::TABLES.iter().flat_map(|table| table.iter()).map(|rule| Fault::Unruled(rule.name));
+    let all = detectors.chain(codes().map(Fault::Unfound)).chain(codes().map(Fault::Undecided));
+    let gaps = super::missing::LOWERING.iter().map(|code| Fault::Unmissed(code));
+    all.chain(codes().map(Fault::Unopposed)).chain(rules).chain(gaps).collect()
+}
+
+/// Tries these faults on every case that this thread judges while `run` runs.
+pub fn tried(faults: Vec<Fault>, run: impl FnOnce()) -> Vec<Effect> {
+    let unknown = |fault| Effect { fault, shows: false, met: false };
+    TRIALS.replace(faults.into_iter().map(unknown).collect());
+    run();
+    TRIALS.take()
+}
+
+/// Judges the case with each of the faults that have had no effect yet.
+pub fn observe(case: &Case) {
+    let mut trials = TRIALS.take();
+    if trials.is_empty() {
+        return;
+    }
+    let whole = super::judge(case);
+    let said = super::explain(case, case.time());
+    let concerned = |trial: &&mut Effect| !trial.shows && concerns(trial.fault, said.as_ref());
+    for trial in trials.iter_mut().filter(concerned) {
+        FAULT.set(Some(trial.fault));
+        MET.set(false);
+        let faulty = super::judge(case);
+        FAULT.set(None);
+        trial.met |= MET.get();
+        trial.shows = shown(whole.as_ref()) != shown(faulty.as_ref());
+    }
+    TRIALS.set(trials);
+}
+
+/// The fault takes something away that was found, decided or missed in the case.
+fn concerns(fault: Fault, whole: Option<&Explanation>) -> bool {
+    let Some(whole) = whole else { return false };
+    let found = |code: &str| whole.said.iter().any(|said| said.code == code);
+    match fault {
+        Fault::Blind(name) => whole.said.iter().any(|said| said.detector == name),
+        Fault::Unfound(code) | Fault::Undecided(code) | Fault::Unopposed(code) => found(code),
+        Fault::Unruled(name) => whole.rule == Some(name),
+        Fault::Unmissed(code) => whole.lowered_by.iter().any(|missing| missing.code == code),
+    }
+}
+
+/// Party, cause and certainty, and the codes of the evidence with their weights.
+type Shown = (Party, Cause, Certainty, Vec<(String, Weight)>, Vec<String>);
+
+fn shown(verdict: Option<&Verdict>) -> Option<Shown> {
+    let verdict = verdict?;
+    let evidence = verdict.evidence.iter().map(|it| (it.code.to_string(), it.weight)).collect();
+    let missing = verdict.missing.iter().map(|it| it.code.to_string()).collect();
+    Some((verdict.party, verdict.cause, verdict.certainty, evidence, missing))
+}
+
+/// The findings of a detector as the faulty judge has them; `fresh` is where they begin.
+pub fn findings(detector: &str, findings: &mut Vec<Finding>, fresh: usize) {
+    let Some(fault) = FAULT.with_borrow(|fault| *fault) else { return };
+    match fault {
+        Fault::Blind(name) if name == detector => findings.truncate(fresh),
+        Fault::Unfound(code) => findings.retain(|finding| finding.code != code),
+        Fault::Undecided(code) => {
+            let weakened = findings.iter_mut().filter(|it| it.code == code && it.decisive);
+            weakened.for_each(|it| {
+                it.decisive = false;
+                MET.set(true);
+            });
+        }
+        Fault::Unopposed(code) => {
+            let weakened = findings.iter_mut().filter(|it| it.code == code && it.against != Origins::NONE);
+            weakened.for_each(|it| {
+                it.against = Origins::NONE;
+                MET.set(true);
+            });
+        }
+        _ => {}
+    }
+}
+
+/// The faulty judge does not have the rule.
+pub fn lacks_rule(name: &str) -> bool {
+    FAULT.with_borrow(|fault| *fault == Some(Fault::Unruled(name_of(name))))
+}
+
+fn name_of(name: &str) -> &'static str {
+    let mut rules = rules::TABLES.iter().flat_map(|table| table.iter());
+    rules.find(|rule| rule.name == name).map_or("", |rule| rule.name)
+}
+
+/// What the faulty judge misses.
+pub fn gaps(gaps: &mut [Gap]) {
+    if let Some(Fault::Unmissed(code)) = FAULT.with_borrow(|fault| *fault) {
+        gaps.iter_mut().filter(|gap| gap.missing.code == code).for_each(|gap| gap.lowers = false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::BufReader;
+    use std::path::Path;
+
+    use super::{Effect, Fault, faults, tried};
+    use jiff::tz::TimeZone;
+
+    use crate::capture::Named;
+    use crate::capture::session::{Lines, Packets, Session, Settings};
+    use crate::engine::{Engine, Limits};
+    use crate::recording::{Reader, play};
+
+    /// Parts that no recording needs, because the lab cannot play what they are for on this machine, or does not yet;
+    /// tests in `engine::tests` play them by hand.
+    const UNPLAYED: &[&str] = &[
+        "Unfound(\"hop_differs_history\")",
+        "Unfound(\"peer_answers_others\")",
+        "Unfound(\"active_form\")",
+        "Unfound(\"ip_id_not_zero\")",
+        "Unfound(\"late_data\")",
+        "Unfound(\"answered_too_soon\")",
+        "Unfound(\"nginx_alive\")",
+        "Unfound(\"answer_lost\")",
+        "Unfound(\"arrived_unanswered\")",
+        "Unfound(\"memory_pressure\")",
+        "Unfound(\"data_after_close\")",
+        "Unfound(\"listener_closed\")",
+        "Unfound(\"keepalive_unanswered\")",
+        "Unfound(\"local_kill\")",
+        "Unfound(\"reset_accepted\")",
+        "Unfound(\"connection_idle\")",
+        "Unfound(\"log_client_aborted\")",
+        "Undecided(\"data_after_close\")",
+        "Unopposed(\"hop_equal\")",
+        "Unopposed(\"sent_there\")",
+        "Unopposed(\"never_arrived\")",
+        "Unopposed(\"hop_differs\")",
+        "Unopposed(\"header_incomplete\")",
+        "Unopposed(\"peer_alive\")",
+        "Unopposed(\"both_ends_reset\")",
+        "Unopposed(\"peer_process_exit\")",
+        "Unopposed(\"peer_process_reset\")",
+        "Unopposed(\"peer_no_socket\")",
+        "Unopposed(\"large_segments_lost\")",
+        "Unopposed(\"request_acknowledged\")",
+        "Unruled(\"line/configuration\")",
+        "Unruled(\"line/answer_awaited_in_vain\")",
+        "Unruled(\"other_end/killed_for_memory\")",
+        "Unruled(\"other_end/ended\")",
+        "Unruled(\"other_end/listener_full\")",
+        "Unruled(\"other_end/refused\")",
+        "Unruled(\"other_end/reset\")",
+        "Unruled(\"client/reset_on_loopback\")",
+        "Unruled(\"client/both_ends_reset\")",
+        "Unruled(\"client/device_after_silence\")",
+        "Unruled(\"client/after_its_own_fin\")",
+        "Unruled(\"client/idle\")",
+        "Unruled(\"received/process_killed_for_memory\")",
+        "Unruled(\"received/listener_full\")",
+        "Unruled(\"received/seen_racing\")",
+        "Unruled(\"received/seen_forgotten\")",
+        "Unruled(\"received/seen_resetting\")",
+        "Unruled(\"received/reset_in_the_pool\")",
+        "Unruled(\"closed/killed_by_another_process\")",
+        "Unruled(\"closed/client_left_first\")",
+        "Unruled(\"closed/lost_between_captures_after_silence\")",
+        "Unruled(\"closed/lost_between_captures\")",
+        "Unruled(\"closed/fin_met_the_request\")",
+        "Unruled(\"closed/limit_of_the_configuration\")",
+        "Unruled(\"captured/connect_answered_elsewhere\")",
+        "Unruled(\"captured/device_after_silence\")",
+        "Unruled(\"captured/device\")",
+        "Unruled(\"captured/nobody_listens\")",
+        "Unruled(\"captured/alert_after_close\")",
+        "Unruled(\"sent/killed_by_another_process\")",
+        "Unruled(\"sent/local_resource\")",
+        "Unruled(\"sent/answer_awaited_in_vain\")",
+        "Unruled(\"sent/listener_full\")",
+        "Unruled(\"sent/listener_closed\")",
+        "Unruled(\"sent/alert_after_close\")",
+        "Unruled(\"sent/client_keepalive_unanswered\")",
+        "Unruled(\"sent/upstream_keepalive_unanswered\")",
+        "Unmissed(\"table_full\")",
+        "Unmissed(\"packets_lost\")",
+        "Unmissed(\"one_line\")",
+        "Unmissed(\"reset_packet\")",
+    ];
+
+    fn name(fault: Fault) -> String {
+        format!("{fault:?}")
+    }
+
+    /// Plays every recording of the lab.
+    fn lab() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recordings");
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut played = 0;
+        for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "rec")) {
+            let mut reader = Reader::open(BufReader::new(File::open(file).unwrap())).unwrap();
+            play(&mut reader, &mut Engine::new(Limits::default()), |_| Ok(())).unwrap();
+            played += 1;
+        }
+        assert!(played > 0);
+        for name in ["lab-0", "lab-1"] {
+            captured(name, false);
+            captured(name, true);
+        }
+    }
+
+    /// Judges the captures of a bench of the lab: that of the Nginx host, or both.
+    fn captured(name: &str, both: bool) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/captures");
+        let file = |end: &str| folder.join(format!("{name}.{end}"));
+        let mut packets = Packets::open(&[file("pcap.gz")], 10_000).unwrap();
+        if both {
+            packets = packets.beside(&file("upstream.pcap.gz")).unwrap();
+        }
+        let lines = Some(Lines::read(&[file("log")], &TimeZone::UTC).unwrap());
+        let mut session = Session::new(packets, Settings { named: Named::default(), lines });
+        while session.step(&mut |_, _| {}, &mut |_| true) {}
+    }
+
+    #[test]
+    fn whatever_is_taken_from_the_judge_some_recording_of_the_lab_shows_it() {
+        let effects = tried(faults(), lab);
+        // Many codes never decide and never speak against anything.
+        let optional = |effect: &Effect| matches!(effect.fault, Fault::Undecided(_) | Fault::Unopposed(_));
+        let survives = |effect: &&Effect| !effect.shows && (effect.met || !optional(effect));
+        let survivors: Vec<Fault> = effects.iter().filter(survives).map(|effect| effect.fault).collect();
+        let unplayed = |fault: &Fault| UNPLAYED.contains(&name(*fault).as_str());
+        let unplayed_no_more: Vec<&&str> =
+            UNPLAYED.iter().filter(|known| !survivors.iter().any(|fault| name(*fault) == **known)).collect();
+        let unknown: Vec<Fault> = survivors.iter().copied().filter(|fault| !unplayed(fault)).collect();
+        assert_eq!(unknown, [], "nothing in the lab needs these");
+        assert!(unplayed_no_more.is_empty(), "the lab plays these now: {unplayed_no_more:?}");
+    }
+}
