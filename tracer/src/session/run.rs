@@ -409,12 +409,8 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-<<<<<<< HEAD
-        let losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
-=======
-        let mut losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let mut losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
         losses.by_handover.extend(self.standing.lost());
->>>>>>> main
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));
