@@ -15,11 +15,12 @@ use thiserror::Error;
 use super::attach::{Kernel, refused};
 use super::btf::{BtfError, KernelTypes};
 use super::environment::{Environment, FLOOR, KERNEL_BTF, below_floor};
+use super::forgetful::{self, Watched};
 use super::hooks::{HOOKS, MAKES_COOKIES};
 use super::icmp::RawSockets;
 use super::names::Names;
 use super::sizes::Sizes;
-use crate::model::{HookState, Losses};
+use crate::model::{HookState, Losses, Mono};
 
 /// What is decided before loading.
 #[derive(Debug, Clone)]
@@ -95,6 +96,10 @@ pub struct Probe {
     programs: Vec<(&'static str, &'static str)>,
     /// Members that this kernel does not have.
     pub missing_members: Vec<&'static str>,
+    /// Tables that forget.
+    forgetful: Vec<Watched>,
+    /// Older connections that found the table full.
+    pub(super) seeds_refused: u64,
     /// Where ICMP errors are seen.
     pub(super) icmp: RawSockets,
 }
@@ -129,6 +134,7 @@ impl Probe {
             (ebpf, hooks) = load(Config { tracing_makes_cookies: 0, ..best })?;
         }
         Ok(Self {
+            forgetful: forgetful::watched(&ebpf),
             ebpf,
             hooks: hooks.states,
             config: best,
@@ -136,6 +142,7 @@ impl Probe {
             programs: hooks.programs,
             names,
             missing_members,
+            seeds_refused: 0,
             icmp: RawSockets::new(),
         })
     }
@@ -162,8 +169,8 @@ impl Probe {
     }
 
     /// What the kernel side could not tell: records that found the ring full or exceeded a limit, runs that the kernel
-    /// skipped, connections that found the table full.
-    pub fn losses(&self) -> Result<Losses, ProbeError> {
+    /// skipped, connections that found the table full, and what tables forgot that was still of use.
+    pub fn losses(&mut self, now: Mono) -> Result<Losses, ProbeError> {
         let mut losses = Losses::default();
         let mut note = |name: String, lost: u64| {
             if lost > 0 {
@@ -179,7 +186,13 @@ impl Probe {
             let fd = program.fd().map(|fd| fd.as_fd().as_raw_fd());
             note(format!("{name} (recursion)"), fd.map_or(0, recursion_misses));
         }
-        note("connection table".to_owned(), self.count(Counter::ConnectionsRefused)?);
+        let refused = self.count(Counter::ConnectionsRefused)? + self.seeds_refused;
+        note("connection table".to_owned(), refused);
+        for at in 0..self.forgetful.len() {
+            let made = self.per_cpu("MADE", self.forgetful[at].index)?;
+            let watched = &mut self.forgetful[at];
+            note(watched.name.to_owned(), watched.table.observe(now, made));
+        }
         Ok(losses)
     }
 

@@ -153,7 +153,7 @@ impl PrematureCloses {
 }
 
 /// Everything lost so far, over all hand-overs of the session.
-pub fn losses(kernel: &KernelSide, view: &Losses, logs: &Losses) -> Result<Losses, ProbeError> {
+pub fn losses(kernel: &mut KernelSide, view: &Losses, logs: &Losses) -> Result<Losses, ProbeError> {
     Ok(loss::merge(loss::merge(kernel.losses()?, logs), view))
 }
 

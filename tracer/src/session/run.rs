@@ -409,7 +409,7 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let mut losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let mut losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
         losses.by_handover.extend(self.standing.lost());
         if losses != self.losses {
             self.losses = losses.clone();
@@ -459,7 +459,7 @@ impl Session {
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = self.tell(view, &verdicts);
-        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);

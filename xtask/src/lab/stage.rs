@@ -234,6 +234,13 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// An administrator destroys Nginx's end of the client connection.
+    pub fn destroy_client_socket(&self) -> Result<()> {
+        let remote = self.truth.client.clone().context("no client connection yet")?;
+        let mut command = self.bench.network.inside(Node::Web, crate::shell::need("ss")?);
+        crate::shell::read(command.args(["-K", "dst", &remote])).map(drop)
+    }
+
     /// Puts one rule into a router's forward chain.
     pub fn filter(&mut self, node: Node, rule: &str) -> Result<()> {
         self.tables.push(node);

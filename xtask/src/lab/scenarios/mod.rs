@@ -3,6 +3,7 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod emitters;
 mod ending;
 mod ends;
 mod filters;
@@ -41,6 +42,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         silence::TABLE,
         mtu::TABLE,
         firewall::TABLE,
+        emitters::TABLE,
         icmp::TABLE,
         host::TABLE,
         unavailable::TABLE,
