@@ -87,7 +87,9 @@ fn judge(console: &str) -> Result<()> {
     // The prompt of the login may stand before it.
     let said = console.lines().filter_map(|line| Some(line.split_once(MARK)?.1.trim_end()));
     let said: Vec<&str> = said.collect();
-    said.iter().for_each(|line| crate::say!("  {line}"));
+    for line in &said {
+        crate::say!("  {line}");
+    }
     let failed: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("failed ")).collect();
     if !failed.is_empty() {
         bail!("{} on a booted machine; it said:\n{console}", failed.join("; "));
