@@ -131,6 +131,9 @@ fn idle_device(case: &Case) -> Vec<Advice> {
     }]
 }
 
+/// What no advice goes below: Nginx's own backlog is 511 (`NGX_LISTEN_BACKLOG`).
+const LEAST_BACKLOG: u32 = 512;
+
 fn overflow(case: &Case) -> Vec<Advice> {
     let Some(sum) = &case.incident.overflow else { return Vec::new() };
     let overflow = &sum.latest;
@@ -140,7 +143,8 @@ fn overflow(case: &Case) -> Vec<Advice> {
         .max(1)
         .saturating_mul(2)
         .checked_next_power_of_two()
-        .unwrap_or(u32::MAX);
+        .unwrap_or(u32::MAX)
+        .max(LEAST_BACKLOG);
     let text = format!(
         "{} had {} connections waiting with room for {}; {} packet(s) were dropped",
         overflow.listener, overflow.queue, overflow.limit, sum.dropped
@@ -153,9 +157,13 @@ fn overflow(case: &Case) -> Vec<Advice> {
         (false, _) => "upstream: backlog of its listen(); sysctl net.core.somaxconn",
     };
     let change = if overflow.side.is_nginx() {
-        format!("net.core.somaxconn={wanted} and listen … backlog={wanted};")
+        format!(
+            "listen … backlog={wanted}; with net.core.somaxconn no lower than {wanted} (the smaller one holds)"
+        )
     } else {
-        format!("net.core.somaxconn={wanted} and the upstream's listen backlog {wanted}")
+        format!(
+            "listen backlog {wanted} with net.core.somaxconn no lower than {wanted} (the smaller one holds)"
+        )
     };
     vec![Advice { text, place: place.to_owned(), change }]
 }

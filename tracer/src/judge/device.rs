@@ -26,7 +26,7 @@ const SLACK_MS: u64 = 5_000;
 pub fn hints(case: &Case) -> String {
     let packet = case.reset_packet();
     let place = packet.map(place);
-    let kind = packet.and_then(kind).map(str::to_owned);
+    let kind = packet.filter(|_| !case.connecting()).and_then(kind).map(str::to_owned);
     let timer = case.idle_before_ms().and_then(timer);
     [place, kind, timer].into_iter().flatten().fold(String::new(), |text, hint| text + ". " + &hint)
 }

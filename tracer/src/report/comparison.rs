@@ -157,6 +157,7 @@ fn answer(all: &Compared, against: Against, reservations: &[String]) -> Block {
             .ratio
             .map_or_else(|| "no interval".to_owned(), |ratio| format!("{}{}", words(ratio), unit(against))),
         certainty: None,
+        effect: None,
         next: vec![next.to_owned()],
     })
 }

@@ -98,6 +98,8 @@ pub struct Answer {
     pub who: String,
     /// The same as a slug; `None` where several have a part.
     pub party: Option<Party>,
+    /// What it did to the request, where one incident is concerned.
+    pub effect: Option<&'static str>,
     /// How sure that is, in words.
     pub sure: String,
     /// The same as a slug.

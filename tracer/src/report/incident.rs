@@ -39,14 +39,17 @@ fn answer(verdict: &Verdict) -> Block {
             words::hedged(verdict.certainty, &format!("{}{culprit}", words::party(party, verdict.cause)))
         }
     };
-    let mut next = vec![words::next(verdict.cause).to_owned()];
+    let mut next = vec![words::next_of(verdict).to_owned()];
     next.extend(verdict.advice.iter().map(advice));
+    let cause = verdict.consequence_of.as_ref();
+    next.extend(cause.map(|id| format!("It followed from incident {id}: read that one for the cause.")));
     Block::Answer(Answer {
         what: verdict.summary.clone(),
         who,
         party: Some(verdict.party),
         sure: words::certainty(verdict),
         certainty: Some(verdict.certainty),
+        effect: Some(words::effect(verdict.impact)),
         next,
     })
 }
@@ -342,7 +345,7 @@ fn connection_fields(connection: &Connection) -> Block {
         ("Silence", connection.idle_ms.map(span)),
         ("Bytes sent", Some(connection.bytes_sent.to_string())),
         ("Bytes received", Some(connection.bytes_received.to_string())),
-        ("Smoothed round trip", Some(format!("{} µs", connection.srtt_us))),
+        ("Smoothed round trip", (connection.srtt_us > 0).then(|| format!("{} µs", connection.srtt_us))),
         ("Segments retransmitted", Some(connection.retransmits.to_string())),
         ("Older than the tracer", preexisting),
         ("Network namespace", (connection.netns != 0).then(|| connection.netns.to_string())),

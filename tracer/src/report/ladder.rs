@@ -40,8 +40,8 @@ pub fn ladder(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Ladder> {
     let mut steps = Vec::new();
     steps.extend(opening(connection, &ends));
     if let Some(dossier) = dossier {
-        let by_time = dossier.packets.iter().map(|packet| captured(packet, &ends));
-        steps.extend(by_time);
+        let segments = dossier.packets.iter().filter(|packet| packet.role != Role::IcmpError);
+        steps.extend(segments.map(|packet| captured(packet, &ends)));
         steps.extend(dossier.steps.iter().flat_map(|step| told(step.time, &step.witness, &step.what, &ends)));
     } else {
         steps.extend(without_dossier(verdict, &ends));
@@ -159,7 +159,8 @@ fn captured(one: &Captured, ends: &Ends) -> Step {
         Role::Dropped => ", dropped: the listener was full",
         Role::ResetReceived => ", accepted: it ended the connection",
         Role::ResetRefused => ", refused by the kernel",
-        Role::IcmpError => ", an ICMP error about the connection",
+        // It has a rung of its own: it is no segment of either end.
+        Role::IcmpError => "",
         Role::Answered => ", answered with a RST",
         Role::Afterwards => ", the peer goes on after the end",
         Role::AtOtherEnd => ", at the other end",
@@ -230,7 +231,10 @@ fn last_data(time: Utc, event: &Event, ends: &Ends) -> Vec<Step> {
         rank: 0,
     };
     let sent = socket.last_sent_ms.map(|ms| {
-        step(ms, ends.sends(), format!("last data sent, {} in all", count(socket.bytes_sent, "byte")))
+        // A segment that is sent again moves this time, too (`tcp_retransmit_skb`).
+        let again = if socket.retransmits > 0 { " or sent again" } else { "" };
+        let bytes = count(socket.bytes_sent, "byte");
+        step(ms, ends.sends(), format!("last data sent{again}, {bytes} in all"))
     });
     let received = socket.last_received_ms.map(|ms| {
         let bytes = count(socket.bytes_received, "byte");
@@ -264,11 +268,14 @@ fn event_rung(time: Utc, event: &Event, at_peer: bool, ends: &Ends) -> Option<St
         EventKind::OomVictim => {
             (at, format!("OOM killer chose {} ({})", event.task.pid, event.task.comm), "mark_victim")
         }
+        EventKind::IcmpError(error) => {
+            let label = format!("{} from {}, about seq {}", error.name(), error.sender, error.seq);
+            (ends.receives(), label, "icmp_error")
+        }
         // The packet of a captured RST has a rung of its own.
         EventKind::ResetSeen { .. }
         | EventKind::ListenOverflow(_)
         | EventKind::ResetRefused { .. }
-        | EventKind::IcmpError(_)
         | EventKind::Standing
         | EventKind::OtherCapture(_) => return None,
     };

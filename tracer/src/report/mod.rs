@@ -86,7 +86,8 @@ pub fn collect(
             // A verdict that was read or judged can be written.
             lines.extend(ndjson::line(&entry.verdict).unwrap_or_default());
         }
-        window.add(entry);
+        // Who asks for one incident wants to see it, whatever it followed from.
+        if selection.id.is_some() { window.take(entry) } else { window.add(entry) }
     })?;
     Ok(collected)
 }

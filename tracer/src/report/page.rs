@@ -111,6 +111,7 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
             party: None,
             sure: "see below what was observed and what was lost".to_owned(),
             certainty: None,
+            effect: None,
             next: Vec::new(),
         });
     }
@@ -143,6 +144,7 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
         party: None,
         sure: by_certainty.collect::<Vec<_>>().join(", "),
         certainty: None,
+        effect: None,
         next,
     })
 }

@@ -8,6 +8,7 @@ use crate::model::Verdict;
 use crate::model::verdict::{Cause, Certainty, ConnectionSide, Direction, Evidence, Kind, Party, Weight};
 
 use super::{lore, words};
+use crate::output::layout::count;
 
 /// How the judge begins a reason that does not rule out.
 const OPEN: &str = "Not ruled out";
@@ -25,6 +26,8 @@ pub struct Premise {
     pub rests_on: String,
     /// The reason is something that the kernel of Nginx's host saw itself, whatever else is uncertain.
     pub fact: bool,
+    /// The reason is a piece of evidence that the party did not do it.
+    pub is_evidence: bool,
 }
 
 /// What can be said about each party that the verdict does not name.
@@ -70,7 +73,8 @@ fn from_alternative(verdict: &Verdict, party: Party, why_not: &str) -> Premise {
     let because = if because.is_empty() { "nothing seen speaks against it" } else { because };
     let piece = verdict.evidence.iter().find(|piece| because.contains(&piece.detail));
     let rests_on = piece.map_or_else(|| "alternatives".to_owned(), |piece| piece.code.to_string());
-    Premise { party, excluded: !open, because: because.to_owned(), rests_on, fact: false }
+    let (because, is_evidence) = (because.to_owned(), piece.is_some());
+    Premise { party, excluded: !open, because, rests_on, fact: false, is_evidence }
 }
 
 /// The kernel of Nginx's host tells whether a segment came in or went out.
@@ -112,12 +116,13 @@ fn of_nginx(verdict: &Verdict) -> Option<Premise> {
         }
         // A packet filter of the host itself would look the same to its counters.
         Kind::Timeout if connection.retransmits > 0 => {
-            (format!("Nginx's host repeated its segments {} times", connection.retransmits), false)
+            let times = count(u64::from(connection.retransmits), "time");
+            (format!("Nginx's host repeated its segments {times}"), false)
         }
         _ => return None,
     };
     let rests_on = "kind, connection.state".to_owned();
-    Some(Premise { party: Party::Nginx, excluded: true, because, rests_on, fact })
+    Some(Premise { party: Party::Nginx, excluded: true, because, rests_on, fact, is_evidence: true })
 }
 
 /// A RST of Nginx's own kernel was sent by nobody else.
@@ -133,7 +138,8 @@ fn sent_by_nginx(verdict: &Verdict, party: Party) -> Option<Premise> {
     } else {
         (format!("the kernel of Nginx's host sent it (tcp_send_reset{reason})"), true)
     };
-    Some(Premise { party, excluded: true, because, rests_on: "kind, reset".to_owned(), fact })
+    let rests_on = "kind, reset".to_owned();
+    Some(Premise { party, excluded: true, because, rests_on, fact, is_evidence: true })
 }
 
 /// The party in whose name a device spoke: what speaks for the device speaks against it.
@@ -149,6 +155,7 @@ fn of_peer(verdict: &Verdict, party: Party) -> Premise {
         because: details.join("; "),
         rests_on: codes.join(", "),
         fact: false,
+        is_evidence: true,
     }
 }
 
@@ -160,7 +167,9 @@ fn of_uninvolved(verdict: &Verdict, party: Party) -> Option<Premise> {
         ConnectionSide::Upstream => Party::Client,
     };
     let caused = verdict.consequence_of.is_some();
-    (party == uninvolved && !caused).then(|| Premise {
+    // A segment comes from an end of its connection; the reason for a close may lie elsewhere.
+    let is_segment = matches!(verdict.kind, Kind::ResetReceived | Kind::Refused | Kind::ResetSent);
+    (party == uninvolved && is_segment && !caused).then(|| Premise {
         party,
         excluded: true,
         because: format!(
@@ -169,6 +178,7 @@ fn of_uninvolved(verdict: &Verdict, party: Party) -> Option<Premise> {
         ),
         rests_on: "connection.side".to_owned(),
         fact: true,
+        is_evidence: true,
     })
 }
 
@@ -206,7 +216,8 @@ pub fn sentence(verdict: &Verdict, premise: &Premise) -> String {
     };
     let because = lower(&premise.because);
     if !premise.excluded {
-        return format!("That it was {act} by {who} is not excluded: {because}.");
+        let lead = if premise.is_evidence { ", although something speaks against it" } else { "" };
+        return format!("That it was {act} by {who} is not excluded{lead}: {because}.");
     }
     if premise.fact || verdict.certainty == Certainty::Proven {
         return format!("It was not {act} by {who} because {because}.");

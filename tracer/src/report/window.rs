@@ -139,11 +139,16 @@ pub struct Window {
 impl Window {
     /// Takes one incident.
     pub fn add(&mut self, entry: Entry) {
-        let verdict = &entry.verdict;
-        if verdict.consequence_of.is_some() {
+        if entry.verdict.consequence_of.is_some() {
             self.consequences += 1;
-            return;
+        } else {
+            self.take(entry);
         }
+    }
+
+    /// Adds an incident as one of its own, even if it is a consequence of another.
+    pub fn take(&mut self, entry: Entry) {
+        let verdict = &entry.verdict;
         self.total += 1;
         self.widen(&verdict.time);
         self.count_time(verdict);

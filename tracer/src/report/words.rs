@@ -2,7 +2,7 @@
 //! incident: that is the verdict's business.
 
 use crate::model::Verdict;
-use crate::model::verdict::{Cause, Certainty, Evidence, Party, Weight};
+use crate::model::verdict::{Cause, Certainty, Evidence, Impact, Party, Weight};
 use crate::output::layout::count;
 
 /// Whose doing it was, as the subject of a sentence.
@@ -59,10 +59,35 @@ pub fn certainty(verdict: &Verdict) -> String {
     let meaning = match verdict.certainty {
         Certainty::Proven => "at least one piece settles it on its own, none speaks against it",
         Certainty::Strong => "at least two pieces of different kinds agree, none speaks against it",
-        Certainty::Weak => "one kind of evidence only, or something speaks against it; see what is missing",
+        Certainty::Weak => {
+            "one kind of evidence only, something speaks against it, or what is missing lowers it"
+        }
         Certainty::Undetermined => "the evidence does not tell; see what is missing",
     };
     format!("{} ({basis}): {meaning}", verdict.certainty)
+}
+
+/// What it did to the request, for a reader who decides whether to get up at night.
+pub fn effect(impact: Impact) -> &'static str {
+    match impact {
+        Impact::RequestFailed => "a request failed: the client got an error or nothing",
+        Impact::ResponseTruncated => "a response was cut off",
+        Impact::RequestRetried => "none that the client saw: Nginx sent the request again, and that worked",
+        Impact::ConnectionOnly => "a connection was lost, and no request with it",
+        Impact::Harmless => "none: no request was lost",
+        Impact::Unknown => "not known: no line of the log tells it",
+    }
+}
+
+/// What to do about an incident, in plain words.
+pub fn next_of(verdict: &Verdict) -> &'static str {
+    let next = next(verdict.cause);
+    match verdict.impact {
+        Impact::Harmless if !next.starts_with("Nothing") => {
+            "Nothing has to be done about this one: no request was lost."
+        }
+        _ => next,
+    }
 }
 
 /// What to do about a cause, in plain words.
@@ -93,7 +118,7 @@ const NEXT: &[(Cause, &str)] = &[
     ),
     (
         C::NginxClosedUnread,
-        "Look at why Nginx closed before it had read everything: a body limit, return 444, lingering_close, or a protocol mismatch.",
+        "Look at why Nginx closed before it had read everything: a client that left, a body limit, return 444, lingering_close, or a protocol mismatch.",
     ),
     (
         C::NginxWorkerExit,
@@ -106,9 +131,12 @@ const NEXT: &[(Cause, &str)] = &[
     (C::NginxNotListening, "Check that Nginx listens on that address and port, and who sends clients there."),
     (
         C::NginxResourceLimit,
-        "Raise the limit that ran out on the Nginx host; the log line and the errno name it.",
+        "Raise the limit that ran out on the Nginx host: local ports (ip_local_port_range, proxy_bind), descriptors (worker_rlimit_nofile), or worker_connections.",
     ),
-    (C::NginxConfig, "Change the directive that the log line names, or what the upstream sends."),
+    (
+        C::NginxConfig,
+        "Change the directive that the log line is about (for a header that is too large, proxy_buffer_size), or what the upstream sends.",
+    ),
     (
         C::UpstreamRefused,
         "Ask the upstream's team why nothing listens on that port: process down, restarting, or another port.",
@@ -145,10 +173,7 @@ const NEXT: &[(Cause, &str)] = &[
         C::UpstreamSlow,
         "Ask the upstream's team why the request took longer than Nginx waits; the network delivered it.",
     ),
-    (
-        C::UpstreamUnavailable,
-        "Check that the upstream runs and can be reached; run rstscope trace to see more than the log tells.",
-    ),
+    (C::UpstreamUnavailable, "Check that the upstream runs and can be reached."),
     (
         C::MiddleboxForgedReset,
         "Give the statement and the packets below to the network team: they run the devices between Nginx and the peer.",

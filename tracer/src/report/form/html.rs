@@ -136,6 +136,10 @@ fn answer(answer: &Answer) -> Markup {
                 dd class="what" { (safe(&answer.what)) }
                 dt { "Whose doing" }
                 dd { @if let Some(party) = answer.party { span class="badge" { (party) } } (safe(&answer.who)) }
+                @if let Some(effect) = answer.effect {
+                    dt { "Effect" }
+                    dd { (effect) }
+                }
                 dt { "How sure" }
                 dd { (safe(&answer.sure)) }
                 @if !answer.next.is_empty() {

@@ -94,6 +94,9 @@ fn block(out: &mut String, block: &Block) {
 fn answer(out: &mut String, answer: &Answer) {
     line(out, &format!("**What happened**: {}\n", safe(&answer.what)));
     line(out, &format!("**Whose doing**: {}\n", safe(&answer.who)));
+    if let Some(effect) = answer.effect {
+        line(out, &format!("**Effect**: {effect}"));
+    }
     line(out, &format!("**How sure**: {}", safe(&answer.sure)));
     if !answer.next.is_empty() {
         line(out, "\n**What to do**:\n");

@@ -72,6 +72,9 @@ fn entry(out: &mut String, first: &str, text: &str) {
 fn answer(out: &mut String, answer: &Answer) {
     entry(out, "What happened  ", &answer.what);
     entry(out, "Whose doing    ", &answer.who);
+    if let Some(effect) = answer.effect {
+        entry(out, "Effect         ", effect);
+    }
     entry(out, "How sure       ", &answer.sure);
     for (at, next) in answer.next.iter().enumerate() {
         entry(out, if at == 0 { "What to do     " } else { "               " }, next);
