@@ -31,7 +31,9 @@ fn verdicts(name: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
 }
 
 fn forged() -> String {
-    let found = verdicts("07-info.rec", |verdict| verdict["cause"] == "middlebox_forged_reset");
+    let proven =
+        |verdict: &Value| verdict["cause"] == "middlebox_forged_reset" && verdict["certainty"] == "proven";
+    let found = verdicts("07-info.rec", proven);
     found[0]["id"].as_str().unwrap().to_owned()
 }
 
