@@ -10,6 +10,7 @@ use super::nginx::Frozen;
 use super::puppet::{Puppet, numbered};
 use super::scenario::Place;
 use super::{kernel, wait};
+use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -364,6 +365,29 @@ impl<'a> Stage<'a> {
     pub fn wait_client(&self, what: &str, wished: impl Fn(Option<&kernel::Socket>) -> bool) -> Result<()> {
         let remote = self.truth.client.clone().context("no client connection yet")?;
         self.wait_socket(what, (&self.listener().to_string(), &remote), wished)
+    }
+
+    /// Another process of the Nginx host destroys Nginx's connections to this scenario's upstream.
+    pub fn destroy_upstream_connections(&self) -> Result<()> {
+        let mut command = self.bench.network.inside(Node::Web, "ss");
+        shell::read(command.args(["-K", "dst", &self.upstream().to_string()])).map(drop)
+    }
+
+    /// Waits as long as this for Nginx's end of the client connection.
+    pub fn wait_client_for(
+        &self,
+        limit: Duration,
+        wished: impl Fn(Option<&kernel::Socket>) -> bool,
+    ) -> Result<()> {
+        let (local, remote) =
+            (self.listener(), self.truth.client.clone().context("no client connection yet")?);
+        let remote: SocketAddr = remote.parse()?;
+        let master = self.bench.nginx.master();
+        wait::until("Nginx's end of the client connection", limit, || {
+            let sockets = kernel::sockets(master);
+            let ours = sockets.iter().find(|socket| socket.local == local && socket.remote == remote);
+            wished(ours).then_some(())
+        })
     }
 
     /// The client goes, and Nginx's end with it.
