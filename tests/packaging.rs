@@ -7,14 +7,10 @@ use std::process::Command;
 
 const UNITS: [&str; 2] = ["rstscope.service", "rstscope-systemd-239.service"];
 /// Directives that systemd 239 does not know yet.
-const NEWER_THAN_239: [&str; 6] = [
-    "ProtectClock=",
-    "ProtectHostname=",
-    "ProtectKernelLogs=",
-    "ProtectProc=",
-    "ProcSubset=",
-    "RestrictSUIDSGID=",
-];
+const NEWER_THAN_239: [&str; 5] =
+    ["ProtectClock=", "ProtectHostname=", "ProtectKernelLogs=", "ProtectProc=", "ProcSubset="];
+/// Directives that would blind the daemon; the units say why.
+const BLINDING: [&str; 3] = ["RestrictSUIDSGID=", "IPAddressDeny=", "PrivateNetwork="];
 
 fn packaging() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")
@@ -54,6 +50,15 @@ fn the_unit_asks_for_the_capabilities_that_the_documentation_argues_for() {
     let row = |capability: &str| page.lines().any(|line| line.starts_with(&format!("| `{capability}` |")));
     assert!(asked.split(' ').count() == 6 && asked.split(' ').all(row), "{asked}");
     assert!(!asked.contains("CAP_SYS_ADMIN"), "{asked}");
+}
+
+#[test]
+fn the_units_take_away_nothing_that_the_daemon_sees_with() {
+    for name in UNITS {
+        let unit = unit(name);
+        let blinding = BLINDING.iter().find(|directive| !value(&unit, directive).is_empty());
+        assert_eq!(blinding, None, "{name}");
+    }
 }
 
 #[test]

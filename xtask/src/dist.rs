@@ -1,7 +1,8 @@
 //! `cargo xtask dist`: packages for Debian and for distributions with RPM, and what a container needs, from the release
-//! build. With `--check` the packages are installed into a fresh Debian root, upgraded, used, and removed (root,
-//! network).
+//! build. With `--check` the packages are installed into a fresh Debian root, upgraded, used, and removed; with
+//! `--boot` the deb into one that is booted (both: root, network).
 
+mod boot;
 mod check;
 mod debian;
 mod rpm;
@@ -18,6 +19,9 @@ pub struct Options {
     /// Install the package in a fresh root, use it there, and remove it (root; debootstrap is installed if missing).
     #[arg(long)]
     check: bool,
+    /// Boot a fresh root with its own service manager in QEMU, and play the life of the installed service (root).
+    #[arg(long)]
+    boot: bool,
     /// Pack this program instead of building one.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -28,9 +32,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let binary = options.binary.clone().map_or_else(build, Ok)?;
     let packages = pack(&binary, env!("CARGO_PKG_VERSION"))?;
     crate::say!("{}\n{}\n{}", packages.deb.display(), packages.rpm.display(), container(&binary)?.display());
-    if options.check {
+    if options.check || options.boot {
         let newer = pack(&binary, concat!(env!("CARGO_PKG_VERSION"), ".1"))?;
-        check::in_fresh_root(&packages, &newer)?;
+        if options.check {
+            check::in_fresh_root(&packages, &newer)?;
+        }
+        if options.boot {
+            boot::in_virtual_machine(&packages, &newer)?;
+        }
         fs::remove_file(newer.deb)?;
         fs::remove_file(newer.rpm)?;
     }

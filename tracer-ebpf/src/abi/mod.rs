@@ -33,10 +33,12 @@ pub enum Hook {
     CgroupIngress = 12,
     SockOps = 13,
     IcmpError = 14,
+    CgroupGetpeername4 = 15,
+    CgroupGetpeername6 = 16,
 }
 
 /// Number of hooks, the size of the loss counters.
-pub const HOOKS: u32 = 15;
+pub const HOOKS: u32 = 17;
 
 /// Counters kept per CPU, by index.
 #[repr(u32)]
@@ -51,6 +53,22 @@ pub enum Counter {
     /// Connections of Nginx that found the table full, and are not followed.
     ConnectionsRefused = 3,
 }
+
+/// Tables that forget their oldest entry when they are full; new entries are counted by this index.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the tables")]
+pub enum Forgetful {
+    Resets = 0,
+    Tombstones = 1,
+    Endpoints = 2,
+    Peers = 3,
+    Departed = 4,
+    Overflows = 5,
+}
+
+/// Number of these tables.
+pub const FORGETFUL: u32 = 6;
 
 /// Length of the stretch of time that the limit of records is for: 2^30 ns, about a second.
 pub const WINDOW_NS: u64 = 1 << 30;

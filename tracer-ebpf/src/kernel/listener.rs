@@ -2,11 +2,11 @@
 //! and the map has it too, so that drops after the last record are not lost.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use rstscope_ebpf::abi::{Counter, Hook, Kind, ListenPort, OverflowKey, OverflowState};
+use rstscope_ebpf::abi::{Counter, Forgetful, Hook, Kind, ListenPort, OverflowKey, OverflowState};
 
 use super::emit;
 use super::globals::offset;
-use super::maps::{OVERFLOWS, count, netns_counts};
+use super::maps::{OVERFLOWS, count, keep, netns_counts};
 use super::read::Memory;
 use super::sock::{Identity, snapshot};
 use super::{side, skb};
@@ -57,7 +57,7 @@ fn drops_to_report(id: &Identity) -> Option<u64> {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some(state) = OVERFLOWS.get_ptr_mut(key) else {
-        let _lru_makes_room = OVERFLOWS.insert(key, OverflowState { last_record_ns: now, total: 1 }, 0);
+        keep(Forgetful::Overflows, &OVERFLOWS, &key, &OverflowState { last_record_ns: now, total: 1 });
         return Some(1);
     };
     // SAFETY: a map value; a race between CPUs costs a count.

@@ -3,8 +3,9 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, HOOKS, Header, Hook,
-    ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Tombstone, Tuple,
+    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, FORGETFUL, Forgetful, GivenUp, HOOKS,
+    Header, Hook, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey,
+    Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.
@@ -15,6 +16,15 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// again at once, while it is in the cache. Sized by user space before loading; what finds it full is counted.
 #[map]
 pub static CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
+
+/// Connections beyond those that `CONNS` holds. That one is kept so small that it stays in the cache, because most
+/// hosts never have more; sized by user space as well.
+#[map]
+pub static MORE_CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
+
+/// Not zero once there was a connection in `MORE_CONNS`: until then nobody looks there.
+#[map]
+pub static MORE_CONNS_USED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Slots of `SETTLED`.
 pub const SETTLED_SLOTS: u32 = 4_096;
@@ -96,9 +106,29 @@ pub static ICMP_SOCKETS: HashMap<u64, u32> = HashMap::with_max_entries(1_024, 0)
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
+/// Entries ever made in tables that forget, see `abi::Forgetful`.
+#[map]
+pub static MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(FORGETFUL, 0);
+
 /// Counters per network namespace; user space puts in the namespaces to count.
 #[map]
 pub static NETNS_COUNTS: PerCpuHashMap<u32, NetnsCounts> = PerCpuHashMap::with_max_entries(256, 0);
+
+/// Whether there may be connections in `MORE_CONNS`.
+#[inline(always)]
+pub fn more_conns_used() -> bool {
+    // SAFETY: a map value of one word that only ever changes from zero to one.
+    MORE_CONNS_USED.get_ptr(0).is_some_and(|used| unsafe { *used } != 0)
+}
+
+/// Notes that there are.
+#[inline(always)]
+pub fn use_more_conns() {
+    if let Some(used) = MORE_CONNS_USED.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { *used = 1 };
+    }
+}
 
 /// The counters of a namespace on this CPU, if it is one to count.
 #[inline(always)]
@@ -113,6 +143,28 @@ pub fn count(counter: Counter, by: u64) {
     if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
         // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
         unsafe { *value += by };
+    }
+}
+
+/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+const NOT_THERE_YET: u64 = 1;
+
+/// Puts an entry into a table that makes room by forgetting; a new one is counted.
+#[inline(always)]
+pub fn keep<K, V>(table: Forgetful, map: &LruHashMap<K, V>, key: &K, value: &V) {
+    if map.insert(key, value, NOT_THERE_YET).is_ok() {
+        count_made(table);
+    } else {
+        let _lru_makes_room = map.insert(key, value, 0);
+    }
+}
+
+/// Counts an entry that was made.
+#[inline(always)]
+pub fn count_made(table: Forgetful) {
+    if let Some(value) = MADE.get_ptr_mut(table as u32) {
+        // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
+        unsafe { *value += 1 };
     }
 }
 

@@ -1,9 +1,11 @@
 //! Recognising Nginx's connections, and the other ends of them on this host.
 
-use rstscope_ebpf::abi::{Conn, Endpoint, ListenAddress, ListenPort, side};
+use rstscope_ebpf::abi::{Conn, Endpoint, Forgetful, ListenAddress, ListenPort, side};
 
 use super::globals::config;
-use super::maps::{CONNS, ENDPOINTS, LISTEN_ADDRESSES, LISTEN_PORTS, UPSTREAM_FILTER};
+use super::maps::{
+    CONNS, ENDPOINTS, LISTEN_ADDRESSES, LISTEN_PORTS, MORE_CONNS, UPSTREAM_FILTER, keep, more_conns_used,
+};
 use super::sock::{Identity, netns_wanted};
 
 /// What the connection table knows of a cookie.
@@ -12,8 +14,12 @@ pub fn conn(cookie: u64) -> Option<&'static mut Conn> {
     if cookie == 0 {
         return None;
     }
-    // SAFETY: the map outlives every program; an entry goes when its socket does, which its own programs outlive.
-    CONNS.get_ptr_mut(cookie).map(|entry| unsafe { &mut *entry })
+    let mut entry = CONNS.get_ptr_mut(cookie);
+    if entry.is_none() && more_conns_used() {
+        entry = MORE_CONNS.get_ptr_mut(cookie);
+    }
+    // SAFETY: the maps outlive every program; an entry goes when its socket does, which its own programs outlive.
+    entry.map(|entry| unsafe { &mut *entry })
 }
 
 /// Whether Nginx listens on this local address and port. The address is asked for only where it matters.
@@ -40,7 +46,7 @@ pub fn is_endpoint(addr: &[u8; 16], port: u16) -> bool {
 #[inline(always)]
 pub fn learn_endpoint(addr: &[u8; 16], port: u16) {
     if !is_endpoint(addr, port) {
-        let _full_is_impossible = ENDPOINTS.insert(Endpoint { addr: *addr, port, pad: 0 }, 1, 0);
+        keep(Forgetful::Endpoints, &ENDPOINTS, &Endpoint { addr: *addr, port, pad: 0 }, &1);
     }
 }
 

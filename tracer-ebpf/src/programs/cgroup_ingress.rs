@@ -11,10 +11,10 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use rstscope_ebpf::abi::record::HEADER_BYTES;
-use rstscope_ebpf::abi::{Header, Hook, MISSING, Peer, PeerKey};
+use rstscope_ebpf::abi::{Forgetful, Header, Hook, MISSING, Peer, PeerKey};
 
 use crate::kernel::globals::offset;
-use crate::kernel::maps::{PEERS, RESETS, SCRATCH};
+use crate::kernel::maps::{self, PEERS, RESETS, SCRATCH};
 use crate::kernel::read::{Memory, Typed, Word};
 use crate::kernel::skb::{ACK, RST, SYN};
 use crate::kernel::sock::{self, identity, mapped};
@@ -106,7 +106,7 @@ fn keep_reset(ctx: &SkBuffContext) {
     let header = unsafe { &mut *header };
     copy(ctx, header);
     let header: &Header = header;
-    let _lru_makes_room = RESETS.insert(cookie, header, 0);
+    maps::keep(Forgetful::Resets, &RESETS, &cookie, header);
 }
 
 #[inline(always)]
@@ -131,7 +131,7 @@ fn keep_syn_ack(ctx: &SkBuffContext) {
         ttl: u32::from(ttl),
         pad: 0,
     };
-    let _lru_makes_room = PEERS.insert(key, first, 0);
+    maps::keep(Forgetful::Peers, &PEERS, &key, &first);
 }
 
 /// Source address and TTL of a kept header.

@@ -12,11 +12,13 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use rstscope_ebpf::abi::{
-    Conn, Counter, Departed, DepartedKey, Endpoint, GivenUp, Hook, Kind, Peer, PeerKey, side,
+    Conn, Counter, Departed, DepartedKey, Endpoint, Forgetful, GivenUp, Hook, Kind, Peer, PeerKey, side,
 };
 
 use crate::kernel::globals::{config, offset};
-use crate::kernel::maps::{CONNS, DEPARTED, FOLLOW, NEW_CONNS, PEERS, count, netns_counts};
+use crate::kernel::maps::{
+    CONNS, DEPARTED, FOLLOW, MORE_CONNS, NEW_CONNS, PEERS, count, keep, netns_counts, use_more_conns,
+};
 use crate::kernel::read::{Checked, Memory, Typed, clear, copy};
 use crate::kernel::sock::{
     TCP, cookie, identity, local_address, netns, netns_wanted, owned, snapshot, state,
@@ -131,6 +133,9 @@ fn follow(cookie: u64, conn: &Conn) {
         return;
     }
     if CONNS.insert(cookie, conn, 0).is_ok() {
+        count(Counter::Connections, 1);
+    } else if MORE_CONNS.insert(cookie, conn, 0).is_ok() {
+        use_more_conns();
         count(Counter::Connections, 1);
     } else {
         count(Counter::ConnectionsRefused, 1);
@@ -257,7 +262,7 @@ fn latest_departed(key: DepartedKey) -> Option<&'static mut Departed> {
         return Some(unsafe { &mut *entry });
     }
     let none: &Departed = &NOT_DEPARTED;
-    let _lru_makes_room = DEPARTED.insert(key, none, 0);
+    keep(Forgetful::Departed, &DEPARTED, &key, none);
     // SAFETY: as above.
     DEPARTED.get_ptr_mut(key).map(|entry| unsafe { &mut *entry })
 }

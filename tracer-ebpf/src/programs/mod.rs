@@ -1,5 +1,6 @@
 //! One program per file, named after the kernel function or tracepoint it hangs on.
 
+mod cgroup_getpeername;
 mod cgroup_ingress;
 mod icmp_error;
 mod inet_sk_error_report;

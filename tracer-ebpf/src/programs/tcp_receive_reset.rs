@@ -6,9 +6,9 @@
 
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
-use rstscope_ebpf::abi::{Hook, Kind, Tombstone, Tuple, side};
+use rstscope_ebpf::abi::{Forgetful, Hook, Kind, Tombstone, Tuple, side};
 
-use crate::kernel::maps::{RESETS, TOMBSTONES, netns_counts};
+use crate::kernel::maps::{RESETS, TOMBSTONES, keep, netns_counts};
 use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{Identity, identity, snapshot};
 use crate::kernel::{emit, side as sides, task};
@@ -65,5 +65,5 @@ fn bury(id: &Identity, side: u8) {
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() };
     let stone = Tombstone { time_ns, cookie: id.cookie, side: u32::from(side), received: 1 };
-    let _lru_makes_room = TOMBSTONES.insert(tuple, stone, 0);
+    keep(Forgetful::Tombstones, &TOMBSTONES, &tuple, &stone);
 }

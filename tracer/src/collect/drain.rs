@@ -1,14 +1,14 @@
 //! A thread of its own empties the ring buffer in bounded batches and hands events over a bounded channel.
 //! What does not fit is counted, never waited for: the kernel's ring must not fill because a reader is slow.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::{io, thread};
 
 use aya::maps::{MapData, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::Decoder;
@@ -16,8 +16,6 @@ use crate::model::{Event, Losses};
 
 /// Records taken before the stop flag is looked at again.
 const BATCH: usize = 1024;
-/// Longest sleep, so that the thread notices the end of the session.
-const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Counters of the hand-over; they only grow.
 #[derive(Debug, Default)]
@@ -33,6 +31,8 @@ struct DrainCounters {
 pub struct Drain {
     counters: Arc<DrainCounters>,
     stop: Arc<AtomicBool>,
+    /// Wakes the thread when it is to end.
+    wake: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,9 +41,12 @@ impl Drain {
     pub fn start(ring: RingBuf<MapData>, decoder: Decoder, to: Sender<Event>) -> io::Result<Self> {
         let counters = Arc::new(DrainCounters::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let mut work = Work { ring, decoder, to, counters: Arc::clone(&counters), stop: Arc::clone(&stop) };
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (counters_too, stop_too, wake_too) =
+            (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&wake));
+        let mut work = Work { ring, decoder, to, counters: counters_too, stop: stop_too, wake: wake_too };
         let thread = thread::Builder::new().name("rstscope-drain".to_owned()).spawn(move || work.run())?;
-        Ok(Self { counters, stop, thread: Some(thread) })
+        Ok(Self { counters, stop, wake, thread: Some(thread) })
     }
 
     /// What was lost so far.
@@ -58,6 +61,8 @@ impl Drain {
     /// Takes what is left in the ring and ends the thread.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        // A full counter means that it is awake already.
+        let _woken = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
             let _ended = thread.join();
         }
@@ -76,6 +81,7 @@ struct Work {
     to: Sender<Event>,
     counters: Arc<DrainCounters>,
     stop: Arc<AtomicBool>,
+    wake: Arc<OwnedFd>,
 }
 
 impl Work {
@@ -94,9 +100,10 @@ impl Work {
     }
 
     fn wait(&self) {
-        let mut fds = [PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)];
+        let ring = PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN);
+        let mut fds = [ring, PollFd::new(&self.wake, PollFlags::IN)];
         // An interrupted or failing poll only means looking sooner.
-        let _woken = poll(&mut fds, Some(&WAIT));
+        let _woken = poll(&mut fds, None);
     }
 
     fn batch(&mut self) -> usize {

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Most bytes read of a small file.
 const SMALL_FILE: u64 = 64 * 1024;
 
+/// Room for what is read, at first, bytes.
+const ROOM: usize = 1024;
+
 /// Most descriptors looked at per process.
 const DESCRIPTOR_LIMIT: usize = 1 << 20;
 
@@ -117,7 +120,8 @@ impl Proc {
 
 /// Reads at most `limit` bytes of a file.
 pub fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Files of procfs have no size: with room at hand most are read at once.
+    let mut bytes = Vec::with_capacity(ROOM);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -3,8 +3,8 @@
 use std::fs::File;
 
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint, SockOps,
-    SocketFilter,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError,
+    RawTracePoint, SockOps, SocketFilter,
 };
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use rstscope_ebpf::abi::{Config, DropReasons, Offsets};
@@ -14,6 +14,7 @@ use super::environment::Environment;
 use super::hooks::{Ask, Attachment, Form, HOOKS, HookSpec, Need};
 use super::load::{ProbeError, Settings};
 use super::nullable;
+use super::sizes::CONNECTIONS_AT_HAND;
 use crate::model::HookState;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstscope-ebpf"));
@@ -52,6 +53,15 @@ pub fn refused(hooks: &[HookState], name: &str) -> bool {
     hooks.iter().any(|state| state.name == name && !state.running)
 }
 
+/// What only stands in for something is needed only without it.
+fn is_needed(need: Need, so_far: &[HookState], config: Config) -> bool {
+    match need {
+        Need::NoTracingCookies => config.tracing_makes_cookies == 0,
+        Need::InPlaceOf(others) => others.iter().any(|other| refused(so_far, other)),
+        Need::Nothing | Need::Argument(..) => true,
+    }
+}
+
 impl Kernel<'_> {
     /// Loads the object with these globals and attaches what can be attached.
     pub fn load(
@@ -68,12 +78,15 @@ impl Kernel<'_> {
             .override_global("REASONS", &reasons, true)
             .override_global("CONFIG", &config, true)
             .map_max_entries("EVENTS", sizes.ring_bytes)
-            .map_max_entries("CONNS", sizes.connections)
+            .map_max_entries("TOMBSTONES", sizes.tombstones)
+            .map_max_entries("CONNS", sizes.connections.min(CONNECTIONS_AT_HAND))
+            .map_max_entries("MORE_CONNS", sizes.connections.saturating_sub(CONNECTIONS_AT_HAND).max(1))
             .load(OBJECT)?;
-        let needed =
-            |spec: &&HookSpec| spec.need != Need::NoTracingCookies || config.tracing_makes_cookies == 0;
         let mut attached = Attached::default();
-        for spec in HOOKS.iter().filter(needed) {
+        for spec in HOOKS {
+            if !is_needed(spec.need, &attached.states, config) {
+                continue;
+            }
             let result = self.attach(&mut ebpf, spec);
             if let Ok(taken) = &result {
                 attached.read_memory |= taken.form.ask == Ask::Memory;
@@ -158,6 +171,12 @@ impl Kernel<'_> {
                 program.load().map_err(explain)?;
                 program.attach(root, CgroupAttachMode::Single).map_err(explain)?;
             }
+            Attachment::SockAddr => {
+                let root = self.root_cgroup()?;
+                let program: &mut CgroupSockAddr = program.try_into().map_err(explain)?;
+                program.load().map_err(explain)?;
+                program.attach(root, CgroupAttachMode::Single).map_err(explain)?;
+            }
             Attachment::RawSockets => {
                 let program: &mut SocketFilter = program.try_into().map_err(explain)?;
                 program.load().map_err(explain)?;
@@ -212,6 +231,23 @@ mod tests {
     fn taken(lost: &'static str) -> Taken {
         let form = Form { program: "p", attachment: Attachment::BtfTracepoint, ask: Ask::Types, lost };
         Taken { form, problem: Some("locked".to_owned()) }
+    }
+
+    #[test]
+    fn what_stands_in_is_used_only_where_something_is_refused() {
+        let stands_in = Need::InPlaceOf(&["one", "two"]);
+        let states = |running: [bool; 2]| {
+            let hook = |(name, running): (&str, bool)| HookState {
+                name: name.to_owned(),
+                running,
+                problem: None,
+                lost_evidence: String::new(),
+            };
+            ["one", "two"].into_iter().zip(running).map(hook).collect::<Vec<_>>()
+        };
+        let config = Config::default();
+        assert!(!is_needed(stands_in, &states([true, true]), config));
+        assert!(is_needed(stands_in, &states([true, false]), config));
     }
 
     #[test]

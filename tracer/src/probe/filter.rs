@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use rstscope_ebpf::abi::{
     Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey,
     OverflowState, side,
@@ -116,18 +116,38 @@ impl Probe {
         Ok(())
     }
 
-    /// Makes connections that existed before the start known.
+    /// Makes connections that existed before the start known. They go to the larger table: those to come need the
+    /// quick one more. What finds no room is counted.
     pub fn seed(&mut self, seeds: &[Seed]) -> Result<(), ProbeError> {
-        let mut map = self.hash::<u64, Conn>("CONNS")?;
-        for seed in seeds {
-            // A connection that the programs have met meanwhile is known better already.
+        // A connection that the programs have met meanwhile is known better already.
+        let met = self.hash::<u64, Conn>("CONNS")?;
+        let fresh: Vec<&Seed> = seeds.iter().filter(|seed| met.get(&seed.cookie, 0).is_err()).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.use_more_conns()?;
+        let name = "MORE_CONNS";
+        let mut map = self.hash::<u64, Conn>(name)?;
+        let mut refused = 0;
+        for seed in fresh {
             match map.insert(seed.cookie, conn(seed), BPF_NOEXIST) {
                 Ok(()) => {}
                 Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(ProbeError::Map { name: "CONNS", source }),
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+                    refused += 1;
+                }
+                Err(source) => return Err(ProbeError::Map { name, source }),
             }
         }
+        self.seeds_refused += refused;
         Ok(())
+    }
+
+    fn use_more_conns(&mut self) -> Result<(), ProbeError> {
+        let name = "MORE_CONNS_USED";
+        let error = |source| ProbeError::Map { name, source };
+        let map = self.ebpf.map_mut(name).ok_or(ProbeError::NoMap(name))?;
+        Array::<_, u32>::try_from(map).map_err(error)?.set(0, 1, 0).map_err(error)
     }
 
     /// The latest connection of a worker to an upstream that the upstream closed first.

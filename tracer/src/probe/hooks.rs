@@ -13,6 +13,8 @@ pub enum Attachment {
     CgroupIngress,
     /// `sock_ops` at the root cgroup v2.
     SockOps,
+    /// `cgroup_sock_addr` at the root cgroup v2; the program says for which call.
+    SockAddr,
     /// A filter on raw ICMP sockets, which are opened where Nginx runs; see `probe::icmp`.
     RawSockets,
 }
@@ -26,6 +28,8 @@ pub enum Need {
     Argument(usize, &'static str),
     /// It is used only in place of something that the kernel lacks: cookies made by tracepoint programs.
     NoTracingCookies,
+    /// It is used only in place of these hooks, where one of them is refused.
+    InPlaceOf(&'static [&'static str]),
 }
 
 /// What one form of a hook asks of the kernel.
@@ -120,8 +124,15 @@ pub const HOOKS: &[HookSpec] = hooks! {
         "which connections are Nginx's, timeouts, and connections that ended without a RST",
     "sock_ops" SockOps ["sock_ops" SockOps Memory] if Need::NoTracingCookies;
         "connections that begin: this kernel makes their cookies nowhere else",
+    "cgroup_getpeername4" CgroupGetpeername4
+        ["getpeername4_typed" SockAddr Types, "getpeername4" SockAddr Memory]
+        "nothing, but the owner of a client connection over IPv4 is learnt with its reads, at a higher cost",
+    "cgroup_getpeername6" CgroupGetpeername6
+        ["getpeername6_typed" SockAddr Types, "getpeername6" SockAddr Memory]
+        "nothing, but the owner of a client connection over IPv6 is learnt with its reads, at a higher cost",
     "tcp_rcv_space_adjust" TcpRcvSpaceAdjust
         ["tcp_rcv_space_adjust_typed" BtfTracepoint Types, "tcp_rcv_space_adjust" RawTracepoint Memory]
+        if Need::InPlaceOf(&["cgroup_getpeername4", "cgroup_getpeername6"]);
         "which worker owns a client connection",
     "tcp_destroy_sock" TcpDestroySock
         ["tcp_destroy_sock_typed" BtfTracepoint Types, "tcp_destroy_sock" RawTracepoint Memory]

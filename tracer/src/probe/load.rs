@@ -1,6 +1,7 @@
 //! Loads and attaches the programs, each on its own; what fails is recorded, not fatal.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,11 +15,12 @@ use thiserror::Error;
 use super::attach::{Kernel, refused};
 use super::btf::{BtfError, KernelTypes};
 use super::environment::{Environment, FLOOR, KERNEL_BTF, below_floor};
+use super::forgetful::{self, Watched};
 use super::hooks::{HOOKS, MAKES_COOKIES};
 use super::icmp::RawSockets;
 use super::names::Names;
 use super::sizes::Sizes;
-use crate::model::{HookState, Losses};
+use crate::model::{HookState, Losses, Mono};
 
 /// What is decided before loading.
 #[derive(Debug, Clone)]
@@ -94,6 +96,10 @@ pub struct Probe {
     programs: Vec<(&'static str, &'static str)>,
     /// Members that this kernel does not have.
     pub missing_members: Vec<&'static str>,
+    /// Tables that forget.
+    forgetful: Vec<Watched>,
+    /// Older connections that found the table full.
+    pub(super) seeds_refused: u64,
     /// Where ICMP errors are seen.
     pub(super) icmp: RawSockets,
 }
@@ -128,6 +134,7 @@ impl Probe {
             (ebpf, hooks) = load(Config { tracing_makes_cookies: 0, ..best })?;
         }
         Ok(Self {
+            forgetful: forgetful::watched(&ebpf),
             ebpf,
             hooks: hooks.states,
             config: best,
@@ -135,6 +142,7 @@ impl Probe {
             programs: hooks.programs,
             names,
             missing_members,
+            seeds_refused: 0,
             icmp: RawSockets::new(),
         })
     }
@@ -161,8 +169,8 @@ impl Probe {
     }
 
     /// What the kernel side could not tell: records that found the ring full or exceeded a limit, runs that the kernel
-    /// skipped, connections that found the table full.
-    pub fn losses(&self) -> Result<Losses, ProbeError> {
+    /// skipped, connections that found the table full, and what tables forgot that was still of use.
+    pub fn losses(&mut self, now: Mono) -> Result<Losses, ProbeError> {
         let mut losses = Losses::default();
         let mut note = |name: String, lost: u64| {
             if lost > 0 {
@@ -178,7 +186,13 @@ impl Probe {
             let fd = program.fd().map(|fd| fd.as_fd().as_raw_fd());
             note(format!("{name} (recursion)"), fd.map_or(0, recursion_misses));
         }
-        note("connection table".to_owned(), self.count(Counter::ConnectionsRefused)?);
+        let refused = self.count(Counter::ConnectionsRefused)? + self.seeds_refused;
+        note("connection table".to_owned(), refused);
+        for at in 0..self.forgetful.len() {
+            let made = self.per_cpu("MADE", self.forgetful[at].index)?;
+            let watched = &mut self.forgetful[at];
+            note(watched.name.to_owned(), watched.table.observe(now, made));
+        }
         Ok(losses)
     }
 
@@ -240,8 +254,11 @@ fn raise_memlock() {
 /// Runs of a program that the kernel skipped because it was already running on that processor (Linux 5.12); told in
 /// the text of its descriptor.
 fn recursion_misses(program: RawFd) -> u64 {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).unwrap_or_default();
-    missed(&text).unwrap_or(0)
+    // Once a second for every program: one read, and the text is much shorter.
+    let mut text = [0; 2048];
+    let file = File::open(format!("/proc/self/fdinfo/{program}"));
+    let length = file.and_then(|mut file| file.read(&mut text)).unwrap_or(0);
+    missed(&String::from_utf8_lossy(&text[..length])).unwrap_or(0)
 }
 
 fn missed(text: &str) -> Option<u64> {

@@ -8,6 +8,7 @@ pub mod btf;
 pub mod capability;
 pub mod environment;
 pub mod filter;
+mod forgetful;
 pub mod hooks;
 pub mod icmp;
 pub mod load;

@@ -3,6 +3,10 @@
 /// Bytes of a connection in the table: key, value, and the kernel's own part.
 const CONNECTION_BYTES: u64 = 232;
 
+/// Connections in the table that is looked at first: it takes two megabytes, of which few are in use, so that the
+/// processor finds them in its cache. What does not fit goes to the large table.
+pub const CONNECTIONS_AT_HAND: u32 = 8_192;
+
 /// Sizes of what is fixed while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -12,26 +16,40 @@ pub struct Sizes {
     pub connections: u32,
     /// Records that one processor may make in about a second.
     pub records: u32,
+    /// Events that may wait between the thread that drains the ring and the loop; at least one.
+    pub events: u32,
+    /// Killed connections that are remembered.
+    pub tombstones: u32,
 }
 
+const EVENTS: u32 = 8_192;
+const TOMBSTONES: u32 = 8_192;
 /// Far above what anybody can read, and a few per cent of a processor.
 const RECORDS: u32 = 20_000;
 
 impl Sizes {
     /// For a host with so many processors and bytes of memory.
     pub fn of(cpus: usize, memory: u64) -> Self {
-        Self { ring_bytes: ring_bytes(cpus), connections: connections(memory), records: RECORDS }
+        Self {
+            ring_bytes: ring_bytes(cpus),
+            connections: connections(memory),
+            records: RECORDS,
+            events: EVENTS,
+            tombstones: TOMBSTONES,
+        }
     }
 
-    /// Replaces what is named in `ring=BYTES,connections=N,records=N`; tests make losses happen with it.
+    /// Replaces what is named in `ring=BYTES,connections=N,records=N,events=N,tombstones=N`; tests make losses happen with it.
     #[must_use]
     pub fn overridden(mut self, list: &str) -> Self {
         for (name, value) in list.split(',').filter_map(|part| part.split_once('=')) {
-            let Ok(value) = value.trim().parse() else { continue };
+            let Ok(value) = value.trim().parse::<u32>() else { continue };
             match name.trim() {
                 "ring" => self.ring_bytes = value,
                 "connections" => self.connections = value,
                 "records" => self.records = value,
+                "events" => self.events = value.max(1),
+                "tombstones" => self.tombstones = value.max(1),
                 _ => {}
             }
         }

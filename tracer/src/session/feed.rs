@@ -11,6 +11,7 @@ use super::kernel::KernelSide;
 use crate::account::loss;
 use crate::collect::departed;
 use crate::model::{Event, Input, LogRecord, LogSide, Losses, MessageClass, Mono, ProcessFacts};
+use crate::nginx::proc::Proc;
 use crate::probe::ProbeError;
 use crate::recording::Recorder;
 
@@ -21,7 +22,7 @@ const MOST_PROCESSES: usize = 4096;
 const MOST_KNOWN: usize = 16_384;
 /// Known processes that are looked at again each second: they may run another program or belong elsewhere by now. Few,
 /// because each costs some ten microseconds on a host that may be idle otherwise.
-const REFRESHED: usize = 32;
+const REFRESHED: usize = 8;
 
 /// Describes processes once. What acts by dying can no longer be asked, so everything that runs is looked at before.
 #[derive(Debug, Default)]
@@ -35,16 +36,13 @@ pub struct Processes {
 
 impl Processes {
     /// Looks at processes that came since the last look and at some of the others, and forgets those that are gone.
-    pub fn look(&mut self) {
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let running: BTreeSet<u32> =
-            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pub fn look(&mut self, running: &BTreeSet<u32>) {
         self.known.retain(|pid, _| running.contains(pid));
         self.described.retain(|pid| running.contains(pid));
         let again: Vec<u32> =
             self.known.range(self.refreshed..).take(REFRESHED).map(|(pid, _)| *pid).collect();
         self.refreshed = if again.len() < REFRESHED { 0 } else { again.last().map_or(0, |pid| pid + 1) };
-        let fresh = running.into_iter().filter(|pid| !self.known.contains_key(pid));
+        let fresh = running.iter().copied().filter(|pid| !self.known.contains_key(pid));
         for pid in fresh.chain(again).take(MOST_KNOWN - self.known.len() + REFRESHED).collect::<Vec<_>>() {
             self.known.insert(pid, (comm(pid), process(pid)));
         }
@@ -76,14 +74,15 @@ impl Processes {
 }
 
 fn comm(pid: u32) -> String {
-    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = Proc::default().read(pid, "comm").unwrap_or_default();
     String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned()
 }
 
 /// Facts of a process; what it took with it when it ended is `None`.
 fn process(pid: u32) -> ProcessFacts {
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.to_string_lossy().into_owned());
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let cgroup = Proc::default().read(pid, "cgroup").unwrap_or_default();
+    let cgroup = String::from_utf8_lossy(&cgroup);
     ProcessFacts { pid, exe, container: container(&cgroup), unit: unit(&cgroup), cgroup: group(&cgroup) }
 }
 
@@ -154,7 +153,7 @@ impl PrematureCloses {
 }
 
 /// Everything lost so far, over all hand-overs of the session.
-pub fn losses(kernel: &KernelSide, view: &Losses, logs: &Losses) -> Result<Losses, ProbeError> {
+pub fn losses(kernel: &mut KernelSide, view: &Losses, logs: &Losses) -> Result<Losses, ProbeError> {
     Ok(loss::merge(loss::merge(kernel.losses()?, logs), view))
 }
 
@@ -184,13 +183,13 @@ mod tests {
             std::thread::yield_now();
         }
         let mut processes = Processes::default();
-        processes.look();
+        processes.look(&[child.id()].into());
         child.kill().unwrap();
         child.wait().unwrap();
         let found = processes.found(child.id(), "sleep").unwrap();
         assert!(found.exe.is_some_and(|exe| exe.contains('/')));
         assert_eq!(processes.found(child.id(), "another"), None);
-        processes.look();
+        processes.look(&BTreeSet::new());
         assert!(!processes.known.contains_key(&child.id()));
     }
 }

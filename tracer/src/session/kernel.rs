@@ -10,13 +10,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use super::pulse::ProgramCost;
 use super::{SessionError, Settings};
 use crate::account::loss;
-use crate::collect::{Decoder, Drain};
+use crate::collect::{Decoder, Drain, clock};
 use crate::model::{Event, HookState, Losses};
 use crate::probe::filter::Dropped;
 use crate::probe::{Environment, Probe, ProbeError, Sizes, hooks, load, namespace, sizes};
-
-/// Events that may wait between the drain thread and the loop.
-const EVENTS_WAITING: usize = 8192;
 
 /// Probes, or why there are none.
 #[derive(Debug)]
@@ -38,8 +35,9 @@ impl KernelSide {
         environment: &Environment,
         attached: impl FnOnce(),
     ) -> Result<(Self, Receiver<Event>), SessionError> {
-        let (sender, events) = mpsc::channel(EVENTS_WAITING);
-        let mut probe = match Probe::load(&load_settings(settings, netns), environment) {
+        let load = load_settings(settings, netns);
+        let (sender, events) = mpsc::channel(load.sizes.events as usize);
+        let mut probe = match Probe::load(&load, environment) {
             Ok(probe) => probe,
             Err(error) => {
                 attached();
@@ -130,9 +128,9 @@ impl KernelSide {
     }
 
     /// What was lost between the kernel and the engine.
-    pub fn losses(&self) -> Result<Losses, ProbeError> {
-        let Some((probe, drain)) = &self.running else { return Ok(Losses::default()) };
-        Ok(loss::merge(probe.losses()?, &drain.losses()))
+    pub fn losses(&mut self) -> Result<Losses, ProbeError> {
+        let Some((probe, drain)) = &mut self.running else { return Ok(Losses::default()) };
+        Ok(loss::merge(probe.losses(clock::now())?, &drain.losses()))
     }
 
     /// What every listener that ever overflowed has dropped so far.

@@ -226,7 +226,7 @@ impl Session {
     /// Begins to watch what was found.
     fn watching(&mut self, settings: &Settings) -> Result<(), SessionError> {
         self.baseline.extend(&mut self.kernel, self.watch.instances())?;
-        self.processes.look();
+        self.processes.look(self.watch.processes());
         if let Some(probe) = self.kernel.probe() {
             self.watch.apply(probe, settings)?;
         }
@@ -397,7 +397,7 @@ impl Session {
             if settings.pulse {
                 watch.look_at_queues();
             }
-            processes.look();
+            processes.look(watch.processes());
             (watch, processes, changed)
         });
         let (watch, processes, changed) = looked.await.map_err(|error| SessionError::System {
@@ -409,7 +409,7 @@ impl Session {
     }
 
     fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let mut losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let mut losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
         losses.by_handover.extend(self.standing.lost());
         if losses != self.losses {
             self.losses = losses.clone();
@@ -459,7 +459,7 @@ impl Session {
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = self.tell(view, &verdicts);
-        let losses = feed::losses(&self.kernel, &view.losses(), &self.sources.losses())?;
+        let losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);

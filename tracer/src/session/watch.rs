@@ -64,6 +64,11 @@ impl Watch {
         if self.observed.is_empty() { self.scout.instances() } else { &self.observed }
     }
 
+    /// Every process of the host at the last look.
+    pub fn processes(&self) -> &BTreeSet<u32> {
+        self.scout.processes()
+    }
+
     /// How full the accept queues in the namespace of this process were when they were last looked at.
     pub fn queues(&self) -> &[Queue] {
         &self.queues

@@ -16,6 +16,8 @@ const NUMBER: usize = 90;
 pub const PLAIN: &str = "10.77.2.2:8000";
 /// Where it listens with TLS.
 pub const TLS: &str = "10.77.2.2:8443";
+/// A server on Nginx's host that is not Nginx.
+pub const OTHER: &str = "10.77.2.2:7777";
 const UPSTREAM: &str = "10.77.3.2:9000";
 
 /// Everything that runs during a measurement, but the watcher.
@@ -26,6 +28,7 @@ pub struct Scene {
     /// Clients that break off.
     pub client: Puppet,
     _upstream: Puppet,
+    _other: Puppet,
     /// The namespaces.
     pub network: Network,
 }
@@ -40,7 +43,9 @@ impl Scene {
         let keys = Keys::make()?;
         let nginx = Nginx::start(&network, NUMBER, Level::Error, 1, |root| servers(root, &keys), &listeners)?;
         let client = Puppet::start(&network, Node::Inner)?;
-        Ok(Self { nginx, client, _upstream: upstream, network })
+        let mut other = Puppet::start(&network, Node::Web)?;
+        other.tell(&format!("serve-short {OTHER}"))?;
+        Ok(Self { nginx, client, _upstream: upstream, _other: other, network })
     }
 
     /// Arguments of a tracer that sees the Nginx host alone.

@@ -1,6 +1,6 @@
 //! The kinds of traffic, as data: healthy ones by `wrk`, a storm of broken-off requests by our own clients.
 
-use super::scene::{PLAIN, Scene, TLS};
+use super::scene::{OTHER, PLAIN, Scene, TLS};
 use super::wrk::{self, Measured};
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
@@ -17,10 +17,15 @@ pub struct Traffic {
     how: How,
 }
 
+/// Clients at the same time.
+const CLIENTS: usize = 32;
+
 #[derive(Debug)]
 enum How {
     /// Requests for this path by this many clients.
     Healthy { tls: bool, path: &'static str, clients: usize, short: bool },
+    /// The same to a server that is not Nginx.
+    Others,
     /// Clients that send a request and reset the connection at once.
     Storm,
 }
@@ -33,19 +38,17 @@ const fn healthy(
     path: &'static str,
     short: bool,
 ) -> Traffic {
-    Traffic { name, says, unit, how: How::Healthy { tls, path, clients: 32, short } }
+    Traffic { name, says, unit, how: How::Healthy { tls, path, clients: CLIENTS, short } }
 }
+
+/// Connections whose Nginx's end is compared with those of others.
+pub const SHORT: &str = "short-lived";
+/// Traffic of others.
+pub const OTHERS: &str = "of others";
 
 /// Every kind.
 pub const TRAFFIC: &[Traffic] = &[
-    healthy(
-        "short-lived",
-        "a small file, each over a connection of its own",
-        "connection",
-        false,
-        "small",
-        true,
-    ),
+    healthy(SHORT, "a small file, each over a connection of its own", "connection", false, "small", true),
     healthy(
         "short-lived, proxied",
         "each over a client connection and an upstream connection of its own",
@@ -65,6 +68,12 @@ pub const TRAFFIC: &[Traffic] = &[
     healthy("TLS", "a small file over 32 kept TLS connections", "request", true, "small", false),
     healthy("large", "responses of 64 MiB on kept connections", "response", false, "big", false),
     Traffic {
+        name: OTHERS,
+        says: "short connections to another server on the same host; neither end is Nginx's",
+        unit: "connection",
+        how: How::Others,
+    },
+    Traffic {
         name: "storm",
         says: "clients that send a request and reset the connection",
         unit: "connection",
@@ -73,9 +82,9 @@ pub const TRAFFIC: &[Traffic] = &[
 ];
 
 impl Traffic {
-    /// Whether nothing goes wrong in it.
+    /// Whether it is Nginx's, and nothing goes wrong in it.
     pub fn is_healthy(&self) -> bool {
-        !matches!(self.how, How::Storm)
+        matches!(self.how, How::Healthy { .. })
     }
 
     /// Lets it flow for some seconds.
@@ -93,6 +102,9 @@ impl Traffic {
                     if tls { format!("https://{TLS}/{path}") } else { format!("http://{PLAIN}/{path}") };
                 let clients = if path == "big" { clients / 8 } else { clients };
                 wrk::run(scene, &url, clients, seconds, short.then_some("Connection: close"))
+            }
+            How::Others => {
+                wrk::run(scene, &format!("http://{OTHER}/"), CLIENTS, seconds, Some("Connection: close"))
             }
             How::Storm => storm(scene, seconds),
         }

@@ -37,11 +37,8 @@ const INSTALLED: &[&str] = &[
 /// Plays the life of the packages: first Debian's, then the RPM beside it.
 pub(super) fn in_fresh_root(packages: &Packages, newer: &Packages) -> Result<()> {
     ensure!(shell::is_root(), "--check lays a fresh root: run it as root");
-    if shell::find("debootstrap").is_none() {
-        let words = ["install", "--yes", "--quiet", "--no-install-recommends", "debootstrap"];
-        shell::run(&mut shell::as_root("apt-get", &words, &[("DEBIAN_FRONTEND", "noninteractive")]))?;
-    }
-    let root = Root::lay()?;
+    install_tools()?;
+    let root = Root::lay(&[])?;
     root.bring(&packages.deb, "old.deb")?;
     root.bring(&newer.deb, "new.deb")?;
     debian(&root)?;
@@ -51,6 +48,15 @@ pub(super) fn in_fresh_root(packages: &Packages, newer: &Packages) -> Result<()>
     fs::remove_dir_all(&root.path)?;
     crate::say!("deb and rpm: installed, upgraded, removed in a fresh {SUITE} root; the deb purged as well");
     Ok(())
+}
+
+/// Installs what lays a root, where it is missing.
+pub(super) fn install_tools() -> Result<()> {
+    if shell::find("debootstrap").is_some() {
+        return Ok(());
+    }
+    let words = ["install", "--yes", "--quiet", "--no-install-recommends", "debootstrap"];
+    shell::run(&mut shell::as_root("apt-get", &words, &[("DEBIAN_FRONTEND", "noninteractive")]))
 }
 
 fn debian(root: &Root) -> Result<()> {
@@ -92,21 +98,29 @@ fn red_hat(root: &Root) -> Result<()> {
 }
 
 /// A fresh Debian.
-struct Root {
-    path: PathBuf,
+/// A fresh Debian root.
+pub(super) struct Root {
+    pub(super) path: PathBuf,
 }
 
 impl Root {
-    fn lay() -> Result<Self> {
-        Ok(Self { path: fresh_root()? })
+    /// Lays it, with more words for `debootstrap`.
+    pub(super) fn lay(words: &[&str]) -> Result<Self> {
+        let path = project::target().join("dist/root");
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path)?;
+        shell::run(Command::new("debootstrap").arg("--variant=minbase").args(words).arg(SUITE).arg(&path))?;
+        Ok(Self { path })
     }
 
-    fn bring(&self, file: &Path, name: &str) -> Result<()> {
+    pub(super) fn bring(&self, file: &Path, name: &str) -> Result<()> {
         fs::copy(file, self.path.join(name))?;
         Ok(())
     }
 
-    fn run(&self, words: &[&str]) -> Result<()> {
+    pub(super) fn run(&self, words: &[&str]) -> Result<()> {
         let mut command = Command::new("chroot");
         command.arg(&self.path).args(words).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         shell::run(&mut command)
@@ -121,14 +135,4 @@ impl Root {
         let left = paths.iter().find(|path| self.path.join(path).exists());
         left.map_or(Ok(()), |path| bail!("{path} is still there after the removal"))
     }
-}
-
-fn fresh_root() -> Result<PathBuf> {
-    let root = project::target().join("dist/root");
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    fs::create_dir_all(&root)?;
-    shell::run(Command::new("debootstrap").args(["--variant=minbase", SUITE]).arg(&root))?;
-    Ok(root)
 }

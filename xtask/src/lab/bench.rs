@@ -366,7 +366,7 @@ pub fn rows(
                 return row(seat, Vec::new(), troubles);
             }
             if seat.scenario.expects_silence() {
-                troubles.extend(silence(stats));
+                troubles.extend(silence(stats, &ours));
             }
             row(seat, judge::compare(seat, &truth, &ours), troubles)
         })
@@ -386,10 +386,23 @@ fn lost(stats: &Value, loss: Loss) -> Option<String> {
     (counted == 0).then(|| format!("nothing of `{}` was counted as lost: {losses}", loss.counted))
 }
 
-/// Healthy traffic, and what was not selected, sends nothing through the ring.
-fn silence(stats: &Value) -> Option<String> {
+/// Healthy traffic, and what was not selected, sends nothing through the ring. What had to be retransmitted because the
+/// machine was too slow was not healthy: it may be told.
+fn silence(stats: &Value, records: &[&Value]) -> Option<String> {
+    let rows = || stats["reconciliation"].as_array().into_iter().flatten();
+    let retransmitted =
+        rows().find(|row| row["counter"] == "TcpRetransSegs").and_then(|row| row["kernel"].as_u64());
     let sent = stats["ring_records"].as_u64();
-    (sent != Some(0)).then(|| format!("the kernel side sent {sent:?} records, and there was nothing to tell"))
+    if sent.is_some_and(|sent| sent <= retransmitted.unwrap_or(0)) {
+        return None;
+    }
+    let told: Vec<String> = records.iter().map(|record| record["summary"].to_string()).collect();
+    let counted: Vec<String> = rows().map(|row| format!("{} {}", row["counter"], row["kernel"])).collect();
+    Some(format!(
+        "the kernel side sent {sent:?} records, and there was nothing to tell; verdicts: {}; the kernel counted: {}",
+        told.join(", "),
+        counted.join(", ")
+    ))
 }
 
 #[cfg(test)]

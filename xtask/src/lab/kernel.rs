@@ -9,6 +9,8 @@ use std::path::Path;
 pub const ESTABLISHED: u8 = 1;
 /// A SYN was sent.
 pub const SYN_SENT: u8 = 2;
+/// Our FIN is acknowledged; `TIME_WAIT` sockets that still miss the peer's FIN are shown as this, too.
+pub const FIN_WAIT2: u8 = 5;
 /// The peer has closed, we have not.
 pub const CLOSE_WAIT: u8 = 8;
 /// A listener.

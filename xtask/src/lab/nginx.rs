@@ -129,10 +129,12 @@ impl Nginx {
         })
     }
 
-    /// Kills master and workers as `kill -9` does, the master first so that no worker comes back; waits until they are gone.
+    /// Kills workers and master as `kill -9` does; waits until they are gone. The master is stopped before, so that no
+    /// worker comes back, and goes last: when it ends, the kernel wakes workers that are stopped.
     pub fn kill_all(&self) -> Result<()> {
+        let _stopped = Frozen::new(self.master())?;
         let workers = kernel::children(self.master());
-        for pid in std::iter::once(self.master()).chain(workers) {
+        for pid in workers.into_iter().chain([self.master()]) {
             signal(pid, Signal::KILL)?;
             wait::until("nginx is gone", wait::SOON, || {
                 kernel::state(pid).is_none_or(|state| state == 'Z').then_some(())

@@ -235,6 +235,11 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// An administrator destroys Nginx's end of the client connection.
+    pub fn destroy_client_socket(&self) -> Result<()> {
+        self.destroy(&self.truth.client.clone().context("no client connection yet")?)
+    }
+
     /// Puts one rule into a router's forward chain.
     pub fn filter(&mut self, node: Node, rule: &str) -> Result<()> {
         self.tables.push(node);
@@ -369,8 +374,13 @@ impl<'a> Stage<'a> {
 
     /// Another process of the Nginx host destroys Nginx's connections to this scenario's upstream.
     pub fn destroy_upstream_connections(&self) -> Result<()> {
-        let mut command = self.bench.network.inside(Node::Web, "ss");
-        shell::read(command.args(["-K", "dst", &self.upstream().to_string()])).map(drop)
+        self.destroy(&self.upstream().to_string())
+    }
+
+    /// Destroys the connections of the Nginx host to this address and port.
+    fn destroy(&self, remote: &str) -> Result<()> {
+        let mut command = self.bench.network.inside(Node::Web, shell::need("ss")?);
+        shell::read(command.args(["-K", "dst", remote])).map(drop)
     }
 
     /// Waits as long as this for Nginx's end of the client connection.

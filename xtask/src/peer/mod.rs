@@ -106,6 +106,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
             rate: word()?.parse()?,
             time: Duration::from_secs(word()?.parse()?),
         })),
+        "serve-short" => serve::start_short(word()?.parse()?),
         "serve" => serve::start(word()?.parse()?),
         "load" => Ok(load::run(word()?.parse()?, word()?.parse()?)),
         "syn-flood" => {

@@ -12,6 +12,7 @@ mod modules;
 mod plan;
 mod quick;
 mod report;
+mod tiers;
 
 pub use guest::{Options as GuestOptions, run as guest};
 pub use quick::test;

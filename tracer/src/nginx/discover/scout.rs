@@ -15,7 +15,7 @@ use crate::nginx::tail::{self, Stamp};
 const YOUNG_LOOKS: u8 = 3;
 /// Every this many looks all processes and the configuration files' times are looked at: a script that becomes an
 /// Nginx keeps its pid, and without workers a reload shows nowhere else.
-const THOROUGH_EVERY: u32 = 5;
+const THOROUGH_EVERY: u32 = 10;
 /// Every this many looks everything is read anew, whatever did not change.
 const WHOLE_EVERY: u32 = 60;
 /// Files whose times are looked at, per instance.
@@ -48,6 +48,11 @@ impl Scout {
     /// The Nginx found.
     pub fn instances(&self) -> &[Instance] {
         &self.instances
+    }
+
+    /// Every process, Nginx's or not, at the last look.
+    pub fn processes(&self) -> &BTreeSet<u32> {
+        &self.known
     }
 
     /// Looks now. The filters are those of [`super::discover`]. True if anything changed.

@@ -2,6 +2,7 @@
 //! (`openat2` with `RESOLVE_IN_ROOT`), and links into `/proc` are refused: `/dev/stderr` would be our own.
 
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
@@ -26,6 +27,12 @@ pub enum OpenError {
     /// A pipe, terminal or socket: what is written there is gone once it is read.
     #[error("cannot be followed: it is {0}, not a file")]
     NotAFile(&'static str),
+    /// It is in another root, and `openat2` is not permitted.
+    #[error(
+        "cannot be opened in a container: openat2 is refused here, as a unit with RestrictSUIDSGID= does, or an old \
+         container runtime"
+    )]
+    Refused,
     /// Another reason.
     #[error("cannot be opened: {0}")]
     System(Errno),
@@ -88,7 +95,35 @@ fn open(root: &Path, path: &Path, flags: OFlags) -> Result<OwnedFd, OpenError> {
     let root_fd = rustix::fs::open(root, directory, Mode::empty()).map_err(OpenError::from)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let opened = rustix::fs::openat2(&root_fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
-    opened.map_err(|error| explain(error, &root_fd, path))
+    match opened {
+        Err(Errno::NOSYS | Errno::PERM) if is_own_root(&root_fd) => open_in_own_root(path, flags),
+        Err(Errno::NOSYS) => Err(OpenError::Refused),
+        opened => opened.map_err(|error| explain(error, &root_fd, path)),
+    }
+}
+
+/// Whether the root is that of this process, where a path means what it says.
+fn is_own_root(root: &OwnedFd) -> bool {
+    let (Ok(root), Ok(own)) = (rustix::fs::fstat(root), rustix::fs::stat("/")) else { return false };
+    (root.st_dev, root.st_ino) == (own.st_dev, own.st_ino)
+}
+
+/// Without `openat2`, which a sandbox may refuse.
+fn open_in_own_root(path: &Path, flags: OFlags) -> Result<OwnedFd, OpenError> {
+    let absolute = Path::new("/").join(path);
+    let link = std::fs::read_link(&absolute);
+    if [Ok(&absolute), link.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|path| is_of_a_process(path.as_os_str().as_bytes()))
+    {
+        return Err(OpenError::NotAFile(OF_A_PROCESS));
+    }
+    let real = std::fs::canonicalize(&absolute);
+    let real = real.map_err(|error| OpenError::from(Errno::from_io_error(&error).unwrap_or(Errno::NOENT)))?;
+    // No link is left in it; one that was put there meanwhile is not followed.
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(&real, flags, Mode::empty()).map_err(OpenError::from)
 }
 
 impl From<Errno> for OpenError {
@@ -108,11 +143,14 @@ fn explain(error: Errno, root: &OwnedFd, path: &Path) -> OpenError {
     }
     let relative = path.strip_prefix("/").unwrap_or(path);
     let Ok(link) = rustix::fs::readlinkat(root, relative, Vec::new()) else { return error.into() };
-    let link = link.to_bytes();
-    if link.starts_with(b"/dev/std") || link.starts_with(b"/dev/fd") || link.starts_with(b"/proc/") {
-        return OpenError::NotAFile("the standard output or error of a process");
-    }
-    error.into()
+    if is_of_a_process(link.to_bytes()) { OpenError::NotAFile(OF_A_PROCESS) } else { error.into() }
+}
+
+/// What stands behind such a path depends on who opens it.
+const OF_A_PROCESS: &str = "the standard output or error of a process";
+
+fn is_of_a_process(path: &[u8]) -> bool {
+    [&b"/dev/std"[..], b"/dev/fd", b"/proc/"].iter().any(|start| path.starts_with(start))
 }
 
 fn identity_of_file(descriptor: &OwnedFd) -> Result<Identity, OpenError> {
@@ -124,5 +162,28 @@ fn identity_of_file(descriptor: &OwnedFd) -> Result<Identity, OpenError> {
         FileType::CharacterDevice => Err(OpenError::NotAFile("a terminal or device")),
         FileType::Directory => Err(OpenError::NotAFile("a directory")),
         _ => Err(OpenError::NotAFile("something else")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_openat2_a_file_of_the_host_is_opened_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link, ours) =
+            (folder.path().join("a.log"), folder.path().join("b.log"), folder.path().join("c.log"));
+        std::fs::write(&file, "x").unwrap();
+        std::os::unix::fs::symlink("a.log", &link).unwrap();
+        std::os::unix::fs::symlink("/dev/stderr", &ours).unwrap();
+        let open =
+            |path: &Path| open_in_own_root(path, OFlags::RDONLY).and_then(|file| identity_of_file(&file));
+        assert_eq!(open(&link), identify(Path::new("/"), &file));
+        assert_eq!(open(&ours), Err(OpenError::NotAFile(OF_A_PROCESS)));
+        assert_eq!(open(&folder.path().join("d.log")), Err(OpenError::Missing));
+        assert_eq!(open(folder.path()), Err(OpenError::NotAFile("a directory")));
+        let root = rustix::fs::open(folder.path(), OFlags::PATH, Mode::empty()).unwrap();
+        assert!(!is_own_root(&root));
     }
 }

@@ -17,9 +17,6 @@ use super::watch::Watcher;
 use super::{Command, Counters, Identity, OPENED_LIMIT, Opened, Problems, TailedLine, Target, count};
 use crate::model::Mono;
 
-/// Longest wait: file systems without inotify are read this often.
-const TICK: Duration = Duration::from_millis(250);
-
 /// Wait before the next attempt when the receiver was slow.
 const RETRY: Duration = Duration::from_millis(5);
 
@@ -72,7 +69,7 @@ impl Runner {
 
     /// Runs until the last sender of commands or the receiver of lines is gone.
     pub(super) fn run(mut self) {
-        let mut wait = TICK;
+        let mut wait = self.watcher.patience();
         loop {
             let is_open = self.take_commands();
             let woken = if is_open {
@@ -81,7 +78,7 @@ impl Runner {
                 super::watch::Woken { names: true }
             };
             let now = now();
-            if woken.names || now.since(self.last_check) >= TICK {
+            if woken.names || now.since(self.last_check) >= self.watcher.patience() {
                 self.check(now);
             }
             if !is_open {
@@ -90,7 +87,7 @@ impl Runner {
             wait = match self.read_all() {
                 _ if self.sender.is_closed() => return,
                 Stop::Full => RETRY,
-                _ => TICK,
+                _ => self.watcher.patience(),
             };
         }
     }

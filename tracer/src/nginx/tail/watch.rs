@@ -1,6 +1,7 @@
 //! Waiting for something to happen to a file: inotify where it works, a timer always. Events only wake the reader;
 //! what changed is found by looking at the files.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -18,15 +19,28 @@ pub(super) struct Woken {
     pub names: bool,
 }
 
+/// Longest wait where inotify tells of everything: what remains are writers on other hosts.
+const WATCHED: Duration = Duration::from_secs(1);
+/// Longest wait where something is not watched.
+const UNWATCHED: Duration = Duration::from_millis(250);
+
 /// The watches on files and their directories.
 pub(super) struct Watcher {
     inotify: Option<Inotify>,
+    /// A file or a directory could not be watched.
+    incomplete: Cell<bool>,
 }
 
 impl Watcher {
     /// Without inotify (its limits are used up) the timer alone wakes.
     pub(super) fn new() -> Self {
-        Self { inotify: Inotify::init().ok() }
+        let inotify = Inotify::init().ok();
+        Self { incomplete: Cell::new(inotify.is_none()), inotify }
+    }
+
+    /// How long a file may go without being looked at.
+    pub(super) fn patience(&self) -> Duration {
+        if self.incomplete.get() { UNWATCHED } else { WATCHED }
     }
 
     /// Watches an open file for data.
@@ -36,8 +50,11 @@ impl Watcher {
 
     /// Watches a directory for new names.
     pub(super) fn watch_directory(&self, root: &Path, path: &Path) {
-        if let Ok(directory) = open::open_directory(root, path) {
-            self.watch(directory.as_fd(), WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE);
+        match open::open_directory(root, path) {
+            Ok(directory) => {
+                self.watch(directory.as_fd(), WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE);
+            }
+            Err(_) => self.incomplete.set(true),
         }
     }
 
@@ -45,7 +62,9 @@ impl Watcher {
     fn watch(&self, descriptor: BorrowedFd<'_>, mask: WatchMask) {
         let Some(inotify) = &self.inotify else { return };
         let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-        drop(inotify.watches().add(path, mask));
+        if inotify.watches().add(path, mask).is_err() {
+            self.incomplete.set(true);
+        }
     }
 
     /// Waits for an event, for `wake` or for the end of `timeout`.

@@ -34,6 +34,24 @@ pub const TABLE: &[Scenario] = &[
         ..LOSES
     },
     Scenario {
+        name: "loss-channel-full",
+        says: "clients reset while only one event may wait for the session",
+        drive: storm,
+        loss: Some(Loss { sizes: "events=1", frozen: false, counted: "channel" }),
+        ..LOSES
+    },
+    Scenario {
+        name: "loss-forgotten",
+        says: "clients reset more connections than the tracer has room to remember",
+        drive: storm,
+        loss: Some(Loss {
+            sizes: "tombstones=64,records=100",
+            frozen: false,
+            counted: "killed connections (forgotten)",
+        }),
+        ..LOSES
+    },
+    Scenario {
         name: "loss-table-full",
         says: "more clients are connected than the tracer has room for",
         drive: open_many,

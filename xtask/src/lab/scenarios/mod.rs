@@ -4,6 +4,7 @@
 
 mod clients;
 mod details;
+mod emitters;
 mod ending;
 mod ends;
 mod filters;
@@ -43,6 +44,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         silence::TABLE,
         mtu::TABLE,
         firewall::TABLE,
+        emitters::TABLE,
         icmp::TABLE,
         host::TABLE,
         unavailable::TABLE,
