@@ -11,6 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use rstscope_ebpf::abi::record::HEADER_BYTES;
+use rstscope_ebpf::abi::side::NONE as NOBODYS;
 use rstscope_ebpf::abi::{Forgetful, Header, Hook, MISSING, Peer, PeerKey};
 
 use crate::kernel::globals::offset;
@@ -97,16 +98,28 @@ fn cookie(ctx: &SkBuffContext) -> u64 {
 
 #[inline(always)]
 fn keep_reset(ctx: &SkBuffContext) {
-    let cookie = cookie(ctx);
-    if cookie == 0 {
-        return;
-    }
+    let Some(cookie) = cookie_of_interest(ctx) else { return };
     let Some(header) = SCRATCH.get_ptr_mut(0) else { return };
     // SAFETY: a per-CPU value; programs on one CPU do not preempt each other.
     let header = unsafe { &mut *header };
     copy(ctx, header);
     let header: &Header = header;
     maps::keep(Forgetful::Resets, &RESETS, &cookie, header);
+}
+
+/// The cookie of a socket that is Nginx's or its peer's. Others get none, and no place in the table: a port scan by
+/// somebody on this host must not drive out what Nginx's connections need.
+#[inline(always)]
+fn cookie_of_interest(ctx: &SkBuffContext) -> Option<u64> {
+    let id = identity(socket(ctx)?)?;
+    if side::of(&id, side::conn(id.cookie).as_deref()) == NOBODYS {
+        return None;
+    }
+    if id.cookie != 0 {
+        return Some(id.cookie);
+    }
+    let made = cookie(ctx);
+    (made != 0).then_some(made)
 }
 
 #[inline(always)]

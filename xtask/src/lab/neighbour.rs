@@ -137,8 +137,9 @@ fn attack(network: &Network, nginx: &Nginx) -> Result<Vec<u64>> {
         client.start_command(&format!("storm {from} {to} {abort} {many} {rate} {SECONDS}"))?;
         clients.push(client);
     }
-    let mut others = neighbours(network)?;
+    // Before the flood, which would hide the connection from the device.
     let _held = refused_resets(network)?;
+    let mut others = neighbours(network)?;
     for _ in 0..SECONDS {
         wait::pass(Duration::from_secs(1))?;
         nginx::signal(nginx.master(), Signal::HUP)?;
