@@ -155,12 +155,11 @@ fn captured(one: &Captured, ends: &Ends) -> Step {
         String::new()
     };
     let note = match one.role {
-        Role::SynAck => "",
+        // An ICMP error has a rung of its own: it is no segment of either end.
+        Role::SynAck | Role::IcmpError => "",
         Role::Dropped => ", dropped: the listener was full",
         Role::ResetReceived => ", accepted: it ended the connection",
         Role::ResetRefused => ", refused by the kernel",
-        // It has a rung of its own: it is no segment of either end.
-        Role::IcmpError => "",
         Role::Answered => ", answered with a RST",
         Role::Afterwards => ", the peer goes on after the end",
         Role::AtOtherEnd => ", at the other end",
