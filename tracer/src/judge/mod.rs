@@ -24,7 +24,7 @@ mod witness;
 
 use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
 use crate::model::{EventKind, TcpFlags, TcpState};
-use crate::timeline::Subject;
+use crate::timeline::{Subject, listens_on};
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Processes, Races};
 pub use certainty::{earned, lowered};
@@ -67,7 +67,9 @@ fn stray(case: &Case) -> bool {
             && empty
             && !event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
     });
-    let overflowed = case.overflows.iter().any(|note| note.side.is_nginx());
+    // What came for a listener that was full lately may belong to a client that it had turned away.
+    let here = |listener| case.tuple().is_some_and(|tuple| listens_on(listener, tuple.local));
+    let overflowed = case.overflows.iter().any(|note| note.side.is_nginx() && here(note.listener));
     no_socket && !overflowed && case.sent_reason().is_some_and(|reason| UNKNOWN.contains(&reason))
 }
 

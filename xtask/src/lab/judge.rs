@@ -177,7 +177,8 @@ fn check_one(check: Check, seat: &Seat, truth: &Truth, record: &Value) -> Option
         Check::Idle => idle(truth, record),
         Check::Sender => sender(truth, &record["reset"]["sender"], record),
         Check::Says(words) => {
-            let place = [&record["reset"]["sender"], &record["evidence"], &record["summary"]];
+            let place =
+                [&record["reset"]["sender"], &record["evidence"], &record["summary"], &record["advice"]];
             let said = place.iter().any(|value| value.to_string().contains(words));
             (!said).then(|| format!("nothing says {words}"))
         }

@@ -233,7 +233,7 @@ pub enum Check {
     Idle,
     /// `reset.sender` is the process the driver killed or let act.
     Sender,
-    /// `reset.sender.exit`, or an evidence detail, names this.
+    /// `reset.sender.exit`, an evidence detail, the summary or the advice names this.
     Says(&'static str),
     /// `listener` is Nginx's, full, with this limit.
     ListenerLimit(u64),

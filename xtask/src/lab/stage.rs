@@ -10,6 +10,7 @@ use super::nginx::Frozen;
 use super::puppet::{Puppet, numbered};
 use super::scenario::Place;
 use super::{kernel, wait};
+use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -236,9 +237,7 @@ impl<'a> Stage<'a> {
 
     /// An administrator destroys Nginx's end of the client connection.
     pub fn destroy_client_socket(&self) -> Result<()> {
-        let remote = self.truth.client.clone().context("no client connection yet")?;
-        let mut command = self.bench.network.inside(Node::Web, crate::shell::need("ss")?);
-        crate::shell::read(command.args(["-K", "dst", &remote])).map(drop)
+        self.destroy(&self.truth.client.clone().context("no client connection yet")?)
     }
 
     /// Puts one rule into a router's forward chain.
@@ -371,6 +370,34 @@ impl<'a> Stage<'a> {
     pub fn wait_client(&self, what: &str, wished: impl Fn(Option<&kernel::Socket>) -> bool) -> Result<()> {
         let remote = self.truth.client.clone().context("no client connection yet")?;
         self.wait_socket(what, (&self.listener().to_string(), &remote), wished)
+    }
+
+    /// Another process of the Nginx host destroys Nginx's connections to this scenario's upstream.
+    pub fn destroy_upstream_connections(&self) -> Result<()> {
+        self.destroy(&self.upstream().to_string())
+    }
+
+    /// Destroys the connections of the Nginx host to this address and port.
+    fn destroy(&self, remote: &str) -> Result<()> {
+        let mut command = self.bench.network.inside(Node::Web, shell::need("ss")?);
+        shell::read(command.args(["-K", "dst", remote])).map(drop)
+    }
+
+    /// Waits as long as this for Nginx's end of the client connection.
+    pub fn wait_client_for(
+        &self,
+        limit: Duration,
+        wished: impl Fn(Option<&kernel::Socket>) -> bool,
+    ) -> Result<()> {
+        let (local, remote) =
+            (self.listener(), self.truth.client.clone().context("no client connection yet")?);
+        let remote: SocketAddr = remote.parse()?;
+        let master = self.bench.nginx.master();
+        wait::until("Nginx's end of the client connection", limit, || {
+            let sockets = kernel::sockets(master);
+            let ours = sockets.iter().find(|socket| socket.local == local && socket.remote == remote);
+            wished(ours).then_some(())
+        })
     }
 
     /// The client goes, and Nginx's end with it.

@@ -280,6 +280,77 @@ fn data_that_the_reset_overtook_is_no_sign_of_life() {
         let verdict = play(inputs).remove(0);
         verdict.evidence.iter().any(|piece| piece.code == "peer_alive")
     };
-    assert!(!judged(19, 400) && judged(20, 400));
-    assert!(!judged(110, 60_000) && judged(120, 60_000), "a long path, whose delay may vary as much");
+    assert!(!judged(10, 400) && judged(11, 400));
+    assert!(!judged(129, 60_000) && judged(130, 60_000), "a long path, whose delay may vary as much");
+}
+
+fn told(inputs: Vec<(u64, crate::model::Input)>, code: &str) -> bool {
+    let verdict = play(inputs).remove(0);
+    verdict.evidence.iter().any(|piece| piece.code == code)
+}
+
+#[test]
+fn only_who_is_as_far_away_as_the_peer_can_be_its_sign_of_life() {
+    let judged = |ttl: u8| {
+        let socket = upstream();
+        let (reset, data) = (stateless_reset(&socket), data_from_peer(&socket, 900));
+        let data = Packet { ttl, ..data };
+        told(
+            vec![received(100, socket, Some(reset)), answered(350, "NO_SOCKET", data, Some(100))],
+            "peer_alive",
+        )
+    };
+    assert!(judged(63) && !judged(60));
+}
+
+#[test]
+fn an_end_that_this_kernel_answered_was_not_reset_by_the_same_hand() {
+    let judged = |answers: bool| {
+        let (ours, theirs) = (upstream(), upstream_peer());
+        let (reset, other) = (stateless_reset(&ours), stateless_reset(&theirs));
+        let segment = Packet { payload_len: 0, ..data_from_peer(&ours, 0) };
+        let mut inputs = vec![received(100, ours, Some(reset))];
+        inputs.extend(answers.then(|| answered(101, "NO_SOCKET", segment, Some(100))));
+        inputs.push(received(102, theirs, Some(other)));
+        told(inputs, "both_ends_reset")
+    };
+    assert!(judged(false) && !judged(true));
+}
+
+#[test]
+fn one_hop_between_two_connections_is_a_changed_path() {
+    let judged = |ttl: u8| {
+        let history = PeerHistory { ttl, handshakes: 9, min_handshake_us: 300, last_syn_ack: at(0) };
+        let socket = Socket { peer_history: Some(history), ..upstream() };
+        let reset = disguised(61, &socket);
+        told(vec![received(100, socket, Some(reset))], "hop_differs_history")
+    };
+    assert!(judged(63) && !judged(62));
+}
+
+#[test]
+fn a_reset_on_loopback_from_an_end_on_this_host_is_its_own() {
+    let judged = |source: &str, seen: bool| {
+        let socket = Socket { remote: address(source), ..upstream() };
+        let reset = Packet { on_loopback: true, ..stateless_reset(&socket) };
+        let mut inputs = vec![received(100, socket, Some(reset))];
+        let theirs = Socket { local: address(source), ..upstream_peer() };
+        inputs.extend(seen.then(|| received(100, theirs.clone(), Some(stateless_reset(&theirs)))));
+        told(inputs, "reset_on_loopback")
+    };
+    assert!(judged("10.0.0.2:8080", false));
+    assert!(!judged("10.0.0.2:8080", true), "its end was seen here");
+    assert!(!judged("10.0.0.1:8080", false), "the address is this host's");
+}
+
+#[test]
+fn the_peers_own_clock_outweighs_another_distance() {
+    let judged = |value: u32| {
+        let socket = upstream();
+        let timestamps = Some(Timestamps { value, echo: 1 });
+        let reset = Packet { ttl: 60, timestamps, ..active_reset(&socket) };
+        play(vec![received(100, socket, Some(reset))]).remove(0).cause
+    };
+    assert_ne!(judged(700_012), Cause::MiddleboxForgedReset);
+    assert_eq!(judged(900_000_000), Cause::MiddleboxForgedReset, "no clock runs that fast");
 }

@@ -397,3 +397,16 @@ fn nginx_as_its_own_upstream_is_judged_on_both_ends() {
     assert!(said.contains(&(Party::Nginx, Cause::NginxClosedUnread, Certainty::Proven)), "{said:?}");
     assert!(said.contains(&(Party::Upstream, Cause::UpstreamAbort, Certainty::Proven)), "{said:?}");
 }
+
+#[test]
+fn a_process_that_resets_while_it_dies_is_told_once_as_dying() {
+    let socket = upstream();
+    let reset = active_reset(&socket);
+    let verdict = play(vec![
+        sent(100, upstream_peer(), "TCP_ABORT_ON_CLOSE", app(Some(KILLED))),
+        received(100, socket, Some(reset)),
+    ])
+    .remove(0);
+    let codes: Vec<&str> = verdict.evidence.iter().map(|piece| piece.code.as_ref()).collect();
+    assert!(codes.contains(&"peer_process_exit") && !codes.contains(&"peer_process_reset"), "{codes:?}");
+}

@@ -11,7 +11,7 @@ use crate::model::{Event, EventKind, Packet, Socket, TcpFlags};
 use super::hop;
 
 /// Least time by which segments may overtake each other on any path.
-const REORDERING: Duration = Duration::from_millis(20);
+const REORDERING: Duration = Duration::from_millis(10);
 
 /// Adds the findings about the peer's life after the reset.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
@@ -50,7 +50,7 @@ fn peer_alive(case: &Case) -> Option<Finding> {
 /// acknowledgment, so data the peer had sent before may lie beyond its number. On a path whose delay varies that is as
 /// much as the round trip itself, or more.
 pub fn reordering(socket: &Socket) -> Duration {
-    REORDERING.max(Duration::from_micros(u64::from(socket.srtt_us) * 2))
+    REORDERING + Duration::from_micros(u64::from(socket.srtt_us) * 2)
 }
 
 fn has(event: &Event, flag: u8) -> bool {

@@ -16,7 +16,7 @@ const THINKS: Duration = Duration::from_millis(30);
 /// Longer than the time that is waited for the line of the log.
 const LATE: Duration = Duration::from_millis(1_500);
 
-const FORGED: Expect = Expect {
+pub(super) const FORGED: Expect = Expect {
     party: "middlebox",
     causes: &["middlebox_forged_reset"],
     kinds: &["reset_received"],
@@ -111,18 +111,18 @@ pub const TABLE: &[Scenario] = &[
 
 /// Header of a made-up RST towards Nginx.
 #[derive(Clone, Copy)]
-struct Rst {
-    hops: u8,
-    identification: u16,
-    flags: &'static str,
-    offset: u32,
-    window: u16,
+pub(super) struct Rst {
+    pub hops: u8,
+    pub identification: u16,
+    pub flags: &'static str,
+    pub offset: u32,
+    pub window: u16,
 }
 
 /// As the kernel of an upstream behind this router would send it: the routers on the way take two hops.
-const EXACT: Rst = Rst { hops: 63, identification: 0, flags: "R", offset: 0, window: 0 };
+pub(super) const EXACT: Rst = Rst { hops: 63, identification: 0, flags: "R", offset: 0, window: 0 };
 
-fn inject(stage: &Stage<'_>, device: &mut Puppet, rst: Rst) -> Result<()> {
+pub(super) fn inject(stage: &Stage<'_>, device: &mut Puppet, rst: Rst) -> Result<()> {
     let Rst { hops, identification, flags, offset, window } = rst;
     let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
     device
@@ -141,7 +141,7 @@ fn watched(stage: &mut Stage<'_>) -> Result<(Puppet, u32, u32)> {
     Ok((device, client, upstream))
 }
 
-fn reset(stage: &mut Stage<'_>, rst: Rst, speaks: Option<Duration>) -> Result<()> {
+pub(super) fn reset(stage: &mut Stage<'_>, rst: Rst, speaks: Option<Duration>) -> Result<()> {
     let (mut device, client, upstream) = watched(stage)?;
     if speaks.is_none() {
         let rule = format!("{} drop", stage.leaving_upstream());

@@ -3,6 +3,7 @@
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
 mod clients;
+mod details;
 mod emitters;
 mod ending;
 mod ends;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         race::TABLE,
         protocols::TABLE,
         clients::TABLE,
+        details::TABLE,
         ending::TABLE,
         nginx::TABLE,
         middlebox::TABLE,

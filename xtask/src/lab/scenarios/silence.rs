@@ -5,8 +5,10 @@
 use super::super::net::Node;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
+use super::super::wait;
 use super::upstream::in_flight;
 use anyhow::Result;
+use std::time::Duration;
 
 const IMPATIENT: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
      proxy_connect_timeout 2s; proxy_read_timeout 1s; } }\n";
@@ -14,6 +16,9 @@ const IMPATIENT: &str = "server { listen @LISTEN@; location / { proxy_pass http:
 pub(super) const IMPATIENT_KEPT: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; }\n\
      server { listen @LISTEN@; location / { proxy_pass http://@NAME@; proxy_http_version 1.1; \
      proxy_set_header Connection \"\"; proxy_connect_timeout 2s; proxy_read_timeout 2s; } }\n";
+
+/// From the loss to the exchange beside it.
+const LATER: Duration = Duration::from_millis(1_200);
 
 const SLOW: Expect = Expect {
     party: "upstream",
@@ -175,6 +180,8 @@ fn beside(stage: &mut Stage<'_>, listener: u32) -> Result<()> {
     stage.wait_upstream("the lost request is sent", |socket| {
         socket.is_some_and(|socket| socket.unacknowledged > 0)
     })?;
+    // The later, the surer: the host was alive when the third repetition was sent.
+    wait::pass(LATER)?;
     let other = stage.connect()?;
     stage.exchange(other, listener)?;
     stage.truth.client = first;

@@ -16,6 +16,8 @@ const V4: &[Family] = &[Family::V4];
 
 /// Where the application has the request for this long, nothing races.
 const WORKS: Duration = Duration::from_millis(300);
+/// From the RST until the other end speaks again: longer than segments overtake each other.
+const THINKS: Duration = Duration::from_millis(30);
 /// Silence after which a connection counts as pooled.
 const IDLE: Duration = Duration::from_millis(1_200);
 /// No path in the lab is that long: a TTL of the socket's own.
@@ -212,6 +214,8 @@ fn complete(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
     stage.answer(upstream)?;
+    // Sooner, Nginx may try to read on and meet the RST before it has counted what it has.
+    wait::pass(THINKS)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;
     stage.response(client, "200")
 }
@@ -273,6 +277,7 @@ fn older(stage: &mut Stage<'_>, rejected: bool) -> Result<()> {
     stage.request(client, "GET /long-enough-for-the-rule")?;
     if rejected {
         repaired(stage, client, listener)?;
+        wait::pass(THINKS)?;
         stage.answer(upstream)?;
         return stage.server()?.tell(&format!("drain {upstream}")).map(drop);
     }
