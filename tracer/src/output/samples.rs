@@ -460,11 +460,9 @@ pub fn undecided() -> Verdict {
     );
     verdict.segment = Segment::Unknown;
     verdict.impact = Impact::Unknown;
+    let why = "cgroup v2 is not mounted, so the RST's TTL was not seen".to_owned();
     verdict.missing = vec![
-        Missing {
-            code: "rst_header".into(),
-            why: "cgroup v2 is not mounted, so the RST's TTL was not seen".to_owned(),
-        },
+        Missing { code: "rst_header".into(), why },
         Missing { code: "hop_baseline".into(), why: "the connection is older than the trace".to_owned() },
     ];
     verdict.reset = Some(Reset {

@@ -7,10 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::sync::mpsc::Receiver;
 
 use super::watch::Watch;
-use crate::model::{AccessRecord, Event, LogRecord, Side};
+use crate::model::{AccessRecord, Event, Input, LogRecord, Mono, Side};
 use crate::nginx::access::Format;
 use crate::nginx::discover::Instance;
 use crate::nginx::tail::{Follower, Start, StartError, TailedLine};
+use crate::recording::Recorder;
 
 /// Lines that may wait between the follower and the session.
 const LINES_WAITING: usize = 4096;
@@ -190,6 +191,13 @@ fn push<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
         queue.pop_front();
     }
     queue.push_back(value);
+}
+
+/// Hands lines that may explain an incident to the engine.
+pub fn hand_over(engine: &mut Recorder, now: Mono, records: Vec<AccessRecord>) {
+    for record in records {
+        engine.handle(now, Input::Access(Box::new(record)));
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::account::loss;
 use crate::collect::{Decoder, Drain, clock};
 use crate::model::{Event, HookState, Losses};
 use crate::probe::filter::Dropped;
-use crate::probe::{Environment, Probe, ProbeError, Sizes, hooks, load, namespace, sizes};
+use crate::probe::{Environment, Probe, ProbeError, Sizes, environment, hooks, load, namespace, sizes};
 
 /// Probes, or why there are none.
 #[derive(Debug)]
@@ -175,6 +175,13 @@ impl KernelSide {
     pub fn runs(&self, name: &str) -> bool {
         self.hooks.iter().any(|hook| hook.name == name && hook.running)
     }
+}
+
+/// Whether this process may load programs at all.
+pub fn check_privileges() -> Result<(), SessionError> {
+    let missing = environment::missing_capabilities()
+        .map_err(|source| SessionError::System { what: "read this process' capabilities", source })?;
+    if missing.is_empty() { Ok(()) } else { Err(SessionError::Privileges(missing)) }
 }
 
 fn load_settings(settings: &Settings, netns: u32) -> load::Settings {

@@ -9,11 +9,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use super::access::AccessLogs;
+use super::access::{self, AccessLogs};
 use super::closing::{self, Baseline};
 use super::feed::{self, PrematureCloses, Processes};
 use super::inbox::{Arrived, Inbox};
-use super::kernel::KernelSide;
+use super::kernel::{KernelSide, check_privileges};
 use super::lines::Lines;
 use super::observe::Standing;
 use super::watch::{self, Watch};
@@ -21,10 +21,10 @@ use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::facts::CONNECTIONS_SEEN;
-use crate::model::{AccessRecord, Clock, Event, HostFacts, Input, Losses, Mono, Verdict};
+use crate::model::{Clock, Event, HostFacts, Input, Losses, Mono, Verdict};
 use crate::nginx::tail::TailedLine;
 use crate::output::{Closing, SessionHeader};
-use crate::probe::{Environment, ProbeError, environment};
+use crate::probe::{Environment, ProbeError};
 use crate::recording::{Recorded, Recorder};
 
 /// Inputs handled before the loop looks at anything else.
@@ -344,7 +344,7 @@ impl Session {
 
     fn take_event(&mut self, now: Mono, mut event: Event) {
         self.overflows.event(&mut event);
-        hand_over(&mut self.engine, now, self.accesses.expect_event(&event));
+        access::hand_over(&mut self.engine, now, self.accesses.expect_event(&event));
         self.processes.event(&mut self.engine, now, event);
     }
 
@@ -353,14 +353,14 @@ impl Session {
         self.sources.note(line);
         if watch::line_wanted(settings, &record) {
             self.premature.note(&record);
-            hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
+            access::hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
             self.engine.handle(now, Input::Log(Box::new(record)));
         }
     }
 
     fn take_accesses(&mut self) {
         let now = self.inbox.now(clock::now());
-        hand_over(&mut self.engine, now, self.accesses.take());
+        access::hand_over(&mut self.engine, now, self.accesses.take());
     }
 
     /// Closes that a line of the log has called premature meanwhile.
@@ -467,13 +467,6 @@ impl Session {
     }
 }
 
-/// Lines of access.log that may explain an incident.
-fn hand_over(engine: &mut Recorder, now: Mono, records: Vec<AccessRecord>) {
-    for record in records {
-        engine.handle(now, Input::Access(Box::new(record)));
-    }
-}
-
 fn ticks(every: Duration) -> Interval {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -485,12 +478,6 @@ async fn until(end: Option<Instant>) {
         Some(end) => sleep_until(end).await,
         None => std::future::pending().await,
     }
-}
-
-fn check_privileges() -> Result<(), SessionError> {
-    let missing = environment::missing_capabilities()
-        .map_err(|source| SessionError::System { what: "read this process' capabilities", source })?;
-    if missing.is_empty() { Ok(()) } else { Err(SessionError::Privileges(missing)) }
 }
 
 /// A session that sees neither resets nor a log has nothing to say.

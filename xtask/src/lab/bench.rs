@@ -261,6 +261,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let file = tracer.records_file();
     let (records, stats) = collect(&plan, &played, tracer)?;
     if let (Some(second), Some(setup)) = (second, &setup) {
+        wait::pass(two_ends::LINGER)?;
         second.stop().context("the second tracer")?;
         let records = two_ends::judged(&setup.binary, bench.nginx.folder())?;
         if let Some(folder) = &after.copy_to {

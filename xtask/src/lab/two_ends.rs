@@ -13,11 +13,16 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Where upstreams of the lab listen.
 const PORTS: &str = "8080,8081";
 /// Folder of the second observer, in that of the bench.
 const FOLDER: &str = "upstream";
+
+/// What is missing in the second recording counts only if it goes on behind the failure for longer than a look at the
+/// connections, and than the clocks may be apart.
+pub const LINGER: Duration = Duration::from_secs(4);
 
 /// What has to follow from both recordings: scenario, cause, certainty, and whose evidence.
 const DECIDED: &[(&str, &str, &str, &str)] = &[
