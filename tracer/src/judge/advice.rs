@@ -91,7 +91,9 @@ fn keepalive_race(case: &Case) -> Vec<Advice> {
     let races = Races::with(case.races, idle);
     let below = below(races.least_ms);
     let measured = match races {
-        Races { incidents: 1, .. } => format!("about {}", human(idle)),
+        Races { incidents: 1, .. } => {
+            format!("about {} (one such incident: more of them will show the timeout)", human(idle))
+        }
         Races { incidents, least_ms, most_ms } => format!(
             "about {} ({incidents} such incidents, after {} to {} of silence)",
             human(least_ms),
@@ -146,7 +148,7 @@ fn overflow(case: &Case) -> Vec<Advice> {
         .unwrap_or(u32::MAX)
         .max(LEAST_BACKLOG);
     let text = format!(
-        "{} had {} connections waiting with room for {}; {} packet(s) were dropped",
+        "{} had {} connections waiting with room for {}; packets dropped: {}",
         overflow.listener, overflow.queue, overflow.limit, sum.dropped
     );
     let place = match (overflow.side.is_nginx(), overflow.queue_kind) {

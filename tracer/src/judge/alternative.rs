@@ -39,7 +39,7 @@ const TABLE: &[Row] = &[
     (&[C::UpstreamAbort], P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
     (&[C::UpstreamKeepaliveRace], P::Middlebox, C::MiddleboxIdleReset, not_a_device),
     (&[C::UpstreamKeepaliveRace], P::Upstream, C::UpstreamAbort, |_| {
-        "The connection ended within a round trip of being used again after a silence, not while the request was worked on".to_owned()
+        "The connection ended within milliseconds of being used again after a silence, not while the request was worked on for longer".to_owned()
     }),
     (&[C::UpstreamRefused], P::Middlebox, C::MiddleboxReject, not_a_device),
     (&[C::UpstreamRefused], P::Upstream, C::UpstreamListenOverflow, |_| {
@@ -53,9 +53,7 @@ const TABLE: &[Row] = &[
     (&[C::UpstreamRestarted], P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
     (&[C::UpstreamClosedEarly], P::Upstream, C::UpstreamProcessExit, not_an_exit),
     (&[C::UpstreamClosedEarly], P::Upstream, C::UpstreamKeepaliveRace, not_a_race),
-    (&[C::UpstreamClosedEarly], P::Middlebox, C::MiddleboxForgedReset, |_| {
-        "The connection ended with a FIN in sequence, not with a RST".to_owned()
-    }),
+    (&[C::UpstreamClosedEarly], P::Middlebox, C::MiddleboxForgedReset, not_a_reset),
     (&[C::UpstreamSlow], P::Middlebox, C::MiddleboxDrop, |_| {
         "Every byte of the request was acknowledged".to_owned()
     }),
@@ -146,7 +144,18 @@ fn not_an_exit(look: &Look) -> String {
     }
 }
 
+/// Said where only the log speaks.
+const UNSEEN: &str = "Not ruled out: the kernel's side of this connection was not seen";
+
+fn not_a_reset(look: &Look) -> String {
+    let fin = "The connection ended with a FIN in sequence, not with a RST";
+    if look.case.socket().is_some() { fin } else { UNSEEN }.to_owned()
+}
+
 fn not_a_race(look: &Look) -> String {
+    if look.case.socket().is_none() {
+        return UNSEEN.to_owned();
+    }
     match look.case.socket().and_then(crate::model::Socket::idle_before_last_send_ms) {
         Some(idle) => {
             format!("The request was sent {idle} ms after the last byte and the end did not follow at once")
@@ -156,6 +165,10 @@ fn not_a_race(look: &Look) -> String {
 }
 
 fn not_an_overflow(look: &Look) -> String {
+    let answered = look.case.socket().is_some_and(|socket| socket.bytes_received > 0);
+    if answered && !look.case.connecting() {
+        return "The peer had sent data on this connection: it had been accepted".to_owned();
+    }
     if look.case.peer_is_local() {
         "No listener on this host overflowed at that time".to_owned()
     } else {
@@ -178,6 +191,9 @@ fn not_the_peer(look: &Look) -> String {
 }
 
 fn host_down(look: &Look) -> String {
+    if look.has("small_segments_arrive") {
+        return "The peer acknowledged smaller segments sent after the lost ones".to_owned();
+    }
     if look.has("peer_answers_others") {
         "The same address answered another connection in the meantime".to_owned()
     } else {

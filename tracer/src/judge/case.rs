@@ -205,7 +205,7 @@ impl<'a> Case<'a> {
     pub fn idle_before_ms(&self) -> Option<u64> {
         let socket = self.socket()?;
         let reused = !self.is_client() && socket.awaits_answer();
-        let idle = if reused { socket.idle_before_last_send_ms() } else { socket.idle_ms() };
+        let idle = if reused { socket.idle_before_lost_data_ms() } else { socket.idle_ms() };
         idle.map(u64::from)
     }
 

@@ -216,6 +216,9 @@ fn hooks(case: &Case) -> Vec<Gap> {
 /// Words for an unknown party: what would have decided it.
 pub fn undecided(case: &Case) -> Missing {
     let why = match case.incident.principal().map(|event| &event.kind) {
+        Some(EventKind::Closed { .. }) if case.line.is_some() => {
+            "The line of error.log says how it ended and not why; a capture on the way, or a tracer at the other end, would tell"
+        }
         Some(EventKind::Closed { .. }) => {
             "Nginx closed while it waited; a line of error.log or the client's own close would tell why"
         }

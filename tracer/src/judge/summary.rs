@@ -3,6 +3,7 @@
 
 use crate::model::verdict::{Cause, Certainty};
 use crate::model::{EventKind, LogRecord};
+use crate::output::layout::count;
 use crate::timeline::Subject;
 
 use super::advice::human;
@@ -71,7 +72,10 @@ fn sentence(case: &Case, slug: Cause) -> String {
         }
         Cause::NginxListenOverflow | Cause::UpstreamListenOverflow => overflow(case, &peer),
         Cause::NginxNotListening => {
-            format!("{peer} connected where Nginx does not listen and was answered with a RST")
+            format!(
+                "{peer} asked for a connection to {}, where nothing listened, and was answered with a RST",
+                here(case)
+            )
         }
         Cause::NginxResourceLimit => {
             format!("A resource limit on the Nginx host ended the connection to {peer}")
@@ -115,16 +119,13 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
             silence(case)
         ),
         Cause::MiddleboxIdleDrop => {
-            format!("Packets to {peer} vanish since the connection was idle{}", silence(case))
+            format!("Packets to {peer} were lost when the connection was used again{}", silence(case))
         }
         Cause::MiddleboxReject => {
             format!("A device on the way to {peer} rejected the connection: {}", rejection(case))
         }
         Cause::MiddleboxDrop => {
-            format!(
-                "Packets to {peer} were never answered ({}): lost on the way, or the host is down",
-                repeated(case)
-            )
+            format!("Packets to {peer} were not acknowledged ({}): {}", repeated(case), lost_where(case))
         }
         Cause::MiddleboxMtuBlackhole => {
             format!("Only full-sized packets to {peer} vanish on the way; smaller ones arrive")
@@ -139,6 +140,11 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
 
 fn peer(case: &Case) -> String {
     case.tuple().map_or_else(|| "a client".to_owned(), |tuple| tuple.remote.to_string())
+}
+
+/// Nginx's end.
+fn here(case: &Case) -> String {
+    case.tuple().map_or_else(|| "Nginx".to_owned(), |tuple| tuple.local.to_string())
 }
 
 /// Where in the request it happened, with the time since the last data.
@@ -170,9 +176,16 @@ fn moment(case: &Case) -> String {
 fn repeated(case: &Case) -> String {
     let Some(socket) = case.socket() else { return "nothing of it was seen".to_owned() };
     if case.connecting() {
-        return format!("the SYN was sent {} time(s)", socket.retransmits.saturating_add(1));
+        return format!("the SYN was sent {}", count(u64::from(syns(case)), "time"));
     }
-    format!("{} bytes, sent again {} time(s)", socket.unacked, socket.retransmits_pending)
+    let again = count(u64::from(socket.retransmits_pending), "time");
+    format!("{}, sent again {again}", count(u64::from(socket.unacked), "byte"))
+}
+
+/// Who was heard of what was lost, or what may have become of it.
+fn lost_where(case: &Case) -> String {
+    let said = icmp_error(case).map(|error| format!("{}, said by {}", error.name(), error.sender));
+    said.unwrap_or_else(|| "lost on the way, or the host is down".to_owned())
 }
 
 fn silence(case: &Case) -> String {
@@ -204,13 +217,16 @@ fn process(case: &Case) -> String {
 
 fn overflow(case: &Case, peer: &str) -> String {
     let Some(sum) = &case.incident.overflow else {
-        return format!("A full listener was the end of the connection with {peer}");
+        return format!("{peer} did not take the connection: a listener for it was full");
     };
     let overflow = &sum.latest;
     let whose = if overflow.side.is_nginx() { "Nginx's" } else { "The upstream's" };
     format!(
-        "{whose} listener {} was full ({} waiting, limit {}) and dropped {} packet(s)",
-        overflow.listener, overflow.queue, overflow.limit, sum.dropped
+        "{whose} listener {} was full ({} waiting, limit {}) and dropped {}",
+        overflow.listener,
+        overflow.queue,
+        overflow.limit,
+        count(sum.dropped, "packet")
     )
 }
 
@@ -241,7 +257,8 @@ fn happened(case: &Case, peer: &str) -> String {
         Some(EventKind::ResetSent { .. }) => format!("This host reset the connection to {peer}"),
         Some(EventKind::ResetSeen { .. }) => format!("The connection to {peer} was reset in Nginx's name"),
         Some(EventKind::Closed { .. }) if case.is_client() && case.connecting() => {
-            format!("{peer} sent its SYN {} time(s) and Nginx's end never answered", syns(case))
+            let times = count(u64::from(syns(case)), "time");
+            format!("{peer} sent its SYN {times} and Nginx's end never answered")
         }
         Some(EventKind::Closed { .. }) => format!("The connection to {peer} was closed"),
         _ => format!("The connection to {peer} failed"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Baseline, Event, EventKind, Packet, Socket, TcpFlags, TcpState};
+use crate::output::layout::count;
 
 use super::{hop, life};
 
@@ -41,7 +42,8 @@ fn distance(packet: &Packet, baseline: Baseline) -> Finding {
         return equal.compared(&ttl, &baseline.ttl);
     }
     let detail = format!(
-        "The RST in Nginx's name has TTL {ttl}, {off} hop(s) off {source} ({}): it started elsewhere",
+        "The RST in Nginx's name has TTL {ttl}, {} off {source} ({}): it started elsewhere",
+        count(u64::from(off), "hop"),
         baseline.ttl
     );
     let differs = Finding::supporting("hop_differs", Origins::DEVICE, detail).against(Origins::NGINX);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{BaselineSource, Packet, PeerHistory, Socket};
+use crate::output::layout::count;
 
 /// Initial TTLs in use (Linux and BSD 64, Windows 128, network devices 255).
 const INITIAL: [u8; 3] = [64, 128, 255];
@@ -74,10 +75,14 @@ pub fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against:
         let equal = Finding::supporting("hop_equal", Origins::PEER, detail).against(against);
         return equal.compared(&packet.ttl, &expected);
     }
-    let detail = format!(
-        "The RST arrived with TTL {}, {difference} hop(s) off {source} (TTL {expected}): it started elsewhere on the path",
-        packet.ttl
-    );
+    let meaning = if difference == 1 {
+        "it started elsewhere on the path, or the path has changed"
+    } else {
+        "it started elsewhere on the path"
+    };
+    let hops = count(u64::from(difference), "hop");
+    let detail =
+        format!("The RST arrived with TTL {}, {hops} off {source} (TTL {expected}): {meaning}", packet.ttl);
     let differs = Finding::supporting("hop_differs", Origins::DEVICE, detail).against(Origins::PEER);
     differs.compared(&packet.ttl, &expected)
 }
@@ -89,8 +94,9 @@ fn history(packet: &Packet, socket: &Socket, source: BaselineSource) -> Option<F
         return None;
     }
     let detail = format!(
-        "Other connections to the same address also show another distance: SYN-ACK with TTL {} ({} handshakes seen)",
-        history.ttl, history.handshakes
+        "Other connections to the same address also show another distance: SYN-ACK with TTL {} ({} seen)",
+        history.ttl,
+        count(u64::from(history.handshakes), "handshake")
     );
     let differs = Finding::supporting("hop_differs_history", Origins::DEVICE, detail).against(Origins::PEER);
     Some(differs.compared(&packet.ttl, &history.ttl))

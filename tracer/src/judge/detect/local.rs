@@ -131,7 +131,7 @@ fn listener_full(case: &Case) -> Option<Finding> {
     if let Some(sum) = &case.incident.overflow {
         let overflow = &sum.latest;
         let detail = format!(
-            "The listener {} had {} connections in its {} queue with a limit of {}; {} packet(s) dropped",
+            "The listener {} had {} connections in its {} queue with a limit of {}; dropped: {}",
             overflow.listener,
             overflow.queue,
             crate::judge::record::queue_name(overflow.queue_kind),

@@ -4,6 +4,9 @@
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::Socket;
+use crate::output::layout::count;
+
+use super::state::times;
 
 /// Timeouts in a row from which the loss is no accident.
 const REPEATED: u32 = 3;
@@ -14,14 +17,16 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let Some(socket) = lost else { return };
     let large = socket.segments_unacked - socket.segments_sacked;
     let detail = format!(
-        "{large} segment(s) of full size ({} bytes) were never acknowledged although they were sent again {} time(s)",
-        socket.mss, socket.retransmits_pending
+        "{} of full size ({} bytes) never acknowledged although sent again {}",
+        count(u64::from(large), "segment"),
+        socket.mss,
+        times(socket.retransmits_pending)
     );
     let lost = Finding::supporting("large_segments_lost", Origins::LARGE_LOSS, detail).against(Origins::SLOW);
     findings.push(lost.valued(&socket.mss));
     let detail = format!(
-        "The peer acknowledged {} smaller segment(s) of this connection that were sent after them: peer and path are alive",
-        socket.segments_sacked
+        "The peer acknowledged {} of this connection sent after them: peer and path are alive",
+        count(u64::from(socket.segments_sacked), "smaller segment")
     );
     let arrived = Finding::supporting("small_segments_arrive", Origins::LARGE_LOSS, detail);
     findings.push(arrived.valued(&socket.segments_sacked));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Event, EventKind, MessageClass, Socket, TcpState};
+use crate::output::layout::count;
 
 /// A client connection silent for this long was between two requests.
 pub const CLIENT_IDLE_MS: u32 = 1_000;
@@ -89,6 +90,10 @@ fn fin_received(case: &Case, socket: &Socket) -> Option<Finding> {
     Some(Finding::supporting("fin_received", origins, detail))
 }
 
+pub fn times(number: u32) -> String {
+    count(u64::from(number), "time")
+}
+
 /// Nginx closed, or the kernel gave up, without a RST having come.
 fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     if case.incident.closed().is_none() && case.incident.reset_sent().is_none() {
@@ -96,15 +101,16 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     }
     if case.connecting() && matches!(case.error(), 0 | 110) {
         let detail =
-            format!("The SYN was sent {} time(s) and never answered", socket.retransmits.saturating_add(1));
+            format!("The SYN was sent {} and never answered", times(socket.retransmits.saturating_add(1)));
         return Some(
             Finding::supporting("unacknowledged", Origins::LOSS, detail).valued(&socket.retransmits),
         );
     }
     if socket.unacked > 0 && (socket.retransmits_pending > 0 || socket.error == 110) {
         let detail = format!(
-            "{} bytes were never acknowledged although the oldest segment was sent again {} time(s)",
-            socket.unacked, socket.retransmits_pending
+            "{} bytes were never acknowledged although the oldest segment was sent again {}",
+            socket.unacked,
+            times(socket.retransmits_pending)
         );
         let lost = Finding::supporting("unacknowledged", Origins::LOSS.and(Origins::LARGE_LOSS), detail)
             .against(Origins::SLOW);
@@ -127,8 +133,9 @@ fn unheard(case: &Case, socket: &Socket) -> Option<Finding> {
     let repeated = socket.retransmits_pending;
     (!case.connecting() && repeated >= FEW && socket.unacked > 0).then(|| {
         let detail = format!(
-            "{} bytes had been sent again {repeated} time(s) without an acknowledgment before the RST came",
-            socket.unacked
+            "{} bytes had been sent again {} without an acknowledgment before the RST came",
+            socket.unacked,
+            times(repeated)
         );
         Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::PEER).valued(&repeated)
     })
