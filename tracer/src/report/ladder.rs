@@ -33,6 +33,9 @@ struct Step {
     rank: u8,
 }
 
+/// Said of the RST that was accepted.
+const ENDED: &str = ", accepted: it ended the connection";
+
 /// The diagram. `None` for an incident without a connection.
 pub fn ladder(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Ladder> {
     let connection = verdict.connection.as_ref()?;
@@ -83,8 +86,12 @@ fn place_lines(steps: &mut [Step]) {
     }
 }
 
-/// Times of a socket are rounded to a tick; no data goes before the handshake.
+/// Times of a socket are rounded to a tick; no data goes before the handshake, and none after the RST that was accepted.
 fn place_data(steps: &mut [Step], connection: &Connection) {
+    let ended = steps.iter().filter(|step| step.label.ends_with(ENDED)).map(|step| step.time).min();
+    for step in steps.iter_mut().filter(|step| step.source == TICKS) {
+        step.time = ended.map_or(step.time, |ended| step.time.min(ended));
+    }
     let answered = steps.iter().filter(|step| step.label.starts_with("SYN|ACK")).map(|step| step.time).max();
     let opened = connection.opened_at.as_deref().and_then(parse);
     let Some(earliest) = answered.max(opened) else { return };
@@ -158,7 +165,7 @@ fn captured(one: &Captured, ends: &Ends) -> Step {
         // An ICMP error has a rung of its own: it is no segment of either end.
         Role::SynAck | Role::IcmpError => "",
         Role::Dropped => ", dropped: the listener was full",
-        Role::ResetReceived => ", accepted: it ended the connection",
+        Role::ResetReceived => ENDED,
         Role::ResetRefused => ", refused by the kernel",
         Role::Answered => ", answered with a RST",
         Role::Afterwards => ", the peer goes on after the end",
