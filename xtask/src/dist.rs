@@ -22,6 +22,9 @@ pub struct Options {
     /// Boot a fresh root with its own service manager in QEMU, and play the life of the installed service (root).
     #[arg(long)]
     boot: bool,
+    /// Build the program without shared libraries, for systems whose C library is older or another (needs musl-gcc).
+    #[arg(long = "static")]
+    is_static: bool,
     /// Pack this program instead of building one.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -32,6 +35,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let binary = options.binary.clone().map_or_else(build, Ok)?;
     let packages = pack(&binary, env!("CARGO_PKG_VERSION"))?;
     crate::say!("{}\n{}\n{}", packages.deb.display(), packages.rpm.display(), container(&binary)?.display());
+    if options.is_static {
+        crate::say!("{}", standing_alone()?.display());
+    }
     if options.check || options.boot {
         let newer = pack(&binary, concat!(env!("CARGO_PKG_VERSION"), ".1"))?;
         if options.check {
@@ -49,6 +55,24 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn build() -> Result<PathBuf> {
     shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "rstscope"]))?;
     Ok(project::target().join("release/rstscope"))
+}
+
+/// The target without shared libraries.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Builds the program so that it needs nothing of the system but the kernel; gives its place.
+fn standing_alone() -> Result<PathBuf> {
+    shell::find("musl-gcc")
+        .context("musl-gcc is not installed: apt-get install --no-install-recommends musl-tools")?;
+    let target = ["target", "add", "--toolchain", project::EBPF_TOOLCHAIN, STATIC_TARGET];
+    shell::run(Command::new("rustup").args(target))?;
+    let words = ["build", "--release", "--locked", "--package", "rstscope", "--target", STATIC_TARGET];
+    shell::run(shell::cargo().args(words))?;
+    let built = project::target().join(STATIC_TARGET).join("release/rstscope");
+    let place =
+        project::target().join(concat!("dist/rstscope-", env!("CARGO_PKG_VERSION"), "-x86_64-static"));
+    put(&built, &place, 0o755)?;
+    Ok(place)
 }
 
 /// One version as packages.

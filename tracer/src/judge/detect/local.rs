@@ -183,7 +183,7 @@ fn kernel_error(case: &Case) -> Option<Finding> {
         99 | 98 | 11 | 12 | 105 => Origins::NGINX,
         _ => Origins::DEVICE,
     };
-    let place = if case.state() == TcpState::SynSent { "to the SYN" } else { "to the connection" };
-    let detail = format!("The kernel gave {place} the error {name} ({error}) without any RST");
+    let what = if case.state() == TcpState::SynSent { "the attempt to connect" } else { "the connection" };
+    let detail = format!("The kernel ended {what} with the error {name} ({error}), without any RST");
     Some(Finding::supporting("kernel_error", origins, detail).valued(&error))
 }

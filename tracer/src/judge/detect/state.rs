@@ -169,7 +169,12 @@ fn closed_by_worker(case: &Case) -> Option<Finding> {
     let event = own_end(case).filter(|_| !case.is_client() && case.incident.reset_received().is_none())?;
     let acted = event.task.is_actor && event.task.is_nginx;
     acted.then(|| {
-        let detail = format!("{} closed this connection itself", worker(case, event));
+        let how = if event.task.exiting.is_some() {
+            "was ending, and this connection ended with it"
+        } else {
+            "closed this connection itself"
+        };
+        let detail = format!("{} {how}", worker(case, event));
         Finding::supporting("closed_by_worker", Origins::CLIENT_FIRST.and(Origins::NGINX), detail)
     })
 }
