@@ -21,10 +21,8 @@ impl HandOver {
     pub(super) fn new(writer: Arc<Writer>, shared: Arc<Shared>, patterns: Patterns) -> Self {
         Self { writer, shared, patterns }
     }
-}
 
-impl HandOver {
-    fn hand_over(&self, verdict: &Verdict, dossier: Option<&Dossier>) {
+    fn hand_over(&self, verdict: &Verdict, dossier: Option<&Arc<Dossier>>) {
         self.shared.count(verdict);
         self.patterns.verdict(verdict);
         self.writer.hand_over(Arc::new(verdict.clone()), dossier);
@@ -37,7 +35,7 @@ impl Output for HandOver {
         Ok(())
     }
 
-    fn witnessed(&mut self, verdict: &Verdict, dossier: &Dossier) -> io::Result<()> {
+    fn witnessed(&mut self, verdict: &Verdict, dossier: &Arc<Dossier>) -> io::Result<()> {
         self.hand_over(verdict, Some(dossier));
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! An output whose reader went away is left out from then on; the end comes when none is left.
 
 use std::io;
+use std::sync::Arc;
 
 use super::{Closing, Output};
 use crate::engine::Dossier;
@@ -26,7 +27,7 @@ impl Fanout {
     }
 
     /// As [`Fanout::verdict`], with what stands behind it.
-    pub fn witnessed(&mut self, verdict: &Verdict, dossier: &Dossier) -> io::Result<()> {
+    pub fn witnessed(&mut self, verdict: &Verdict, dossier: &Arc<Dossier>) -> io::Result<()> {
         self.each(|output| output.witnessed(verdict, dossier))
     }
 

@@ -31,6 +31,7 @@ mod session_snapshots;
 mod snapshots;
 
 use std::io;
+use std::sync::Arc;
 
 pub use fanout::Fanout;
 pub use header::{HookTier, SessionHeader, WatchedLog, WatchedNginx};
@@ -52,7 +53,7 @@ pub trait Output {
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()>;
 
     /// Shows one verdict together with what stands behind it. Most show the verdict alone.
-    fn witnessed(&mut self, verdict: &Verdict, _dossier: &Dossier) -> io::Result<()> {
+    fn witnessed(&mut self, verdict: &Verdict, _dossier: &Arc<Dossier>) -> io::Result<()> {
         self.verdict(verdict)
     }
 

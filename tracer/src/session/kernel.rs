@@ -12,6 +12,7 @@ use super::{SessionError, Settings};
 use crate::account::loss;
 use crate::collect::{Decoder, Drain, clock};
 use crate::model::{Event, HookState, Losses};
+use crate::output::SessionHeader;
 use crate::probe::filter::Dropped;
 use crate::probe::{Environment, Probe, ProbeError, Sizes, environment, hooks, load, namespace, sizes};
 
@@ -182,6 +183,21 @@ pub fn check_privileges() -> Result<(), SessionError> {
     let missing = environment::missing_capabilities()
         .map_err(|source| SessionError::System { what: "read this process' capabilities", source })?;
     if missing.is_empty() { Ok(()) } else { Err(SessionError::Privileges(missing)) }
+}
+
+/// A session that sees neither resets nor a log has nothing to say.
+pub fn check_sight(kernel: &KernelSide, header: &SessionHeader) -> Result<(), SessionError> {
+    let follows = header.logs.iter().any(|log| log.problem.is_none());
+    if kernel.sees_resets() || follows {
+        return Ok(());
+    }
+    let why = |problem: Option<&String>, other: &str| problem.cloned().unwrap_or_else(|| other.to_owned());
+    let hook = kernel.hooks.iter().find_map(|hook| hook.problem.as_ref());
+    let log = header.logs.iter().find_map(|log| log.problem.as_ref());
+    Err(SessionError::Blind {
+        hooks: format!("no kernel hook that sees resets runs ({})", why(hook, "no reason known")),
+        logs: format!("no error.log can be followed ({})", why(log, "none was found")),
+    })
 }
 
 fn load_settings(settings: &Settings, netns: u32) -> load::Settings {

@@ -5,12 +5,13 @@
 pub mod access;
 pub mod addresses;
 pub mod closing;
-pub mod feed;
 pub mod host;
 pub mod inbox;
 pub mod kernel;
 pub mod lines;
 pub mod observe;
+pub mod premature;
+pub mod processes;
 pub mod pulse;
 pub mod record;
 pub mod run;

@@ -1,5 +1,6 @@
 //! The event loop of a session. Everything that can wake it stands in `Wake`.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::{io, mem};
 
@@ -11,13 +12,15 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::access::{self, AccessLogs};
 use super::closing::{self, Baseline};
-use super::feed::{self, PrematureCloses, Processes};
 use super::inbox::{Arrived, Inbox};
-use super::kernel::{KernelSide, check_privileges};
+use super::kernel::{KernelSide, check_privileges, check_sight};
 use super::lines::Lines;
 use super::observe::Standing;
+use super::premature::PrematureCloses;
+use super::processes::Processes;
 use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
+use crate::account::loss;
 use crate::collect::{Overflows, clock};
 use crate::engine::{Engine, Limits};
 use crate::model::facts::CONNECTIONS_SEEN;
@@ -408,9 +411,16 @@ impl Session {
         Ok(changed)
     }
 
-    fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let mut losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
+    /// Everything lost so far.
+    fn lost(&mut self, view: &View) -> Result<Losses, ProbeError> {
+        let followed = loss::merge(self.kernel.losses()?, &self.sources.losses());
+        let mut losses = loss::merge(followed, &view.losses());
         losses.by_handover.extend(self.standing.lost());
+        Ok(losses)
+    }
+
+    fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
+        let losses = self.lost(view)?;
         if losses != self.losses {
             self.losses = losses.clone();
             self.engine.handle(now, Input::Losses(losses));
@@ -435,7 +445,7 @@ impl Session {
     fn tell(&mut self, view: &mut View, verdicts: &[Verdict]) -> io::Result<()> {
         let mut dossiers = self.engine.take_dossiers().into_iter();
         verdicts.iter().try_for_each(|verdict| match dossiers.next() {
-            Some(dossier) => view.witnessed(verdict, &dossier),
+            Some(dossier) => view.witnessed(verdict, &Arc::new(dossier)),
             None => view.verdict(verdict),
         })
     }
@@ -459,7 +469,7 @@ impl Session {
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = self.tell(view, &verdicts);
-        let losses = feed::losses(&mut self.kernel, &view.losses(), &self.sources.losses())?;
+        let losses = self.lost(view)?;
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);
@@ -478,19 +488,4 @@ async fn until(end: Option<Instant>) {
         Some(end) => sleep_until(end).await,
         None => std::future::pending().await,
     }
-}
-
-/// A session that sees neither resets nor a log has nothing to say.
-fn check_sight(kernel: &KernelSide, header: &SessionHeader) -> Result<(), SessionError> {
-    let follows = header.logs.iter().any(|log| log.problem.is_none());
-    if kernel.sees_resets() || follows {
-        return Ok(());
-    }
-    let why = |problem: Option<&String>, other: &str| problem.cloned().unwrap_or_else(|| other.to_owned());
-    let hook = kernel.hooks.iter().find_map(|hook| hook.problem.as_ref());
-    let log = header.logs.iter().find_map(|log| log.problem.as_ref());
-    Err(SessionError::Blind {
-        hooks: format!("no kernel hook that sees resets runs ({})", why(hook, "no reason known")),
-        logs: format!("no error.log can be followed ({})", why(log, "none was found")),
-    })
 }

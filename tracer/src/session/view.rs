@@ -1,6 +1,7 @@
 //! What is shown: which verdicts, where, and what they add up to.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::engine::Dossier;
 use crate::model::{Losses, Verdict};
@@ -34,7 +35,7 @@ impl View {
     }
 
     /// As [`View::verdict`], with what stands behind it.
-    pub fn witnessed(&mut self, verdict: &Verdict, dossier: &Dossier) -> io::Result<()> {
+    pub fn witnessed(&mut self, verdict: &Verdict, dossier: &Arc<Dossier>) -> io::Result<()> {
         self.tally.add(verdict);
         if self.selection.shows(verdict) { self.outputs.witnessed(verdict, dossier) } else { Ok(()) }
     }

@@ -286,10 +286,10 @@ fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
 }
 
 /// What stands behind an incident of the engine's scenes.
-fn behind() -> crate::engine::Dossier {
+fn behind() -> Arc<crate::engine::Dossier> {
     use crate::engine::testing::{active_reset, play_witnessing, received, upstream};
     let reset = received(100, upstream(), Some(active_reset(&upstream())));
-    play_witnessing(vec![reset]).1.remove(0)
+    Arc::new(play_witnessing(vec![reset]).1.remove(0))
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn what_stands_behind_verdicts_is_bounded_and_what_is_left_out_is_counted() {
     let filter = Filter { with_dossiers: true, ..Filter::default() };
     let take = |one: Found| {
         let unpacked = one.dossier.map(|bytes| unpack(&bytes).unwrap());
-        with += u64::from(unpacked.is_some_and(|unpacked| unpacked == dossier));
+        with += u64::from(unpacked.is_some_and(|unpacked| unpacked == *dossier));
         ControlFlow::Continue(())
     };
     Store::open(&place.path()).unwrap().query(&filter, Order::Oldest, take).unwrap();

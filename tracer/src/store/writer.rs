@@ -94,7 +94,7 @@ pub type Stored = Box<dyn FnMut(&Arc<Verdict>, bool) + Send>;
 
 /// What the thread is given.
 enum Handed {
-    Verdict(Arc<Verdict>, Option<Box<Dossier>>),
+    Verdict(Arc<Verdict>, Option<Arc<Dossier>>),
     Stretch(Box<Stretch>),
     Run(Box<Run>),
 }
@@ -139,8 +139,8 @@ impl Writer {
 
     /// Hands a verdict over, and what stands behind it where there is room for that, too; false, and counted, when it
     /// was not taken.
-    pub fn hand_over(&self, verdict: Arc<Verdict>, dossier: Option<&Dossier>) -> bool {
-        let dossier = dossier.filter(|_| self.account.takes_dossier()).cloned().map(Box::new);
+    pub fn hand_over(&self, verdict: Arc<Verdict>, dossier: Option<&Arc<Dossier>>) -> bool {
+        let dossier = dossier.filter(|_| self.account.takes_dossier()).cloned();
         let sent = self.send(Handed::Verdict(verdict, dossier));
         if !sent {
             self.account.channel_full.fetch_add(1, Ordering::Relaxed);

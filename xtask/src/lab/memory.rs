@@ -27,11 +27,14 @@ impl Group {
         Ok(group)
     }
 
-    /// Puts a process where a container runtime or systemd would have put it.
-    pub fn named(name: &str, pid: u32) -> Result<Self> {
-        let group = Self::make(name)?;
+    /// Puts a process where a container runtime or systemd would have put it, below a group of its own: the same name
+    /// may be in use beside it.
+    pub fn named(name: &str, pid: u32) -> Result<Vec<Self>> {
+        let parent = format!("{PREFIX}{}-named-{pid}", std::process::id());
+        let above = Self::make(&parent)?;
+        let group = Self::make(&format!("{parent}/{name}"))?;
         group.take(pid)?;
-        Ok(group)
+        Ok(vec![group, above])
     }
 
     fn make(name: &str) -> Result<Self> {

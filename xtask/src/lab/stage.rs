@@ -95,7 +95,7 @@ impl<'a> Stage<'a> {
     pub fn kill_container(&mut self, group: &str) -> Result<()> {
         self.server_acts()?;
         let server = self.server.take().context("the upstream has been killed")?;
-        let _group = Group::named(group, server.pid())?;
+        let _groups = Group::named(group, server.pid())?;
         wait::pass(SEEN)?;
         server.murder()
     }
@@ -180,6 +180,13 @@ impl<'a> Stage<'a> {
     /// The client sends a whole request without a body.
     pub fn request(&mut self, id: u32, line: &str) -> Result<()> {
         self.client.tell(&format!("send {id} {line} HTTP/1.1\\r\\nHost: lab\\r\\n\\r\\n")).map(drop)
+    }
+
+    /// A request behind which Nginx closes, and its answer.
+    pub fn last_exchange(&mut self, id: u32) -> Result<()> {
+        let head = "GET /small HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\n\\r\\n";
+        self.client.tell(&format!("send {id} {head}"))?;
+        self.response(id, "200")
     }
 
     /// The upstream takes Nginx's next connection; gives its number.

@@ -1,18 +1,11 @@
-//! What reaches the engine beside kernel events and log lines: process facts, losses, clocks.
+//! What is known of the processes of this host: executable, container, unit, control group. Looked at again and again,
+//! because what acts by dying can no longer be asked.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
-use std::time::Duration;
 
-use rstscope_ebpf::abi::Departed;
-
-use super::kernel::KernelSide;
-use crate::account::loss;
-use crate::collect::departed;
-use crate::model::{Event, Input, LogRecord, LogSide, Losses, MessageClass, Mono, ProcessFacts};
+use crate::model::{Event, Input, Mono, ProcessFacts};
 use crate::nginx::proc::Proc;
-use crate::probe::ProbeError;
 use crate::recording::Recorder;
 
 /// Processes remembered as described; beyond it the memory starts anew, which only means describing them again.
@@ -23,35 +16,66 @@ const MOST_KNOWN: usize = 16_384;
 /// Known processes that are looked at again each second: they may run another program or belong elsewhere by now. Few,
 /// because each costs some ten microseconds on a host that may be idle otherwise.
 const REFRESHED: usize = 8;
+/// Looks at which a process that came lately is looked at again. It may have been found between `fork` and `execve`,
+/// under its parent's name, and a container's runtime or a service manager may still have to move it to its group.
+const YOUNG_LOOKS: u8 = 5;
+
+/// A process as it was at the last look.
+#[derive(Debug, Clone)]
+struct Known {
+    /// What it was called then.
+    comm: String,
+    facts: ProcessFacts,
+    /// Looks for which it still counts as one that came lately.
+    young: u8,
+}
 
 /// Describes processes once. What acts by dying can no longer be asked, so everything that runs is looked at before.
 #[derive(Debug, Default)]
 pub struct Processes {
     described: BTreeSet<u32>,
-    /// Name at the last look, and what else was found.
-    known: BTreeMap<u32, (String, ProcessFacts)>,
+    known: BTreeMap<u32, Known>,
     /// Where the last round of looking again ended.
     refreshed: u32,
 }
 
 impl Processes {
-    /// Looks at processes that came since the last look and at some of the others, and forgets those that are gone.
+    /// Looks at processes that came lately and at some of the others, and forgets those that are gone.
     pub fn look(&mut self, running: &BTreeSet<u32>) {
         self.known.retain(|pid, _| running.contains(pid));
         self.described.retain(|pid| running.contains(pid));
-        let again: Vec<u32> =
-            self.known.range(self.refreshed..).take(REFRESHED).map(|(pid, _)| *pid).collect();
-        self.refreshed = if again.len() < REFRESHED { 0 } else { again.last().map_or(0, |pid| pid + 1) };
+        for pid in self.next() {
+            self.look_at(pid, |young| young.saturating_sub(1));
+        }
+        let room = MOST_KNOWN.saturating_sub(self.known.len());
         let fresh = running.iter().copied().filter(|pid| !self.known.contains_key(pid));
-        for pid in fresh.chain(again).take(MOST_KNOWN - self.known.len() + REFRESHED).collect::<Vec<_>>() {
-            self.known.insert(pid, (comm(pid), process(pid)));
+        for pid in fresh.take(room).collect::<Vec<_>>() {
+            self.look_at(pid, |_| YOUNG_LOOKS);
+        }
+    }
+
+    /// Known processes whose turn it is: the young ones, and the next few of all.
+    fn next(&mut self) -> BTreeSet<u32> {
+        let few: Vec<u32> = self.known.range(self.refreshed..).take(REFRESHED).map(|(pid, _)| *pid).collect();
+        self.refreshed = if few.len() < REFRESHED { 0 } else { few.last().map_or(0, |pid| pid + 1) };
+        let young = self.known.iter().filter(|(_, known)| known.young > 0).map(|(pid, _)| *pid);
+        young.chain(few).collect()
+    }
+
+    /// What ends between two looks, and was not waited for yet, stays known as it was.
+    fn look_at(&mut self, pid: u32, age: impl Fn(u8) -> u8) {
+        let now = Known { comm: comm(pid), facts: process(pid), young: 0 };
+        let known = self.known.entry(pid).or_insert_with(|| now.clone());
+        known.young = age(known.young);
+        if now.facts.exe.is_some() || known.comm != now.comm {
+            *known = Known { young: known.young, ..now };
         }
     }
 
     /// What was found of a process that has this name; under another name it has become another program.
     fn found(&self, pid: u32, name: &str) -> Option<ProcessFacts> {
-        let (known_as, facts) = self.known.get(&pid)?;
-        (known_as == name).then(|| facts.clone())
+        let known = self.known.get(&pid)?;
+        (known.comm == name).then(|| known.facts.clone())
     }
 
     /// Hands an event to the engine, and before it what is known of a process that acted in it.
@@ -105,58 +129,6 @@ fn unit(cgroup: &str) -> Option<String> {
     cgroup.lines().flat_map(|line| line.split('/')).rfind(is_unit).map(str::to_owned)
 }
 
-/// Nginx writes the line first and closes the connection right after; this long the close is waited for.
-const CLOSE_FOLLOWS: Duration = Duration::from_millis(50);
-/// How long before its line a connection that the upstream closed can have been closed by Nginx.
-const PREMATURE: Duration = Duration::from_secs(1);
-/// Lines that may wait for their close; beyond it the oldest goes without its connection.
-const MOST_PREMATURE: usize = 4096;
-
-/// Lines that call an upstream's close premature, until the close can be looked up: alone it would not have been
-/// worth a word of the kernel side.
-#[derive(Debug, Default)]
-pub struct PrematureCloses {
-    waiting: VecDeque<(Mono, u32, SocketAddr)>,
-}
-
-impl PrematureCloses {
-    /// Notes a line, if it is one of those.
-    pub fn note(&mut self, record: &LogRecord) {
-        let ends_early = record.class() == MessageClass::ClosedEarly && record.side == LogSide::Upstream;
-        if let (true, Some(pid), Some(upstream), Some(arrival)) =
-            (ends_early, record.pid, record.upstream_addr(), record.arrival)
-        {
-            if self.waiting.len() >= MOST_PREMATURE {
-                self.waiting.pop_front();
-            }
-            self.waiting.push_back((arrival, pid, upstream));
-        }
-    }
-
-    /// When the next close can be looked up.
-    pub fn next_deadline(&self) -> Option<Mono> {
-        self.waiting.front().map(|(arrival, ..)| arrival.after(CLOSE_FOLLOWS))
-    }
-
-    /// The closes that can be looked up at `now`, as events.
-    /// A map that cannot be read only leaves the line without its connection.
-    pub fn due(&mut self, kernel: &mut KernelSide, now: Mono) -> Vec<Event> {
-        let mut events = Vec::new();
-        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            let Some((arrival, pid, upstream)) = self.waiting.pop_front() else { break };
-            let departed = kernel.departed(pid, upstream).ok().flatten();
-            let recent = |departed: &Departed| Mono(departed.time_ns).distance(arrival) <= PREMATURE;
-            events.extend(departed.filter(recent).map(|departed| departed::event(&departed, pid, upstream)));
-        }
-        events
-    }
-}
-
-/// Everything lost so far, over all hand-overs of the session.
-pub fn losses(kernel: &mut KernelSide, view: &Losses, logs: &Losses) -> Result<Losses, ProbeError> {
-    Ok(loss::merge(loss::merge(kernel.losses()?, logs), view))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +163,49 @@ mod tests {
         assert_eq!(processes.found(child.id(), "another"), None);
         processes.look(&BTreeSet::new());
         assert!(!processes.known.contains_key(&child.id()));
+    }
+
+    #[test]
+    fn a_young_process_is_looked_at_until_it_is_what_it_will_be() {
+        let become_another = "read line; exec sleep 60";
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", become_another])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        while comm(pid) != "sh" {
+            std::thread::yield_now();
+        }
+        let mut running: BTreeSet<u32> = [pid].into();
+        // Others of higher numbers take the few turns there are.
+        running.extend(pid + 1..pid + 1 + 64);
+        let mut processes = Processes::default();
+        processes.look(&running);
+        drop(child.stdin.take());
+        while comm(pid) != "sleep" {
+            std::thread::yield_now();
+        }
+        processes.refreshed = pid + 1;
+        processes.look(&running);
+        assert!(processes.found(pid, "sleep").is_some());
+        child.kill().unwrap();
+        while process(pid).exe.is_some() {
+            std::thread::yield_now();
+        }
+        processes.look(&running);
+        assert!(
+            processes.found(pid, "sleep").is_some_and(|facts| facts.exe.is_some()),
+            "a dead process stays known"
+        );
+        child.wait().unwrap();
+        for _ in 0..YOUNG_LOOKS {
+            processes.look(&running);
+        }
+        assert_eq!(
+            processes.known.values().filter(|known| known.young > 0).count(),
+            0,
+            "nothing stays young"
+        );
     }
 }
