@@ -30,3 +30,4 @@ pub mod session;
 pub mod store;
 pub mod timeline;
 pub mod top;
+mod wake;

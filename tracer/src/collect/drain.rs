@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::{io, thread};
 
 use aya::maps::{MapData, RingBuf};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::Decoder;
 use crate::model::{Event, Losses};
+use crate::wake;
 
 /// Records taken before the stop flag is looked at again.
 const BATCH: usize = 1024;
@@ -41,7 +42,7 @@ impl Drain {
     pub fn start(ring: RingBuf<MapData>, decoder: Decoder, to: Sender<Event>) -> io::Result<Self> {
         let counters = Arc::new(DrainCounters::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wake = Arc::new(wake::descriptor()?);
         let (counters_too, stop_too, wake_too) =
             (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&wake));
         let mut work = Work { ring, decoder, to, counters: counters_too, stop: stop_too, wake: wake_too };
@@ -61,8 +62,7 @@ impl Drain {
     /// Takes what is left in the ring and ends the thread.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // A full counter means that it is awake already.
-        let _woken = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        wake::wake(&self.wake);
         if let Some(thread) = self.thread.take() {
             let _ended = thread.join();
         }

@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{LogRecord, Mono};
 use crate::nginx::line;
+use crate::wake;
 use positions::Position;
 
 pub use open::{Identity, OpenError, PathStatus, open_in_root, path_status};
@@ -165,7 +166,7 @@ impl Follower {
     /// Starts the thread on a channel that others may send into, too.
     pub fn start_on(sender: mpsc::Sender<TailedLine>) -> Result<Self, StartError> {
         let (commands, inbox) = commands::channel();
-        let wake = Arc::new(watch::wake_descriptor().map_err(failed("eventfd"))?);
+        let wake = Arc::new(wake::descriptor().map_err(failed("eventfd"))?);
         let counters = Arc::new(Counters::default());
         let (problems, opened) = (Problems::default(), Opened::default());
         let shared = run::Shared {
@@ -207,7 +208,7 @@ impl Follower {
     /// The thread is gone only when nobody receives lines any more, and then there is nothing to be done.
     fn send(&self, command: Command) {
         if self.commands.send(command).is_ok() {
-            watch::wake(&self.wake);
+            wake::wake(&self.wake);
         }
     }
 
@@ -230,7 +231,7 @@ impl Follower {
         let (closed, _) = commands::channel();
         // The thread ends when the last sender of commands is gone.
         self.commands = closed;
-        watch::wake(&self.wake);
+        wake::wake(&self.wake);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use inotify::{EventMask, Inotify, WatchMask};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 
 use super::open;
+use crate::wake;
 
 /// What woke the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,10 +68,10 @@ impl Watcher {
         }
     }
 
-    /// Waits for an event, for `wake` or for the end of `timeout`.
-    pub(super) fn wait(&mut self, wake: &OwnedFd, timeout: Duration) -> Woken {
+    /// Waits for an event, for `waker` or for the end of `timeout`.
+    pub(super) fn wait(&mut self, waker: &OwnedFd, timeout: Duration) -> Woken {
         let timeout = Timespec::try_from(timeout).ok();
-        let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(waker, PollFlags::IN)];
         if let Some(inotify) = &self.inotify {
             fds.push(PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN));
         }
@@ -79,7 +80,7 @@ impl Watcher {
         if ready == 0 {
             return Woken::default();
         }
-        drain_wake(wake);
+        wake::rest(waker);
         self.drain_events()
     }
 
@@ -99,19 +100,4 @@ impl Watcher {
         }
         woken
     }
-}
-
-/// A descriptor that wakes the reader.
-pub(super) fn wake_descriptor() -> std::io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
-}
-
-/// Wakes the reader. A full counter means it is awake already.
-pub(super) fn wake(descriptor: &OwnedFd) {
-    rustix::io::write(descriptor, &1_u64.to_ne_bytes()).ok();
-}
-
-fn drain_wake(descriptor: &OwnedFd) {
-    let mut count = [0; 8];
-    rustix::io::read(descriptor, &mut count).ok();
 }
