@@ -45,13 +45,13 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(history(packet, socket, baseline.source));
 }
 
-/// The RST is not as far away as the packets of this connection's own handshake, and neither TTL is a setting of the
-/// peer's socket.
+/// The RST is not as far away as the packets of this connection's own handshake, by more than the one hop that a path
+/// may change by, and neither TTL is a setting of the peer's socket.
 pub fn starts_elsewhere(case: &Case) -> bool {
     let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return false };
     let own = socket.baseline.filter(|baseline| baseline.source != BaselineSource::PeerHistory);
     own.is_some_and(|baseline| {
-        difference(packet.ttl, baseline.ttl) > 0 && !has_own_ttl(packet, socket, baseline.ttl)
+        difference(packet.ttl, baseline.ttl) > 1 && !has_own_ttl(packet, socket, baseline.ttl)
     })
 }
 
