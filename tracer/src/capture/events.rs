@@ -104,6 +104,6 @@ fn silent(time: u64, old: TcpState, own: Socket) -> Event {
 }
 
 fn made(time: u64, kind: EventKind, socket: Socket, packet: Option<crate::model::Packet>) -> Event {
-    let task = Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
+    let task = Task::nobody();
     Event { time: Mono(time), kind, socket: Some(socket), packet, task, netns: 0, elsewhere: None }
 }

@@ -39,8 +39,7 @@ impl Other {
         let seen = self.seen(sighting, nginx)?;
         let side = if side == Side::Client { Side::ClientPeer } else { Side::UpstreamPeer };
         let socket = Socket { side, ..sighting.ends[1 - nginx].clone() };
-        let task =
-            Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
+        let task = Task::nobody();
         let kind = EventKind::OtherCapture(seen);
         let (time, socket) = (Mono(sighting.time), Some(socket));
         Some(Event { time, kind, socket, packet: None, task, netns: 0, elsewhere: None })

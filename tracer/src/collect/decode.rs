@@ -109,7 +109,8 @@ fn side(value: u8) -> Option<Side> {
     }
 }
 
-fn state(value: u8) -> TcpState {
+/// Numbers of `include/net/tcp_states.h`.
+pub(super) fn state(value: u8) -> TcpState {
     match value {
         1 => TcpState::Established,
         2 => TcpState::SynSent,

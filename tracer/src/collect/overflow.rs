@@ -73,8 +73,7 @@ mod tests {
             client: None,
             side: Side::Client,
         };
-        let task =
-            Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
+        let task = Task::nobody();
         Event {
             time: Mono(1),
             kind: EventKind::ListenOverflow(overflow),

@@ -15,6 +15,8 @@ use netlink_sys::{Socket, SocketAddr};
 use crate::model::TcpState;
 use crate::probe::namespace::{NamespaceError, inside};
 
+use super::decode;
+
 /// Bytes asked for at once; the kernel fills at most 32 KiB for a dump.
 const BUFFER: usize = 64 << 10;
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
@@ -67,24 +69,23 @@ pub struct TcpCounts {
 /// Lists the connections of the namespace of this process that are not new to the application, with their counters.
 pub fn connections() -> io::Result<Vec<DiagSocket>> {
     let states = StateFlags::all() - StateFlags::LISTEN - StateFlags::SYN_SENT - StateFlags::TIME_WAIT;
-    let mut sockets = dump(AF_INET, states.clone(), ExtensionFlags::INFO)?;
-    sockets.extend(dump(AF_INET6, states, ExtensionFlags::INFO)?);
-    Ok(sockets)
+    of_both_families(states, ExtensionFlags::INFO)
 }
 
 /// Lists the TCP sockets of the namespace at `path` (`/proc/PID/ns/net`).
 pub fn list(path: &Path) -> Result<Vec<DiagSocket>, NamespaceError> {
-    inside(path, "list TCP sockets", || {
-        let mut sockets = dump(AF_INET, StateFlags::all(), ExtensionFlags::empty())?;
-        sockets.extend(dump(AF_INET6, StateFlags::all(), ExtensionFlags::empty())?);
-        Ok(sockets)
-    })
+    inside(path, "list TCP sockets", || of_both_families(StateFlags::all(), ExtensionFlags::empty()))
 }
 
 /// Lists the listeners of the namespace of this process: cheap however many connections there are.
 pub fn listeners() -> io::Result<Vec<DiagSocket>> {
-    let mut sockets = dump(AF_INET, StateFlags::LISTEN, ExtensionFlags::empty())?;
-    sockets.extend(dump(AF_INET6, StateFlags::LISTEN, ExtensionFlags::empty())?);
+    of_both_families(StateFlags::LISTEN, ExtensionFlags::empty())
+}
+
+/// IPv4 first.
+fn of_both_families(states: StateFlags, extensions: ExtensionFlags) -> io::Result<Vec<DiagSocket>> {
+    let mut sockets = dump(AF_INET, states.clone(), extensions.clone())?;
+    sockets.extend(dump(AF_INET6, states, extensions)?);
     Ok(sockets)
 }
 
@@ -145,32 +146,11 @@ fn socket(response: &InetResponse) -> DiagSocket {
         cookie: u64::from_ne_bytes(id.cookie),
         inode: header.inode,
         listening,
-        state: state(header.state),
+        state: decode::state(header.state),
         counts: response.nlas.iter().find_map(counts),
         queue: if listening { header.recv_queue } else { 0 },
         limit: if listening { header.send_queue } else { 0 },
     }
-}
-
-/// Numbers of `include/net/tcp_states.h`.
-fn state(number: u8) -> TcpState {
-    use TcpState as S;
-    const STATES: [TcpState; 13] = [
-        S::Unknown,
-        S::Established,
-        S::SynSent,
-        S::SynRecv,
-        S::FinWait1,
-        S::FinWait2,
-        S::TimeWait,
-        S::Close,
-        S::CloseWait,
-        S::LastAck,
-        S::Listen,
-        S::Closing,
-        S::NewSynRecv,
-    ];
-    STATES.get(usize::from(number)).copied().unwrap_or(S::Unknown)
 }
 
 fn counts(attribute: &Nla) -> Option<TcpCounts> {

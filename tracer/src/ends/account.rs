@@ -190,8 +190,7 @@ impl Teller<'_> {
             remote: self.ours.local,
             ..self.ours.clone()
         };
-        let task =
-            Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
+        let task = Task::nobody();
         let (time, kind) = (self.event.time, EventKind::OtherCapture(seen));
         Event { time, kind, socket: Some(socket), packet: None, task, netns: 0, elsewhere: None }
     }

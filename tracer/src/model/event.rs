@@ -35,6 +35,13 @@ pub struct Task {
     pub is_nginx: bool,
 }
 
+impl Task {
+    /// Nobody in particular: what was seen had no task, or it is not known.
+    pub fn nobody() -> Self {
+        Self { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false }
+    }
+}
+
 /// Which queue of a listener was full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

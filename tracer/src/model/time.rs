@@ -40,6 +40,12 @@ impl Mono {
 pub struct Utc(pub i64);
 
 impl Utc {
+    /// The moment that RFC 3339 text says; `None` for other text, and for what is centuries away.
+    pub fn parse(text: &str) -> Option<Self> {
+        let stamp: jiff::Timestamp = text.parse().ok()?;
+        i64::try_from(stamp.as_nanosecond()).ok().map(Self)
+    }
+
     /// RFC 3339 in UTC with nanoseconds, the form of `verdict.time`.
     pub fn rfc3339(self) -> String {
         match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {

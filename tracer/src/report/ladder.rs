@@ -93,7 +93,7 @@ fn place_data(steps: &mut [Step], connection: &Connection) {
         step.time = ended.map_or(step.time, |ended| step.time.min(ended));
     }
     let answered = steps.iter().filter(|step| step.label.starts_with("SYN|ACK")).map(|step| step.time).max();
-    let opened = connection.opened_at.as_deref().and_then(parse);
+    let opened = connection.opened_at.as_deref().and_then(Utc::parse);
     let Some(earliest) = answered.max(opened) else { return };
     for step in steps.iter_mut().filter(|step| step.source == TICKS && step.time < earliest) {
         (step.time, step.rank) = (earliest, 2);
@@ -146,7 +146,7 @@ impl Ends {
 
 /// `opened_at` is the SYN of a connection that Nginx opened and the end of the handshake of one it accepted.
 fn opening(connection: &Connection, ends: &Ends) -> Option<Step> {
-    let time = parse(connection.opened_at.as_deref()?)?;
+    let time = Utc::parse(connection.opened_at.as_deref()?)?;
     let (way, label) = match connection.side {
         ConnectionSide::Upstream => (ends.sends(), "SYN".to_owned()),
         ConnectionSide::Client => (ends.at_nginx(), "handshake complete".to_owned()),
@@ -295,7 +295,7 @@ fn closed(old: TcpState, new: TcpState, socket: Option<&Socket>, actor: &str) ->
 
 /// What a verdict alone tells of the way of things.
 fn without_dossier(verdict: &Verdict, ends: &Ends) -> Vec<Step> {
-    let Some(time) = parse(&verdict.time) else { return Vec::new() };
+    let Some(time) = Utc::parse(&verdict.time) else { return Vec::new() };
     let step = |time, way, label, source: &str| Step {
         time,
         way,
@@ -371,9 +371,4 @@ fn offset(nanoseconds: i64) -> String {
         0..1_000_000 => format!("+{}.{:03} ms", microseconds / 1000, microseconds % 1000),
         _ => format!("+{}.{:03} s", microseconds / 1_000_000, microseconds / 1000 % 1000),
     }
-}
-
-fn parse(time: &str) -> Option<Utc> {
-    let stamp: jiff::Timestamp = time.parse().ok()?;
-    i64::try_from(stamp.as_nanosecond()).ok().map(Utc)
 }

@@ -90,14 +90,14 @@ impl Capture {
     }
 
     fn rebuild(&mut self, verdict: &Verdict, deciding: bool) {
-        let time = verdict.time.parse::<jiff::Timestamp>().ok();
-        let time = time.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
-        let (Some(time), Some(_)) = (time, rebuilt(verdict, DEFAULT_TTL)) else { return };
+        let (Some(time), Some(_)) = (Utc::parse(&verdict.time), rebuilt(verdict, DEFAULT_TTL)) else {
+            return;
+        };
         if self.rebuilt.len() >= MOST {
             self.left_out += 1;
             return;
         }
-        self.rebuilt.push(Rebuilt { time: Utc(time), verdict: Box::new(verdict.clone()), deciding });
+        self.rebuilt.push(Rebuilt { time, verdict: Box::new(verdict.clone()), deciding });
     }
 
     fn take(&mut self, verdict: &Verdict, captured: &Captured, deciding: bool) {

@@ -48,10 +48,7 @@ impl Selection {
 
     /// Its first moment, and the first behind it, as moments.
     pub fn bounds(&self) -> (Option<Utc>, Option<Utc>) {
-        let moment = |text: &Option<String>| {
-            let stamp: jiff::Timestamp = text.as_ref()?.parse().ok()?;
-            i64::try_from(stamp.as_nanosecond()).ok().map(Utc)
-        };
+        let moment = |text: &Option<String>| text.as_deref().and_then(Utc::parse);
         (moment(&self.since), moment(&self.until))
     }
 

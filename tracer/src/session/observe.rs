@@ -72,7 +72,7 @@ impl Standing {
         self.take(&sock_diag::connections().unwrap_or_default(), ports, now)
     }
 
-    /// Looks at a connection that were left out, as a loss of the session.
+    /// Looks at connections that were left out, as a loss of the session.
     pub fn lost(&self) -> Option<(String, u64)> {
         (self.beyond > 0).then(|| ("standing".to_owned(), self.beyond))
     }
@@ -132,7 +132,7 @@ fn event(diag: &DiagSocket, now: Mono) -> Event {
         last_received_ms: diag.counts.map(|counts| counts.last_data_received_ms),
         ..socket_at(diag.local, diag.remote)
     };
-    let task = Task { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false };
+    let task = Task::nobody();
     let netns = socket.netns;
     Event {
         time: now,

@@ -59,15 +59,7 @@ pub fn run(options: &KernelOptions) -> Result<ExitCode> {
     }
     programs::check_switched_off()?;
     let binary = options.binary.clone().map_or_else(lab::build, Ok)?;
-    let setup = Setup {
-        binary,
-        format: "json",
-        colour: false,
-        include_harmless: false,
-        record: false,
-        launcher: Vec::new(),
-        sizes: "",
-    };
+    let setup = Setup::quiet(binary);
     cleanup::prepare();
     cleanup::leftovers();
     let ways: Vec<Way> = WAYS.into_iter().filter(|way| way.is_here()).collect();

@@ -4,12 +4,13 @@
 use super::Packages;
 use super::check::{Root, install_tools};
 use crate::shell;
+use crate::vm::machine;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 /// What is in the root beside a minimal Debian.
 const BESIDE: &str = "systemd,systemd-sysv,dbus,nginx-light,iproute2,nftables,curl,procps,adduser,initramfs-tools,\
@@ -28,8 +29,6 @@ const MARK: &str = "PLAY ";
 /// Boots and plays.
 pub(super) fn in_virtual_machine(packages: &Packages, newer: &Packages) -> Result<()> {
     install_tools()?;
-    let qemu = shell::find("qemu-system-x86_64")
-        .context("QEMU is not installed: apt-get install --no-install-recommends qemu-system-x86")?;
     let root = Root::lay(&[&format!("--include={BESIDE}")])?;
     root.bring(&packages.deb, "old.deb")?;
     root.bring(&newer.deb, "new.deb")?;
@@ -41,38 +40,22 @@ pub(super) fn in_virtual_machine(packages: &Packages, newer: &Packages) -> Resul
     shell::run(Command::new("truncate").args(["--size", "0"]).arg(&disk))?;
     shell::run(Command::new("truncate").args(["--size", DISK]).arg(&disk))?;
     shell::run(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(&root.path).arg(&disk))?;
-    let console = boot(&qemu, &root.path, &disk)?;
+    let console = boot(&root.path, &disk)?;
     judge(&console)?;
     fs::remove_file(&disk)?;
     fs::remove_dir_all(&root.path)?;
     Ok(())
 }
 
-/// What the machine said until it switched itself off.
-fn boot(qemu: &Path, root: &Path, disk: &Path) -> Result<String> {
+/// What the machine said until it switched itself off, or was stopped.
+fn boot(root: &Path, disk: &Path) -> Result<String> {
     let console = disk.with_extension("console");
-    let mut machine = Command::new(qemu)
-        .args(["-accel", "tcg", "-cpu", "qemu64,-cx16", "-smp", "2", "-m", "1536"])
-        .args(["-nodefaults", "-no-reboot", "-display", "none"])
-        .arg("-kernel")
-        .arg(only(root, "vmlinuz-")?)
-        .arg("-initrd")
-        .arg(only(root, "initrd.img-")?)
-        .args(["-append", "console=ttyS0 root=/dev/vda rw panic=-1 random.trust_cpu=on quiet"])
-        .arg("-drive")
-        .arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()))
-        .arg("-serial")
-        .arg(format!("file:{}", console.display()))
-        .stdin(Stdio::null())
-        .spawn()
-        .context("cannot start QEMU")?;
-    let end = Instant::now() + LIMIT;
-    while machine.try_wait()?.is_none() {
-        if Instant::now() >= end {
-            machine.kill()?;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let line = "console=ttyS0 root=/dev/vda rw panic=-1 random.trust_cpu=on quiet";
+    let mut machine = machine::qemu(&only(root, "vmlinuz-")?, &only(root, "initrd.img-")?, line)?;
+    machine.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
+    machine.args(["-serial", &machine::serial(&console)]);
+    // A play that was stopped lacks its last line, which is judged.
+    let _by_itself = machine::to_its_end(&mut machine, LIMIT)?;
     Ok(String::from_utf8_lossy(&fs::read(&console)?).into_owned())
 }
 

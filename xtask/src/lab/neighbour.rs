@@ -6,6 +6,7 @@
 use super::net::{Family, Network, Node};
 use super::nginx::{self, Level, Nginx};
 use super::puppet::{Puppet, numbered};
+use super::storm::{listener, proxied, upstream};
 use super::tracer::{self, Setup, Tracer};
 use super::{cleanup, kernel, wait};
 use anyhow::{Context, Result, bail, ensure};
@@ -66,15 +67,7 @@ const REAL: [(&str, &str, bool); 2] = [("client_abort", "wait", true), ("upstrea
 pub fn test(binary: &Path) -> Result<()> {
     cleanup::prepare();
     cleanup::leftovers();
-    let setup = Setup {
-        binary: binary.to_owned(),
-        format: "json",
-        colour: false,
-        include_harmless: true,
-        record: false,
-        launcher: Vec::new(),
-        sizes: "",
-    };
+    let setup = Setup { include_harmless: true, ..Setup::quiet(binary.to_owned()) };
     let network = Network::lay(NETWORK)?;
     // What the flood leaves behind goes while the test still looks.
     network.setting(Node::Web, "ipv4/tcp_synack_retries", "1")?;
@@ -105,22 +98,7 @@ pub fn test(binary: &Path) -> Result<()> {
     Ok(())
 }
 
-fn listener(number: u8) -> SocketAddr {
-    SocketAddr::new(Family::V4.web(), 8000 + u16::from(number))
-}
-
-fn upstream(number: u8) -> SocketAddr {
-    SocketAddr::new(Family::V4.upstream(number), 8080)
-}
-
 fn servers() -> String {
-    let proxied = |number| {
-        format!(
-            "server {{ listen {}; location / {{ proxy_pass http://{}; }} }}\n",
-            listener(number),
-            upstream(number)
-        )
-    };
     let plain = format!("server {{ listen {}; location / {{ return 200; }} }}\n", listener(2));
     (0..2).map(proxied).chain([plain]).collect()
 }

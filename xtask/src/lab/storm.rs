@@ -96,15 +96,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         crate::say!("ok {}", neighbour::NAME);
         return Ok(ExitCode::SUCCESS);
     }
-    let setup = Setup {
-        binary,
-        format: "json",
-        colour: false,
-        include_harmless: false,
-        record: false,
-        launcher: Vec::new(),
-        sizes: "",
-    };
+    let setup = Setup::quiet(binary);
     let network = Network::lay(NETWORK)?;
     let listeners: Vec<SocketAddr> = (0..).take(WINDS.len()).map(listener).collect();
     let nginx = Nginx::start(&network, NETWORK, Level::Error, WORKERS, |_| servers(), &listeners)?;
@@ -121,23 +113,24 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     report(&outcomes, &stats, options)
 }
 
-fn listener(number: u8) -> SocketAddr {
+/// Where Nginx listens for one kind of reset.
+pub(super) fn listener(number: u8) -> SocketAddr {
     SocketAddr::new(Family::V4.web(), 8000 + u16::from(number))
 }
 
-fn upstream(number: u8) -> SocketAddr {
+/// Where its upstream is.
+pub(super) fn upstream(number: u8) -> SocketAddr {
     SocketAddr::new(Family::V4.upstream(number), 8080)
 }
 
+/// The server block between the two.
+pub(super) fn proxied(number: u8) -> String {
+    let (from, to) = (listener(number), upstream(number));
+    format!("server {{ listen {from}; location / {{ proxy_pass http://{to}; }} }}\n")
+}
+
 fn servers() -> String {
-    let server = |number| {
-        format!(
-            "server {{ listen {}; location / {{ proxy_pass http://{}; }} }}\n",
-            listener(number),
-            upstream(number)
-        )
-    };
-    (0..).take(WINDS.len()).map(server).collect()
+    (0..).take(WINDS.len()).map(proxied).collect()
 }
 
 /// Produces the faults; gives how often each was met.

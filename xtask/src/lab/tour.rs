@@ -21,15 +21,8 @@ const DISPLAY: Duration = Duration::from_secs(1);
 pub fn run(binary: PathBuf) -> Result<ExitCode> {
     cleanup::prepare();
     cleanup::leftovers();
-    let setup = Setup {
-        binary,
-        format: "text",
-        colour: out::colours(),
-        include_harmless: true,
-        record: false,
-        launcher: Vec::new(),
-        sizes: "",
-    };
+    let setup =
+        Setup { format: "text", colour: out::colours(), include_harmless: true, ..Setup::quiet(binary) };
     let rows = play(&setup)?;
     crate::say!("\nEvery verdict against what was really done:\n");
     report::print(&rows);

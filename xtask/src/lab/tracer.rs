@@ -41,6 +41,21 @@ pub struct Setup {
     pub sizes: &'static str,
 }
 
+impl Setup {
+    /// The tracer as it is when only its records are read.
+    pub fn quiet(binary: PathBuf) -> Self {
+        Self {
+            binary,
+            format: "json",
+            colour: false,
+            include_harmless: false,
+            record: false,
+            launcher: Vec::new(),
+            sizes: "",
+        }
+    }
+}
+
 /// The recording, in the folder of a bench.
 pub const RECORDING: &str = "session.rec";
 

@@ -53,33 +53,41 @@ pub fn run(
         "console=ttyS0 panic=-1 rdinit=/init random.trust_cpu=on {parameters} -- vm-guest {}",
         arguments.join(" ")
     );
-    let program = shell::find("qemu-system-x86_64")
-        .context("QEMU is not installed: apt-get install --no-install-recommends qemu-system-x86")?;
-    let mut machine = Command::new(program)
-        .args(["-accel", "tcg", "-cpu", CPU, "-smp", "2", "-m", "1536"])
-        .args(["-nodefaults", "-no-reboot", "-display", "none"])
-        .arg("-kernel")
-        .arg(&kernel.image)
-        .arg("-initrd")
-        .arg(files)
-        .args(["-append", &line, "-serial", &serial(&console), "-serial", &serial(&report)])
-        .stdin(Stdio::null())
-        .spawn()
-        .context("cannot start QEMU")?;
-    let end = Instant::now() + LIMIT;
-    let mut timed_out = false;
-    while machine.try_wait()?.is_none() {
-        if Instant::now() >= end {
-            timed_out = true;
-            machine.kill()?;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let mut machine = qemu(&kernel.image, files, &line)?;
+    machine.args(["-serial", &serial(&console), "-serial", &serial(&report)]);
+    let timed_out = !to_its_end(&mut machine, LIMIT)?;
     let read = |file: &PathBuf| std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok(Outcome { report: read(&report)?, alarms: alarms(&read(&console)?), timed_out })
 }
 
-fn serial(file: &Path) -> String {
+/// A machine with this kernel, first file system and command line; what it is connected to is the caller's.
+pub fn qemu(kernel: &Path, files: &Path, line: &str) -> Result<Command> {
+    let program = shell::find("qemu-system-x86_64")
+        .context("QEMU is not installed: apt-get install --no-install-recommends qemu-system-x86")?;
+    let mut machine = Command::new(program);
+    machine.args(["-accel", "tcg", "-cpu", CPU, "-smp", "2", "-m", "1536"]);
+    machine.args(["-nodefaults", "-no-reboot", "-display", "none"]);
+    machine.arg("-kernel").arg(kernel).arg("-initrd").arg(files).args(["-append", line]);
+    Ok(machine)
+}
+
+/// Runs a machine until it switches itself off; false if it had to be stopped.
+pub fn to_its_end(machine: &mut Command, limit: Duration) -> Result<bool> {
+    let mut machine = machine.stdin(Stdio::null()).spawn().context("cannot start QEMU")?;
+    let end = Instant::now() + limit;
+    let mut by_itself = true;
+    while machine.try_wait()?.is_none() {
+        if Instant::now() >= end {
+            by_itself = false;
+            machine.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(by_itself)
+}
+
+/// A serial line into a file.
+pub fn serial(file: &Path) -> String {
     format!("file:{}", file.display())
 }
 

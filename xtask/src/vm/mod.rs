@@ -7,7 +7,7 @@ mod archive;
 mod guest;
 mod image;
 mod kernels;
-mod machine;
+pub mod machine;
 mod modules;
 mod plan;
 mod quick;

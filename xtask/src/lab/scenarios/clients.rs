@@ -248,10 +248,7 @@ fn upstream_talks(stage: &mut Stage<'_>) -> Result<()> {
 
 fn late_reset(stage: &mut Stage<'_>) -> Result<()> {
     let client = stage.connect()?;
-    stage.client.tell(&format!(
-        "send {client} GET /small HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\n\\r\\n"
-    ))?;
-    stage.response(client, "200")?;
+    stage.last_exchange(client)?;
     stage.client.tell(&format!("readable {client}"))?;
     stage.client.tell(&format!("reset {client}")).map(drop)
 }

@@ -199,10 +199,7 @@ fn idle_reset(stage: &mut Stage<'_>) -> Result<()> {
 /// `words` is a command in which the connection's number stands for `@`.
 fn talks_on(stage: &mut Stage<'_>, words: &str) -> Result<()> {
     let client = stage.connect()?;
-    stage.client.tell(&format!(
-        "send {client} GET /small HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\n\\r\\n"
-    ))?;
-    stage.response(client, "200")?;
+    stage.last_exchange(client)?;
     stage.client.tell(&words.replace('@', &client.to_string()))?;
     stage.client.tell(&format!("drain {client}")).map(drop)
 }

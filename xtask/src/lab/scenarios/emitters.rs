@@ -125,10 +125,7 @@ fn keepalive_unanswered(stage: &mut Stage<'_>) -> Result<()> {
 /// Nginx has answered and closed, and the client knows of its FIN.
 fn time_wait(stage: &mut Stage<'_>) -> Result<()> {
     let client = stage.connect()?;
-    stage.client.tell(&format!(
-        "send {client} GET /small HTTP/1.1\\r\\nHost: lab\\r\\nConnection: close\\r\\n\\r\\n"
-    ))?;
-    stage.response(client, "200")?;
+    stage.last_exchange(client)?;
     stage.wait_client("Nginx has let go of the socket", |socket| {
         socket.is_none_or(|socket| socket.state == kernel::FIN_WAIT2)
     })?;
