@@ -7,7 +7,7 @@ mod check;
 mod debian;
 mod rpm;
 
-use crate::{project, shell};
+use crate::{cross, project, shell};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,9 @@ pub struct Options {
     /// Build the program without shared libraries, for systems whose C library is older or another (needs musl-gcc).
     #[arg(long = "static")]
     is_static: bool,
+    /// With --static: for this processor and without packages (aarch64 needs Debian's gcc-aarch64-linux-gnu).
+    #[arg(long, requires = "is_static", value_parser = ["x86_64", "aarch64"])]
+    arch: Option<String>,
     /// Pack this program instead of building one.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -32,11 +35,15 @@ pub struct Options {
 
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(processor) = &options.arch {
+        crate::say!("{}", standing_alone(processor)?.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let binary = options.binary.clone().map_or_else(build, Ok)?;
     let packages = pack(&binary, env!("CARGO_PKG_VERSION"))?;
     crate::say!("{}\n{}\n{}", packages.deb.display(), packages.rpm.display(), container(&binary)?.display());
     if options.is_static {
-        crate::say!("{}", standing_alone()?.display());
+        crate::say!("{}", standing_alone(std::env::consts::ARCH)?.display());
     }
     if options.check || options.boot {
         let newer = pack(&binary, concat!(env!("CARGO_PKG_VERSION"), ".1"))?;
@@ -57,20 +64,11 @@ fn build() -> Result<PathBuf> {
     Ok(project::target().join("release/rstscope"))
 }
 
-/// The target without shared libraries.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
-
 /// Builds the program so that it needs nothing of the system but the kernel; gives its place.
-fn standing_alone() -> Result<PathBuf> {
-    shell::find("musl-gcc")
-        .context("musl-gcc is not installed: apt-get install --no-install-recommends musl-tools")?;
-    let target = ["target", "add", "--toolchain", project::EBPF_TOOLCHAIN, STATIC_TARGET];
-    shell::run(Command::new("rustup").args(target))?;
-    let words = ["build", "--release", "--locked", "--package", "rstscope", "--target", STATIC_TARGET];
-    shell::run(shell::cargo().args(words))?;
-    let built = project::target().join(STATIC_TARGET).join("release/rstscope");
-    let place =
-        project::target().join(concat!("dist/rstscope-", env!("CARGO_PKG_VERSION"), "-x86_64-static"));
+fn standing_alone(processor: &str) -> Result<PathBuf> {
+    let built = cross::build(processor, "rstscope")?;
+    let name = format!("dist/rstscope-{}-{processor}-static", env!("CARGO_PKG_VERSION"));
+    let place = project::target().join(name);
     put(&built, &place, 0o755)?;
     Ok(place)
 }

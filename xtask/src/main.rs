@@ -2,6 +2,8 @@
 
 mod attend;
 mod bench;
+mod cross;
+mod debian;
 mod demo;
 mod dist;
 mod host;

@@ -24,6 +24,8 @@ pub struct Config {
     pub reason_abort_on_linger: u32,
     /// `SK_RST_REASON_TCP_ABORT_ON_MEMORY`, likewise.
     pub reason_abort_on_memory: u32,
+    /// `SK_RST_REASON_INVALID_SYN`, likewise.
+    pub reason_invalid_syn: u32,
     /// Records that one CPU may put into the ring in `WINDOW_NS`; what is beyond is counted.
     pub records_per_window: u32,
 }

@@ -21,6 +21,7 @@ pub static CONFIG: Config = Config {
     hops_are_a_byte: 0,
     reason_abort_on_linger: MISSING,
     reason_abort_on_memory: MISSING,
+    reason_invalid_syn: MISSING,
     records_per_window: u32::MAX,
 };
 

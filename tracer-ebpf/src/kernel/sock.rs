@@ -168,6 +168,12 @@ fn generic<M: Memory>(sk: M, out: &mut Sock) {
     sk.get_into(&mut out.sk_flags, offset!(flags));
     out.owned = u8::from(owned(sk));
     out.linger_zero = u8::from(lingers_not(sk));
+    backlog(sk, out);
+}
+
+/// The accept queue of a listener; for others the numbers mean nothing, but see `handshake_ttl`.
+#[inline(always)]
+pub fn backlog<M: Memory>(sk: M, out: &mut Sock) {
     sk.get_into(&mut out.ack_backlog, offset!(ack_backlog));
     sk.get_into(&mut out.max_ack_backlog, offset!(max_ack_backlog));
 }

@@ -15,9 +15,9 @@ use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::{TOMBSTONES, netns_counts};
 use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{
-    Identity, addresses, identity, is_full, lingers_not, netns, owned, snapshot, state,
+    Identity, addresses, backlog, identity, is_full, lingers_not, netns, owned, snapshot, state,
 };
-use crate::kernel::{emit, side as sides, skb, task};
+use crate::kernel::{emit, listener, side as sides, skb, task};
 
 /// `SHUTDOWN_MASK` of `include/net/sock.h`.
 const SHUTDOWN_MASK: u8 = 3;
@@ -124,6 +124,9 @@ pub fn without_socket<M: Memory>(hook: Hook, listener: M, trigger: M, reason: u3
     }
     let netns = if listener.is_null() { packet_netns(trigger) } else { netns(listener) };
     count_sent(netns);
+    if is_overflow(listener, reason) {
+        overflowed(listener);
+    }
     let Some(packet) = trigger.packet() else { return };
     let Some(mut id) = skb::headers(packet).receiver() else { return };
     id.netns = netns;
@@ -135,11 +138,32 @@ pub fn without_socket<M: Memory>(hook: Hook, listener: M, trigger: M, reason: u3
     // Not a closure: two programs would share it as a function of its own, see `read::copy`.
     let Some(mut entry) = emit::begin(Kind::ResetSent, hook) else { return };
     let record = emit::contents(&mut entry);
+    if !listener.is_null() {
+        backlog(listener, &mut record.sock);
+    }
     id.cookie = stone.map_or(0, |stone| stone.cookie);
     addresses(&id, side, &mut record.sock);
     record.after_reset_ns = stone.map_or(0, |stone| stone.time_ns);
     finish(record, trigger, reason, false);
     emit::end(entry);
+}
+
+/// Whether the listener was full and `tcp_abort_on_overflow` says so with a RST (`tcp_check_req`), on kernels that
+/// tell it by nothing else. The same reason is given for a bad SYN in a handshake, which meets a queue with room.
+#[inline(always)]
+fn is_overflow<M: Memory>(listener: M, reason: u32) -> bool {
+    config!(drop_reason_tells_overflow) == 0
+        && reason != MISSING
+        && reason == config!(reason_invalid_syn)
+        && !listener.is_null()
+        && listener::is_full(listener)
+}
+
+#[inline(always)]
+fn overflowed<M: Memory>(listener: M) {
+    if let Some(id) = identity(listener) {
+        listener::overflow(Hook::TcpSendReset, listener, &id, None);
+    }
 }
 
 #[inline(always)]

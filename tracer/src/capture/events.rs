@@ -88,6 +88,7 @@ fn aftermath(own: &Socket, reset: u64) -> EventKind {
         after_reset: Some(Mono(reset)),
         local: own.local,
         remote: own.remote,
+        backlog: None,
     }
 }
 

@@ -7,8 +7,8 @@ use rstscope_ebpf::abi::{self, Hook, Kind, MISSING, Record};
 
 use super::{headers, icmp, jiffies};
 use crate::model::{
-    Baseline, BaselineSource, Event, EventKind, ExitStatus, Mono, Overflow, Packet, PeerHistory, QueueKind,
-    Side, Socket, Task, TcpState, socket::Owner,
+    Backlog, Baseline, BaselineSource, Event, EventKind, ExitStatus, Mono, Overflow, Packet, PeerHistory,
+    QueueKind, Side, Socket, Task, TcpState, socket::Owner,
 };
 use crate::probe::Names;
 
@@ -54,6 +54,7 @@ impl Decoder {
                 after_reset: (record.after_reset_ns > 0).then_some(Mono(record.after_reset_ns)),
                 local,
                 remote,
+                backlog: backlog(sock),
             },
             kind if kind == Kind::ResetRefused as u8 => EventKind::ResetRefused {
                 reason: self.names.drop(record.reason).unwrap_or_else(|| record.reason.to_string()),
@@ -84,6 +85,12 @@ impl Decoder {
 
 fn captured(record: &Record) -> &[u8] {
     record.packet.bytes.get(..usize::from(record.packet.len)).unwrap_or_default()
+}
+
+/// Of records without a socket, only those of a listener have a limit.
+fn backlog(sock: &Sock) -> Option<Backlog> {
+    (sock.full == 0 && sock.max_ack_backlog > 0)
+        .then_some(Backlog { queue: sock.ack_backlog, limit: sock.max_ack_backlog })
 }
 
 fn overflow(record: &Record, side: Side, listener: SocketAddr, packet: Option<&Packet>) -> Overflow {

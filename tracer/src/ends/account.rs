@@ -87,9 +87,13 @@ impl Teller<'_> {
             ..socket.clone()
         });
         let kind = match &event.kind {
-            EventKind::ResetSent { reason, .. } => {
-                EventKind::ResetSent { reason: reason.clone(), after_reset: None, local, remote }
-            }
+            EventKind::ResetSent { reason, backlog, .. } => EventKind::ResetSent {
+                reason: reason.clone(),
+                after_reset: None,
+                local,
+                remote,
+                backlog: *backlog,
+            },
             kind => kind.clone(),
         };
         let time = self.clocks.middle(event.time);

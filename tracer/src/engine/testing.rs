@@ -201,6 +201,7 @@ pub fn sent(milliseconds: u64, socket: Socket, reason: &str, task: Task) -> (u64
         after_reset: None,
         local: socket.local,
         remote: socket.remote,
+        backlog: None,
     };
     event(milliseconds, kind, Some(socket), None, task)
 }
@@ -212,6 +213,7 @@ pub fn answered(milliseconds: u64, reason: &str, trigger: Packet, after_reset: O
         after_reset: after_reset.map(at),
         local: trigger.destination,
         remote: trigger.source,
+        backlog: None,
     };
     event(milliseconds, kind, None, Some(trigger), nobody())
 }

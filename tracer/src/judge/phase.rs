@@ -148,9 +148,7 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
     match slug {
         Cause::ClientIdleReset | Cause::ClientLateReset | Cause::ClientHandshakeReset => Impact::Harmless,
         // The overflow is told once, as the listener's; what its clients meet afterwards is its consequence.
-        Cause::NginxListenOverflow if matches!(case.incident.subject, Subject::Connection(_)) => {
-            Impact::Harmless
-        }
+        Cause::NginxListenOverflow if told_of_the_listener(case) => Impact::Harmless,
         Cause::NginxListenOverflow | Cause::NginxNotListening => Impact::ConnectionOnly,
         _ if let Some(impact) = ending::impact(case) => impact,
         Cause::UpstreamKeepaliveRace => race(case),
@@ -162,6 +160,12 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         _ if case.is_client() => client(phase, slug),
         _ => upstream(case, phase),
     }
+}
+
+/// This is one of the connections of a listener whose overflow is told by itself.
+fn told_of_the_listener(case: &Case) -> bool {
+    matches!(case.incident.subject, Subject::Connection(_))
+        && case.overflows.iter().any(|note| note.side.is_nginx())
 }
 
 /// The upstream answered a connection that Nginx had closed before, for a reason told elsewhere.

@@ -217,7 +217,11 @@ fn process(case: &Case) -> String {
 
 fn overflow(case: &Case, peer: &str) -> String {
     let Some(sum) = &case.incident.overflow else {
-        return format!("{peer} did not take the connection: a listener for it was full");
+        return if case.is_client() {
+            format!("Nginx's listener was full and did not take the connection of {peer}")
+        } else {
+            format!("{peer} did not take the connection: a listener for it was full")
+        };
     };
     let overflow = &sum.latest;
     let whose = if overflow.side.is_nginx() { "Nginx's" } else { "The upstream's" };

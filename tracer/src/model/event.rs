@@ -74,6 +74,22 @@ pub struct Overflow {
     pub side: Side,
 }
 
+/// The accept queue of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// `sk_ack_backlog`: connections waiting.
+    pub queue: u32,
+    /// `sk_max_ack_backlog`: the limit.
+    pub limit: u32,
+}
+
+impl Backlog {
+    /// Has it no room (`sk_acceptq_is_full`)?
+    pub fn is_full(self) -> bool {
+        self.queue > self.limit
+    }
+}
+
 /// Where an event happened that a recording of another host tells of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Elsewhere {
@@ -127,6 +143,9 @@ pub enum EventKind {
         local: SocketAddr,
         /// See `local`.
         remote: SocketAddr,
+        /// The accept queue of the listener that answered, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backlog: Option<Backlog>,
     },
     /// A capture shows a RST in the name of Nginx's end; `packet` is that RST. The kernel that may have sent it
     /// was not asked.

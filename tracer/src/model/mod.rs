@@ -18,7 +18,7 @@ pub mod time;
 pub mod verdict;
 
 pub use access::{AccessRecord, Attempt};
-pub use event::{Elsewhere, Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind, Task};
+pub use event::{Backlog, Elsewhere, Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind, Task};
 pub use facts::{
     CaptureFacts, ClockState, ConfigLine, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts,
     SystemFacts,

@@ -7,7 +7,7 @@ use super::style;
 use super::text::{TextOptions, clock};
 use crate::judge::{Explanation, Said, Step, What};
 use crate::model::verdict::Weight;
-use crate::model::{Event, EventKind, LogRecord, Overflow, Packet, Socket, Task};
+use crate::model::{Backlog, Event, EventKind, LogRecord, Overflow, Packet, Socket, Task};
 
 /// Columns of the indent.
 const INDENT: usize = 4;
@@ -92,10 +92,12 @@ fn kind(kind: &EventKind) -> String {
         }
         EventKind::OtherCapture(seen) => format!("the capture {} shows the other end", seen.file),
         EventKind::ResetSeen { .. } => "the capture shows a RST in Nginx's name".to_owned(),
-        EventKind::ResetSent { reason, after_reset, local, remote } => {
+        EventKind::ResetSent { reason, after_reset, local, remote, backlog } => {
             let reason = reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
             let after = if after_reset.is_some() { ", after a RST had killed the connection" } else { "" };
-            format!("a RST was sent{reason} from {local} to {remote}{after}")
+            let full =
+                if backlog.is_some_and(Backlog::is_full) { ", by a listener that was full" } else { "" };
+            format!("a RST was sent{reason} from {local} to {remote}{after}{full}")
         }
         EventKind::ResetRefused { reason, local, remote } => {
             format!("a RST from {remote} to {local} was refused ({reason})")

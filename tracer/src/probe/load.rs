@@ -238,6 +238,7 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
         tracing_makes_cookies: 1,
         reason_abort_on_linger: names.reset_number("TCP_ABORT_ON_LINGER"),
+        reason_invalid_syn: names.reset_number("INVALID_SYN"),
         reason_abort_on_memory: names.reset_number("TCP_ABORT_ON_MEMORY"),
         records_per_window: settings.sizes.records,
         hops_are_a_byte: u32::from(types.is_bitfield("ipv6_pinfo", "mcast_hops") == Some(false)),

@@ -4,6 +4,7 @@
 use super::Packages;
 use super::check::{Root, install_tools};
 use crate::shell;
+use crate::vm::architecture::AMD64;
 use crate::vm::machine;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
@@ -51,7 +52,7 @@ pub(super) fn in_virtual_machine(packages: &Packages, newer: &Packages) -> Resul
 fn boot(root: &Path, disk: &Path) -> Result<String> {
     let console = disk.with_extension("console");
     let line = "console=ttyS0 root=/dev/vda rw panic=-1 random.trust_cpu=on quiet";
-    let mut machine = machine::qemu(&only(root, "vmlinuz-")?, &only(root, "initrd.img-")?, line)?;
+    let mut machine = machine::qemu(&AMD64, &only(root, "vmlinuz-")?, &only(root, "initrd.img-")?, line)?;
     machine.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
     machine.args(["-serial", &machine::serial(&console)]);
     // A play that was stopped lacks its last line, which is judged.

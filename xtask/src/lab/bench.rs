@@ -12,7 +12,7 @@ use super::scenario::{Loss, Place, Scenario, View};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
-use super::{kernel, quiet, report, two_ends, wait};
+use super::{inherited, kernel, quiet, report, two_ends, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -78,6 +78,15 @@ impl Seat {
             .replace("@FIXTURES@", &super::program::fixtures().display().to_string())
             .replace("@LISTEN_PORT@", &listener.port().to_string())
             .replace("@UPSTREAM@", &upstream.to_string())
+            .replace("@MAPPED_UPSTREAM@", &mapped(upstream).to_string())
+    }
+}
+
+/// The IPv6 address that stands for an IPv4 address.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(host) => SocketAddr::new(host.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -161,7 +170,10 @@ impl Bench {
         }
         let listeners: Vec<SocketAddr> = plan.seats.iter().map(Seat::listener).collect();
         let servers = |root: &str| plan.seats.iter().map(|seat| seat.servers(root)).collect::<String>();
-        let nginx = Nginx::start(&network, plan.number, plan.level, 1, servers, &listeners)?;
+        let by_mptcp = plan.seats.iter().filter(|seat| seat.scenario.mptcp).map(Seat::listener);
+        let by_mptcp = by_mptcp.map(|address| inherited::mptcp_listener(&network, address));
+        let by_mptcp = by_mptcp.collect::<Result<Vec<_>>>()?;
+        let nginx = Nginx::start(&network, plan.number, plan.level, 1, servers, &listeners, &by_mptcp)?;
         Ok(Self { nginx, network })
     }
 

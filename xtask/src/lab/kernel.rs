@@ -31,6 +31,15 @@ pub struct Socket {
     pub unread: u32,
 }
 
+impl Socket {
+    /// Is it a listener that takes connections to this address? One of IPv6 on all addresses may take those of IPv4.
+    pub fn listens_on(&self, address: SocketAddr) -> bool {
+        let host = self.local.ip();
+        let takes = host == address.ip() || (host.is_unspecified() && host.is_ipv6());
+        takes && self.local.port() == address.port() && self.state == LISTEN
+    }
+}
+
 /// The TCP sockets of the namespace this process lives in.
 pub fn sockets(pid: u32) -> Vec<Socket> {
     ["tcp", "tcp6"]
@@ -49,7 +58,8 @@ fn socket(line: &str) -> Option<Socket> {
     Some(Socket { local, remote, state, unacknowledged: number(unacknowledged)?, unread: number(unread)? })
 }
 
-/// The kernel prints each 32-bit word of an address in the machine's byte order.
+/// The kernel prints each 32-bit word of an address in the machine's byte order. The IPv4 address of an IPv6 socket
+/// is given as what it is.
 fn address(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.split_once(':')?;
     let words: Vec<u8> = host
@@ -63,7 +73,7 @@ fn address(text: &str) -> Option<SocketAddr> {
         return Some(SocketAddr::new(Ipv4Addr::from(four).into(), port));
     }
     let sixteen = <[u8; 16]>::try_from(words.as_slice()).ok()?;
-    Some(SocketAddr::new(IpAddr::from(Ipv6Addr::from(sixteen)), port))
+    Some(SocketAddr::new(IpAddr::from(Ipv6Addr::from(sixteen)).to_canonical(), port))
 }
 
 /// A TCP counter of `/proc/net/netstat` or `/proc/net/snmp`, by its name there.
@@ -119,6 +129,16 @@ mod tests {
         let bound = listener.local_addr().unwrap();
         let ours = sockets(std::process::id()).into_iter().find(|socket| socket.local == bound);
         assert_eq!(ours.map(|socket| socket.state), Some(LISTEN));
+    }
+
+    #[test]
+    fn an_ipv6_socket_with_an_ipv4_peer_has_its_address() {
+        let bound = std::net::TcpListener::bind("[::]:0").unwrap();
+        let port = bound.local_addr().unwrap().port();
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (ours, theirs) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let seen = |socket: &Socket| socket.local == theirs && socket.remote == ours;
+        assert!(sockets(std::process::id()).iter().any(seen));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod bench;
 mod capture;
 pub mod cleanup;
 mod fixture;
+mod inherited;
 mod judge;
 mod kernel;
 mod memory;

@@ -4,11 +4,11 @@
 
 use super::cleanup::{self, Action, Guard, PREFIX};
 use super::net::{Network, Node};
-use super::{kernel, wait};
+use super::{inherited, kernel, wait};
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -53,13 +53,15 @@ impl Nginx {
         workers: u32,
         servers: impl Fn(&str) -> String,
         listeners: &[SocketAddr],
+        inherited: &[TcpListener],
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let (folder, folder_guard) = lay_folder(bench)?;
         let servers = servers(&folder.join("static").display().to_string());
         std::fs::write(folder.join("nginx.conf"), configuration(&folder, level, workers, &servers))?;
-        let child = network
-            .inside(Node::Web, shell::need("nginx")?)
+        let mut command = network.inside(Node::Web, shell::need("nginx")?);
+        inherited::hand_over(&mut command, inherited);
+        let child = command
             .arg("-p")
             .arg(&folder)
             .arg("-e")
@@ -84,9 +86,7 @@ impl Nginx {
                 return Some(false);
             }
             let sockets = kernel::sockets(pid);
-            let listens = |address: &SocketAddr| {
-                sockets.iter().any(|socket| socket.local == *address && socket.state == kernel::LISTEN)
-            };
+            let listens = |address: &SocketAddr| sockets.iter().any(|socket| socket.listens_on(*address));
             (listeners.iter().all(listens) && self.worker().is_ok()).then_some(true)
         })?;
         if !ready {

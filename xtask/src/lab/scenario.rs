@@ -21,6 +21,8 @@ pub struct Scenario {
     pub place: Place,
     /// Part of `http {}`; `@LISTEN@`, `@UPSTREAM@`, `@NAME@` and `@ROOT@` are filled in.
     pub servers: &'static str,
+    /// Nginx's listener speaks MPTCP; such a scenario is alone.
+    pub mptcp: bool,
     /// Produces what has to be older than the tracer; such a scenario is alone.
     pub before: Option<fn(&mut Stage<'_>) -> Result<()>>,
     /// Produces the fault.
@@ -64,6 +66,7 @@ pub const ORDINARY: Scenario = Scenario {
     families: BOTH,
     place: Place::Remote,
     servers: "",
+    mptcp: false,
     before: None,
     drive: |_| Ok(()),
     expect: &[],

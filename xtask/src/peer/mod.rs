@@ -11,7 +11,7 @@ mod inject;
 mod load;
 mod neighbour;
 mod serve;
-mod sockets;
+pub mod sockets;
 mod storm;
 
 use anyhow::{Result, bail};
@@ -64,6 +64,8 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
             let (from, to): (IpAddr, SocketAddr) = (word()?.parse()?, word()?.parse()?);
             sockets.connect(from, to, word().ok().map(str::parse).transpose()?)
         }
+        "listen-mptcp" => sockets.listen_mptcp(word()?.parse()?, word()?.parse()?),
+        "connect-mptcp" => sockets.connect_mptcp(word()?.parse()?, word()?.parse()?),
         "flood" => sockets.flood(word()?.parse()?, word()?.parse()?, word()?.parse()?),
         "send" => {
             let (id, text) = rest.split_once(' ').unwrap_or((rest, ""));

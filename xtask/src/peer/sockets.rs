@@ -5,7 +5,7 @@
 use super::inject::Watch;
 use super::serve::content_length;
 use anyhow::{Context, Result, bail};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,11 +29,15 @@ pub struct Sockets {
 impl Sockets {
     /// Listens with exactly this backlog; answers `ID ADDRESS`.
     pub fn listen(&mut self, address: SocketAddr, backlog: i32) -> Result<String> {
-        let socket = open(address, SocketFlags::CLOEXEC)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        rustix::net::bind(&socket, &address).map_err(std::io::Error::from)?;
-        rustix::net::listen(&socket, backlog).map_err(std::io::Error::from)?;
-        let listener = TcpListener::from(socket);
+        self.listening(listening(open(address, SocketFlags::CLOEXEC)?, address, backlog)?)
+    }
+
+    /// Listens by MPTCP; whoever speaks TCP only gets that.
+    pub fn listen_mptcp(&mut self, address: SocketAddr, backlog: i32) -> Result<String> {
+        self.listening(listening(open_mptcp(address)?, address, backlog)?)
+    }
+
+    fn listening(&mut self, listener: TcpListener) -> Result<String> {
         let bound = listener.local_addr()?;
         let id = self.number();
         self.listeners.insert(id, listener);
@@ -49,7 +53,15 @@ impl Sockets {
 
     /// Connects from an address, with a small receive buffer if asked; answers `ID LOCAL`.
     pub fn connect(&mut self, from: IpAddr, to: SocketAddr, receive_buffer: Option<usize>) -> Result<String> {
-        let stream = connected_narrow(from, to, receive_buffer)?;
+        self.connected(connected_narrow(open(to, SocketFlags::CLOEXEC)?, from, to, receive_buffer)?)
+    }
+
+    /// Connects by MPTCP, which falls back to TCP where the other end does not speak it; answers `ID LOCAL`.
+    pub fn connect_mptcp(&mut self, from: IpAddr, to: SocketAddr) -> Result<String> {
+        self.connected(connected_narrow(open_mptcp(to)?, from, to, None)?)
+    }
+
+    fn connected(&mut self, stream: TcpStream) -> Result<String> {
         let local = stream.local_addr()?;
         Ok(format!("{} {local}", self.keep(stream)))
     }
@@ -180,11 +192,23 @@ impl Sockets {
 
 /// A connection from this address.
 pub fn connected(from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
-    connected_narrow(from, to, None)
+    connected_narrow(open(to, SocketFlags::CLOEXEC)?, from, to, None)
 }
 
-fn connected_narrow(from: IpAddr, to: SocketAddr, receive_buffer: Option<usize>) -> Result<TcpStream> {
-    let socket = open(to, SocketFlags::CLOEXEC)?;
+/// Binds and listens.
+pub fn listening(socket: OwnedFd, address: SocketAddr, backlog: i32) -> Result<TcpListener> {
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address).map_err(std::io::Error::from)?;
+    rustix::net::listen(&socket, backlog).map_err(std::io::Error::from)?;
+    Ok(TcpListener::from(socket))
+}
+
+fn connected_narrow(
+    socket: OwnedFd,
+    from: IpAddr,
+    to: SocketAddr,
+    receive_buffer: Option<usize>,
+) -> Result<TcpStream> {
     if let Some(bytes) = receive_buffer {
         sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
     }
@@ -196,9 +220,19 @@ fn connected_narrow(from: IpAddr, to: SocketAddr, receive_buffer: Option<usize>)
 }
 
 fn open(address: SocketAddr, flags: SocketFlags) -> Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+    let socket = rustix::net::socket_with(family(address), SocketType::STREAM, flags, None);
     Ok(socket.map_err(std::io::Error::from)?)
+}
+
+/// A socket of MPTCP.
+pub fn open_mptcp(address: SocketAddr) -> Result<OwnedFd> {
+    let (flags, protocol) = (SocketFlags::CLOEXEC, Some(ipproto::MPTCP));
+    let socket = rustix::net::socket_with(family(address), SocketType::STREAM, flags, protocol);
+    Ok(socket.map_err(std::io::Error::from)?)
+}
+
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
 /// Reads byte by byte, so that nothing behind the head leaves the kernel.

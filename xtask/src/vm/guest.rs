@@ -1,5 +1,5 @@
 //! The first program inside a virtual machine: mounts what is needed, loads modules, runs the tests, reports on
-//! the second serial line, switches off.
+//! a line of its own, switches off.
 //!
 //! It judges nothing: every line it reports is `WORD JSON`, read by `report`.
 
@@ -12,12 +12,10 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::Duration;
 
-/// The line that the host reads.
-const REPORT: &str = "/dev/ttyS1";
 const PATH: &str = "/usr/bin:/bin";
 /// `(type, place)` of what is mounted, in order.
 const MOUNTS: &[(&CStr, &CStr)] = &[
@@ -38,6 +36,9 @@ const NGINX: &str = "daemon off;\nworker_processes 1;\npid /tmp/hooks/pid;\nerro
 /// Options of the hidden sub-command, put on the kernel's command line by the host.
 #[derive(clap::Args, Debug)]
 pub struct Options {
+    /// The line that the host reads.
+    #[arg(long)]
+    report: PathBuf,
     /// `hooks`, or names of scenarios separated by commas.
     tests: Vec<String>,
 }
@@ -50,7 +51,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for (kind, place) in MOUNTS {
         mount(kind, place);
     }
-    let mut report = File::options().write(true).open(REPORT).context(REPORT)?;
+    // The line may be a module's.
+    let problems = load_modules()?;
+    lab::wait::until("a line to report on", lab::wait::SOON, || options.report.exists().then_some(()))?;
+    let mut report = File::options().write(true).open(&options.report)?;
+    for problem in problems {
+        tell(&mut report, Told::Trouble, &json!(problem))?;
+    }
     if let Err(error) = tests(options, &mut report) {
         tell(&mut report, Told::Trouble, &json!(format!("{error:#}")))?;
     }
@@ -62,9 +69,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn tests(options: &Options, report: &mut File) -> Result<()> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     tell(report, Told::Kernel, &json!(release.trim()))?;
-    for problem in load_modules()? {
-        tell(report, Told::Trouble, &json!(problem))?;
-    }
     finish(&program("ip").args(["link", "set", "lo", "up"]).output()?)?;
     tell(report, Told::Hooks, &hooks()?)?;
     let scenarios: Vec<&String> = options.tests.iter().filter(|name| *name != HOOKS_TEST).collect();

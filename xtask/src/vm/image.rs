@@ -3,10 +3,10 @@
 
 use super::archive::Archive;
 use super::modules::Module;
-use crate::{project, shell};
+use super::programs::Source;
+use crate::project;
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 /// Where init looks for its modules, in order.
 pub const MODULES: &str = "/modules";
@@ -20,8 +20,16 @@ const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\nwww-data:x:33:\n";
 const EMPTY: &[&str] =
     &["/proc", "/sys", "/run", "/tmp", "/var/log/nginx", "/var/lib/nginx", "/etc/iproute2", "/etc/netns"];
 
+/// The programs of ours: this one as it runs inside, and the tracer.
+pub struct Ours<'a> {
+    /// The first program.
+    pub init: &'a Path,
+    /// The tracer.
+    pub tracer: &'a Path,
+}
+
 /// The first file system.
-pub fn build(tracer: &Path, modules: &[Module]) -> Result<Vec<u8>> {
+pub fn build(ours: &Ours<'_>, source: &Source, modules: &[Module]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     archive.console();
     for folder in EMPTY {
@@ -29,11 +37,10 @@ pub fn build(tracer: &Path, modules: &[Module]) -> Result<Vec<u8>> {
     }
     archive.file("/etc/passwd", USERS.as_bytes());
     archive.file("/etc/group", GROUPS.as_bytes());
-    add(&mut archive, &std::env::current_exe()?, "/init")?;
-    add(&mut archive, tracer, TRACER)?;
+    add(&mut archive, source, ours.init, "/init")?;
+    add(&mut archive, source, ours.tracer, TRACER)?;
     for program in PROGRAMS {
-        let file = shell::need(program)?;
-        add(&mut archive, &file, &format!("/usr/bin/{program}"))?;
+        add(&mut archive, source, &source.find(program)?, &format!("/usr/bin/{program}"))?;
     }
     let schema = project::root().join("docs/verdict.schema.json");
     archive.file(&schema.to_string_lossy(), &std::fs::read(&schema)?);
@@ -45,29 +52,11 @@ pub fn build(tracer: &Path, modules: &[Module]) -> Result<Vec<u8>> {
 }
 
 /// A program and what it loads.
-fn add(archive: &mut Archive, file: &Path, place: &str) -> Result<()> {
+fn add(archive: &mut Archive, source: &Source, file: &Path, place: &str) -> Result<()> {
     let content = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     archive.file(place, &content);
-    // A static program has nothing to load, and ldd says so by failing.
-    let listed = shell::read(Command::new("ldd").arg(file)).unwrap_or_default();
-    for library in libraries(&listed) {
-        archive.file(&library.to_string_lossy(), &std::fs::read(&library)?);
+    for (place, library) in source.libraries(file)? {
+        archive.file(&place, &std::fs::read(&library)?);
     }
     Ok(())
-}
-
-/// The files in what ldd prints: `libc.so.6 => /lib/libc.so.6 (0x…)`, `/lib64/ld-linux.so.2 (0x…)`.
-fn libraries(listed: &str) -> Vec<PathBuf> {
-    listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn libraries_are_read_from_ldd() {
-        let listed = "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n";
-        assert_eq!(libraries(listed), [PathBuf::from("/lib/libc.so.6"), PathBuf::from("/lib64/ld.so.2")]);
-    }
 }

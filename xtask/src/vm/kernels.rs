@@ -1,52 +1,53 @@
-//! The kernels to test on, and how Debian's archive gives them: with a state of apt's own under the target
-//! folder, so that nothing on the machine is installed or changed.
+//! The kernels to test on, and where Debian's archive has them.
 
-use crate::{project, shell};
+use super::architecture::{AMD64, ARM64, Architecture};
+use crate::debian::{self, Apt, entries};
+use crate::project;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// One kernel: the newest package of this series in this suite.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Series, as `--kernel` names it.
+    /// As `--kernel` names it, and its column.
     pub name: &'static str,
+    /// What it runs on.
+    pub architecture: &'static Architecture,
+    series: &'static str,
     archive: &'static str,
     suite: &'static str,
 }
 
-const fn kernel(name: &'static str, archive: &'static str, suite: &'static str) -> Kernel {
-    Kernel { name, archive, suite }
+const fn amd64(series: &'static str, archive: &'static str, suite: &'static str) -> Kernel {
+    Kernel { name: series, architecture: &AMD64, series, archive, suite }
 }
 
-/// Oldest first.
+/// Oldest first, other processors last.
 pub const KERNELS: &[Kernel] = &[
-    kernel("5.10", "debian-security", "bullseye-security"),
-    kernel("6.1", "debian", "bookworm"),
-    kernel("6.12", "debian", "trixie"),
-    kernel("6.16", "debian", "trixie-backports"),
-    kernel("6.17", "debian", "trixie-backports"),
-    kernel("6.18", "debian", "trixie-backports"),
-    kernel("6.19", "debian", "trixie-backports"),
-    kernel("7.0", "debian", "trixie-backports"),
-    kernel("7.1", "debian", "trixie-backports"),
-    kernel("7.2", "debian", "trixie-backports"),
-    kernel("7.3", "debian", "trixie-backports"),
+    amd64("5.10", "debian-security", "bullseye-security"),
+    amd64("6.1", "debian", "bookworm"),
+    amd64("6.12", "debian", "trixie"),
+    amd64("6.16", "debian", "trixie-backports"),
+    amd64("6.17", "debian", "trixie-backports"),
+    amd64("6.18", "debian", "trixie-backports"),
+    amd64("6.19", "debian", "trixie-backports"),
+    amd64("7.0", "debian", "trixie-backports"),
+    amd64("7.1", "debian", "trixie-backports"),
+    amd64("7.2", "debian", "trixie-backports"),
+    amd64("7.3", "debian", "trixie-backports"),
+    Kernel { name: "6.1 arm64", architecture: &ARM64, ..amd64("6.1", "debian", "bookworm") },
 ];
 
-const MIRROR: &str = "http://deb.debian.org";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// From 7.x on the image and its modules are in packages of their own.
 const PARTS: &[&str] = &["linux-image-", "linux-binary-", "linux-modules-"];
-const FLAVOUR: &str = "-cloud-amd64";
 
 /// A kernel on this machine.
 #[derive(Debug)]
 pub struct Unpacked {
     /// The compressed image.
     pub image: PathBuf,
-    /// Folder of its modules.
-    pub modules: PathBuf,
+    /// Folder of its modules; the archive keeps those of superseded releases for a shorter time than their images.
+    pub modules: Option<PathBuf>,
 }
 
 /// Where everything of the matrix lies.
@@ -54,14 +55,16 @@ pub fn home() -> PathBuf {
     project::target().join("vm")
 }
 
+/// A name of a column as the name of a file.
+pub fn file_name(name: &str) -> String {
+    name.replace(' ', "-")
+}
+
 impl Kernel {
     /// Downloads and unpacks it, unless that was done before.
     pub fn fetch(&self) -> Result<Unpacked> {
-        let folder = home().join("kernels").join(self.name);
-        if !folder.join("complete").exists() {
-            self.download(&folder).with_context(|| format!("kernel {}", self.name))?;
-            std::fs::write(folder.join("complete"), "")?;
-        }
+        let folder = home().join("kernels").join(file_name(self.name));
+        debian::once(&folder, || self.download(&folder)).with_context(|| format!("kernel {}", self.name))?;
         let find = |wanted: fn(&str) -> bool| {
             let mut files = Vec::new();
             walk(&folder, &mut files);
@@ -70,95 +73,40 @@ impl Kernel {
                 .find(|file| file.file_name().is_some_and(|name| wanted(&name.to_string_lossy())))
         };
         let image = find(|name| name.starts_with("vmlinuz")).context("the package has no image")?;
-        let module = find(|name| name.starts_with("veth.ko")).context("the package has no modules")?;
-        let modules = module.ancestors().find(|folder| folder.ends_with("kernel"));
-        Ok(Unpacked { image, modules: modules.context("modules in an unknown place")?.to_owned() })
+        let module = find(|name| name.starts_with("veth.ko"));
+        let modules = module.as_deref().and_then(|module| {
+            module.ancestors().find(|folder| folder.ends_with("kernel")).map(Path::to_owned)
+        });
+        Ok(Unpacked { image, modules })
     }
 
     fn download(&self, folder: &Path) -> Result<()> {
-        drop(std::fs::remove_dir_all(folder));
-        std::fs::create_dir_all(folder)?;
-        let apt = Apt::prepare(self)?;
-        let release = self.newest(&apt)?;
-        for part in PARTS {
-            let package = format!("{part}{release}{FLAVOUR}");
-            if apt.has(&package)? {
-                shell::run(
-                    apt.command("apt-get").args(["download", "--quiet", &package]).current_dir(folder),
-                )?;
-            }
-        }
-        for file in entries(folder).filter(|file| file.extension().is_some_and(|end| end == "deb")) {
-            shell::read(Command::new("dpkg-deb").arg("-x").arg(&file).arg(folder))?;
-            std::fs::remove_file(file)?;
-        }
-        Ok(())
+        let apt = Apt::prepare(self.archive, self.suite, self.architecture.debian)?;
+        let names = apt.names("linux-")?;
+        let release = self.newest(&names)?;
+        let packages = PARTS.iter().map(|part| format!("{part}{release}{}", self.flavour()));
+        let packages: Vec<String> = packages.filter(|package| names.contains(package)).collect();
+        apt.unpack(&packages, folder)
+    }
+
+    fn flavour(&self) -> String {
+        format!("-cloud-{}", self.architecture.debian)
     }
 
     /// The newest release of the series, without flavour.
-    fn newest(&self, apt: &Apt) -> Result<String> {
-        let names = shell::read(apt.command("apt-cache").args(["pkgnames", PARTS[0]]))?;
-        let release = |line: &str| Some(line.strip_prefix(PARTS[0])?.strip_suffix(FLAVOUR)?.to_owned());
+    fn newest(&self, names: &[String]) -> Result<String> {
+        let flavour = self.flavour();
+        let release = |name: &String| Some(name.strip_prefix(PARTS[0])?.strip_suffix(&flavour)?.to_owned());
         let ours =
-            |release: &String| release.strip_prefix(self.name).is_some_and(|rest| rest.starts_with('.'));
-        let newest = names.lines().filter_map(release).filter(ours).max_by_key(|release| numbers(release));
-        let Some(newest) = newest else { bail!("{} has no {}", self.suite, self.name) };
+            |release: &String| release.strip_prefix(self.series).is_some_and(|rest| rest.starts_with('.'));
+        let newest = names.iter().filter_map(release).filter(ours).max_by_key(|release| numbers(release));
+        let Some(newest) = newest else { bail!("{} has no {}", self.suite, self.series) };
         Ok(newest)
     }
 }
 
 fn numbers(release: &str) -> Vec<u32> {
     release.split(|letter: char| !letter.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
-}
-
-/// apt with one suite and no influence on the machine.
-struct Apt {
-    folder: PathBuf,
-}
-
-impl Apt {
-    fn prepare(kernel: &Kernel) -> Result<Self> {
-        let folder = home().join("apt").join(kernel.suite);
-        for part in ["lists/partial", "cache/archives/partial"] {
-            std::fs::create_dir_all(folder.join(part))?;
-        }
-        std::fs::write(folder.join("status"), "")?;
-        let source = format!(
-            "deb [arch=amd64 signed-by={KEYRING}] {MIRROR}/{} {} main\n",
-            kernel.archive, kernel.suite
-        );
-        std::fs::write(folder.join("sources.list"), source)?;
-        let apt = Self { folder };
-        shell::run(apt.command("apt-get").args(["--quiet=2", "update"]))?;
-        Ok(apt)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for (option, place) in [
-            ("Dir::State", ""),
-            ("Dir::State::lists", "lists"),
-            ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
-            ("Dir::Etc::sourcelist", "sources.list"),
-        ] {
-            command.arg("-o").arg(format!("{option}={}", self.folder.join(place).display()));
-        }
-        // Run by root, apt would download as a user who may not write into our folder.
-        for option in ["Dir::Etc::sourceparts=-", "APT::Architecture=amd64", "APT::Sandbox::User=root"] {
-            command.args(["-o", option]);
-        }
-        command
-    }
-
-    fn has(&self, package: &str) -> Result<bool> {
-        let names = shell::read(self.command("apt-cache").args(["pkgnames", package]))?;
-        Ok(names.lines().any(|name| name == package))
-    }
-}
-
-fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Every file below a folder; links are not followed.
@@ -183,7 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_release_of_series_and_architecture_is_taken() {
+        let names =
+            ["6.1.0-9-cloud-arm64", "6.1.0-50-cloud-arm64", "6.1.0-51-cloud-amd64", "6.12.9-cloud-arm64"];
+        let names = names.map(|name| format!("linux-image-{name}"));
+        let arm64 = KERNELS.iter().find(|kernel| kernel.name == "6.1 arm64").unwrap();
+        assert_eq!(arm64.newest(&names).unwrap(), "6.1.0-50");
+    }
+
+    #[test]
     fn every_kernel_is_there_once_and_oldest_first() {
-        assert!(KERNELS.windows(2).all(|pair| numbers(pair[0].name) < numbers(pair[1].name)));
+        let place = |kernel: &Kernel| (kernel.architecture.debian, numbers(kernel.series));
+        assert!(KERNELS.windows(2).all(|pair| place(&pair[0]) < place(&pair[1])));
     }
 }

@@ -1,5 +1,6 @@
 //! Runs one virtual machine to its end: QEMU without acceleration, two serial lines into files, a time limit.
 
+use super::architecture::Architecture;
 use super::kernels::Unpacked;
 use crate::shell;
 use anyhow::{Context, Result};
@@ -9,9 +10,6 @@ use std::time::{Duration, Instant};
 
 /// Longer than all scenarios take on a busy machine.
 const LIMIT: Duration = Duration::from_mins(15);
-/// The quickest to emulate. Without `cmpxchg16b`: QEMU 7.2 leaves rubbish in the flags after it, and kernels that
-/// use it for their memory management (6.12) meet debug exceptions out of nowhere.
-const CPU: &str = "qemu64,-cx16";
 /// What only a kernel in trouble prints.
 const ALARMS: &[&str] = &[
     "BUG:",
@@ -39,6 +37,7 @@ pub struct Outcome {
 
 /// Boots the kernel with this first file system.
 pub fn run(
+    architecture: &Architecture,
     kernel: &Unpacked,
     files: &Path,
     parameters: &str,
@@ -49,23 +48,28 @@ pub fn run(
     for file in [&console, &report] {
         std::fs::write(file, "")?;
     }
+    let (connect, device) = architecture.report;
     let line = format!(
-        "console=ttyS0 panic=-1 rdinit=/init random.trust_cpu=on {parameters} -- vm-guest {}",
+        "console={} panic=-1 rdinit=/init random.trust_cpu=on {parameters} -- vm-guest --report {device} {}",
+        architecture.console,
         arguments.join(" ")
     );
-    let mut machine = qemu(&kernel.image, files, &line)?;
-    machine.args(["-serial", &serial(&console), "-serial", &serial(&report)]);
+    let mut machine = qemu(architecture, &kernel.image, files, &line)?;
+    machine.args(["-serial", &serial(&console)]);
+    machine.args(["-chardev", &format!("file,id=report,path={}", report.display())]).args(connect);
     let timed_out = !to_its_end(&mut machine, LIMIT)?;
     let read = |file: &PathBuf| std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok(Outcome { report: read(&report)?, alarms: alarms(&read(&console)?), timed_out })
 }
 
 /// A machine with this kernel, first file system and command line; what it is connected to is the caller's.
-pub fn qemu(kernel: &Path, files: &Path, line: &str) -> Result<Command> {
-    let program = shell::find("qemu-system-x86_64")
-        .context("QEMU is not installed: apt-get install --no-install-recommends qemu-system-x86")?;
+pub fn qemu(architecture: &Architecture, kernel: &Path, files: &Path, line: &str) -> Result<Command> {
+    let (emulator, package) = architecture.emulator;
+    let program = shell::find(emulator).with_context(|| {
+        format!("{emulator} is not here: apt-get install --no-install-recommends {package}")
+    })?;
     let mut machine = Command::new(program);
-    machine.args(["-accel", "tcg", "-cpu", CPU, "-smp", "2", "-m", "1536"]);
+    machine.args(["-accel", "tcg", "-smp", "2", "-m", "1536"]).args(architecture.emulated);
     machine.args(["-nodefaults", "-no-reboot", "-display", "none"]);
     machine.arg("-kernel").arg(kernel).arg("-initrd").arg(files).args(["-append", line]);
     Ok(machine)

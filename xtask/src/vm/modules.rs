@@ -31,14 +31,14 @@ pub struct Module {
     pub object: Vec<u8>,
 }
 
-/// Modules in the order in which they are to be loaded.
-pub fn collect(folder: &Path) -> Result<Vec<Module>> {
+/// What is wanted and what the machine needs beside that, in the order in which it is to be loaded.
+pub fn collect(folder: &Path, also: &[&str]) -> Result<Vec<Module>> {
     let mut files = Vec::new();
     walk(folder, &mut files);
     let files: BTreeMap<String, PathBuf> =
         files.into_iter().filter_map(|file| Some((name(&file)?, file))).collect();
     let mut modules = Vec::new();
-    for wanted in WANTED {
+    for wanted in also.iter().chain(WANTED) {
         add(wanted, &files, &mut modules)?;
     }
     Ok(modules)

@@ -50,6 +50,11 @@ impl Cell {
         self.troubles.iter().cloned().chain(failed).collect()
     }
 
+    /// Adds something that is to be known of it.
+    pub fn note(&mut self, note: &str) {
+        self.notes.push(note.to_owned());
+    }
+
     /// How much of the lab was played.
     pub fn played(&self) -> usize {
         self.scenarios.len()

@@ -1,11 +1,12 @@
 //! What this host did itself, in the kernel's own words: resets Nginx's sockets sent and why, a full
 //! listener, netfilter. Softirq resets say nothing about the running task, so only active ones name one.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::judge::case::{Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Event, EventKind, Socket, TcpFlags, TcpState};
+use crate::model::{Backlog, Event, EventKind, Socket, TcpFlags, TcpState};
 
 use crate::timeline::listens_on;
 
@@ -144,7 +145,10 @@ fn listener_full(case: &Case) -> Option<Finding> {
         );
     }
     let event = case.incident.reset_sent()?;
-    let EventKind::ResetSent { local, .. } = &event.kind else { return None };
+    let EventKind::ResetSent { local, backlog, .. } = &event.kind else { return None };
+    if let Some(full) = backlog.filter(|backlog| backlog.is_full()) {
+        return Some(full_when_it_answered(case, *local, full));
+    }
     let reason = case.sent_reason().filter(|reason| matches!(*reason, "INVALID_SYN" | "TCP_FLAGS"))?;
     let ours = |note: &&OverflowNote| note.side.is_nginx() && listens_on(note.listener, *local);
     let note = case.overflows.iter().rev().find(ours)?;
@@ -161,6 +165,21 @@ fn listener_full(case: &Case) -> Option<Finding> {
     } else {
         Finding::supporting("listener_full", Origins::NGINX, detail)
     })
+}
+
+/// A listener without room answered a handshake with a RST. With this reason it is `tcp_abort_on_overflow`
+/// (`tcp_check_req`); with another one, or with none, a handshake that was dropped before may have come too late.
+fn full_when_it_answered(case: &Case, listener: SocketAddr, full: Backlog) -> Finding {
+    let reason = case.sent_reason();
+    let detail = format!(
+        "The listener {listener} had {} connections in its accept queue with a limit of {} when its kernel reset this \
+         handshake ({})",
+        full.queue,
+        full.limit,
+        reason.unwrap_or("this kernel names no reason")
+    );
+    let finding = if reason == Some("INVALID_SYN") { Finding::decisive } else { Finding::supporting };
+    finding("listener_full", Origins::NGINX, detail).compared(&full.queue, &full.limit)
 }
 
 /// The kernel ended the connection with an error and without a RST: ICMP, or its own limit.

@@ -4,7 +4,7 @@
 use crate::judge::case::{Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
 use crate::judge::record::{exit_text, host_text, process_text};
-use crate::model::{Event, EventKind, Side};
+use crate::model::{Backlog, Event, EventKind, Side};
 use crate::timeline::listens_on;
 
 /// Adds the findings about the other end.
@@ -30,7 +30,7 @@ fn exit(case: &Case) -> Option<Finding> {
 
 fn reset(case: &Case) -> Option<Finding> {
     let event = case.peer_reset()?;
-    let EventKind::ResetSent { reason, .. } = &event.kind else { return None };
+    let EventKind::ResetSent { reason, backlog, .. } = &event.kind else { return None };
     let reason = reason.as_deref().unwrap_or("not named by this kernel");
     if event.packet.is_none() && event.task.is_actor && event.task.exiting.is_none() {
         let unread = event.socket.as_ref().map_or(0, |socket| socket.unread);
@@ -43,12 +43,15 @@ fn reset(case: &Case) -> Option<Finding> {
         let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
         return Some(acted.against(Origins::DEVICE).valued(&reason));
     }
-    if reason == "INVALID_SYN" {
+    let refused_handshake = reason == "INVALID_SYN";
+    if backlog.map_or(refused_handshake, Backlog::is_full) {
         let detail = format!(
             "The upstream's listener {} was full and answered with a RST (tcp_abort_on_overflow)",
             host_text(event)
         );
-        return Some(Finding::decisive("peer_listener_full", Origins::PEER_LISTENER, detail));
+        // A kernel that names no reason may have dropped the handshake before, and met what came too late.
+        let finding = if refused_handshake { Finding::decisive } else { Finding::supporting };
+        return Some(finding("peer_listener_full", Origins::PEER_LISTENER, detail));
     }
     let passive = event.packet.is_some() && event.task.exiting.is_none();
     passive.then(|| answered(event, reason))

@@ -203,7 +203,7 @@ fn abandoned(stage: &mut Stage<'_>) -> Result<u32> {
     Ok(upstream)
 }
 
-fn abort_waiting(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn abort_waiting(stage: &mut Stage<'_>) -> Result<()> {
     let upstream = abandoned(stage)?;
     stage.server()?.tell(&format!("close {upstream}")).map(drop)
 }

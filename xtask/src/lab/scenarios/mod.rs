@@ -15,9 +15,12 @@ mod icmp;
 mod idle;
 mod inject;
 mod losses;
+mod mapped;
 mod middlebox;
+mod mptcp;
 mod mtu;
 mod nginx;
+mod overflow;
 mod protocols;
 mod proxies;
 mod race;
@@ -40,8 +43,10 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         details::TABLE,
         ending::TABLE,
         nginx::TABLE,
+        overflow::TABLE,
         middlebox::TABLE,
         silence::TABLE,
+        mptcp::TABLE,
         mtu::TABLE,
         firewall::TABLE,
         emitters::TABLE,
@@ -50,6 +55,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         unavailable::TABLE,
         healthy::TABLE,
         losses::TABLE,
+        mapped::TABLE,
         filters::TABLE,
         inject::TABLE,
         ends::TABLE,

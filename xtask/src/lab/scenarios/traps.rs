@@ -261,12 +261,12 @@ fn two_kinds(stage: &mut Stage<'_>) -> Result<()> {
     stage.silence(Node::Far, &silent)
 }
 
-fn opened(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn opened(stage: &mut Stage<'_>) -> Result<()> {
     stage.kept = Some(kept(stage)?);
     Ok(())
 }
 
-fn older(stage: &mut Stage<'_>, rejected: bool) -> Result<()> {
+pub(super) fn older(stage: &mut Stage<'_>, rejected: bool) -> Result<()> {
     let Some((client, listener, upstream)) = stage.kept else { anyhow::bail!("nothing is older") };
     if rejected {
         let port = stage.upstream_local_port()?;
