@@ -20,6 +20,8 @@ pub struct Config {
     pub tracing_makes_cookies: u32,
     /// 1: `ipv6_pinfo.mcast_hops` is a whole byte (6.8 and later).
     pub hops_are_a_byte: u32,
+    /// 1: programs may read any of the kernel's memory (no `lockdown=confidentiality`).
+    pub reads_memory: u32,
     /// `SK_RST_REASON_TCP_ABORT_ON_LINGER`; `MISSING` where RSTs of our own accord have no reason.
     pub reason_abort_on_linger: u32,
     /// `SK_RST_REASON_TCP_ABORT_ON_MEMORY`, likewise.

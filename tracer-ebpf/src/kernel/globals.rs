@@ -19,6 +19,7 @@ pub static CONFIG: Config = Config {
     drop_reason_tells_overflow: 0,
     tracing_makes_cookies: 0,
     hops_are_a_byte: 0,
+    reads_memory: 0,
     reason_abort_on_linger: MISSING,
     reason_abort_on_memory: MISSING,
     reason_invalid_syn: MISSING,

@@ -41,7 +41,7 @@ pub fn overflow<M: Memory>(hook: Hook, listener: M, id: &Identity, packet: Optio
     snapshot(listener, id, side, None, &mut record.sock);
     record.queue = ACCEPT_QUEUE;
     record.dropped = dropped;
-    if let Some(packet) = packet.and_then(Memory::packet) {
+    if let Some(packet) = packet.and_then(Memory::checked) {
         skb::copy(packet, &mut record.packet);
     }
     emit::end(entry);

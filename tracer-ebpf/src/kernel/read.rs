@@ -11,6 +11,8 @@ use aya_ebpf::helpers::generated::{
 use core::mem::MaybeUninit;
 use rstscope_ebpf::abi::MISSING;
 
+use super::globals::config;
+
 /// A structure of the kernel.
 pub trait Memory: Copy {
     /// A structure at this address.
@@ -34,8 +36,8 @@ pub trait Memory: Copy {
     /// The running task.
     fn current_task() -> Self;
 
-    /// The same packet in the form that reaches its bytes; `None` if they are out of reach.
-    fn packet(self) -> Option<Checked>;
+    /// The same structure in the form that reaches everything, the bytes of packets too; `None` where that is forbidden.
+    fn checked(self) -> Option<Checked>;
 
     /// Whether there is nothing.
     #[inline(always)]
@@ -147,8 +149,11 @@ impl Memory for Typed {
     }
 
     #[inline(always)]
-    fn packet(self) -> Option<Checked> {
-        None
+    fn checked(self) -> Option<Checked> {
+        if config!(reads_memory) == 0 {
+            return None;
+        }
+        Some(Checked(self.0))
     }
 }
 
@@ -219,7 +224,7 @@ impl Memory for Checked {
     }
 
     #[inline(always)]
-    fn packet(self) -> Option<Checked> {
+    fn checked(self) -> Option<Checked> {
         Some(self)
     }
 }

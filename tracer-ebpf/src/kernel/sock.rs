@@ -1,11 +1,11 @@
 //! Reading sockets: identity first, the full snapshot only when something is reported.
 
 use rstscope_ebpf::abi::record::Sock;
-use rstscope_ebpf::abi::{Conn, PeerKey};
+use rstscope_ebpf::abi::{Conn, MISSING, PeerKey};
 
 use super::globals::{config, offset};
 use super::maps::PEERS;
-use super::read::{Memory, bit, byte_at_bit, copy};
+use super::read::{Checked, Memory, bit, byte_at_bit, copy};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -134,6 +134,30 @@ pub fn snapshot<M: Memory>(sk: M, id: &Identity, side: u8, conn: Option<&Conn>, 
     out.handshake_ttl = handshake_ttl(tcp, out.max_ack_backlog);
     sequence(tcp, out);
     accounting(tcp, out);
+}
+
+/// Levels of the tree of unacknowledged segments that are looked at: enough for some hundred.
+const LEVELS: u32 = 8;
+
+/// When the newest segment left, if it is not acknowledged yet: the kernel keeps these segments in a tree in the order
+/// of their numbers, each with the time of its latest transmission (`skb_mstamp_ns`, the clock of `bpf_ktime_get_ns`).
+/// Costs nothing until something is told. Zero where the tree is empty, too deep, or does not end with the last byte.
+#[inline(always)]
+pub fn newest_sent_ns(sk: Checked, snd_nxt: u32) -> u64 {
+    let mut node = sk.follow(offset!(rtx_queue));
+    for _ in 0..LEVELS {
+        let right = node.follow(offset!(rb_right));
+        if right.is_null() {
+            break;
+        }
+        node = right;
+    }
+    if node.is_null() || offset!(skb_rbnode) == MISSING {
+        return 0;
+    }
+    let skb = Checked::at(node.address().wrapping_sub(offset!(skb_rbnode) as usize));
+    let end = skb.get::<u32>(offset!(skb_cb).saturating_add(offset!(tcp_end_seq)));
+    if end == snd_nxt { skb.get(offset!(skb_mstamp_ns)) } else { 0 }
 }
 
 /// Addresses only, for what has no socket.

@@ -10,7 +10,7 @@ use rstscope_ebpf::abi::{Forgetful, Hook, Kind, Tombstone, Tuple, side};
 
 use crate::kernel::maps::{RESETS, TOMBSTONES, keep, netns_counts};
 use crate::kernel::read::{Checked, Memory, Typed, copy};
-use crate::kernel::sock::{Identity, identity, snapshot};
+use crate::kernel::sock::{Identity, identity, newest_sent_ns, snapshot};
 use crate::kernel::{emit, side as sides, task};
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
@@ -42,6 +42,9 @@ fn received<M: Memory>(sk: M) {
     }
     emit::record(Kind::ResetReceived, Hook::TcpReceiveReset, |record| {
         snapshot(sk, &id, side, conn.as_deref(), &mut record.sock);
+        if let Some(sk) = sk.checked() {
+            record.sock.newest_sent_ns = newest_sent_ns(sk, record.sock.snd_nxt);
+        }
         task::describe(M::current_task(), false, &mut record.task);
         if let Some(packet) = RESETS.get_ptr(id.cookie) {
             copy(&raw mut record.packet, packet);

@@ -127,7 +127,7 @@ pub fn without_socket<M: Memory>(hook: Hook, listener: M, trigger: M, reason: u3
     if is_overflow(listener, reason) {
         overflowed(listener);
     }
-    let Some(packet) = trigger.packet() else { return };
+    let Some(packet) = trigger.checked() else { return };
     let Some(mut id) = skb::headers(packet).receiver() else { return };
     id.netns = netns;
     let stone = tombstone(&id);
@@ -170,7 +170,7 @@ fn overflowed<M: Memory>(listener: M) {
 fn finish<M: Memory>(record: &mut Record, trigger: M, reason: u32, actor: bool) {
     record.reason = reason;
     task::describe(M::current_task(), actor, &mut record.task);
-    if let Some(packet) = trigger.packet()
+    if let Some(packet) = trigger.checked()
         && !packet.is_null()
     {
         skb::copy(packet, &mut record.packet);

@@ -301,6 +301,7 @@ impl Connection {
             retransmits: own.retransmits,
             retransmits_pending: own.pending,
             last_sent_ms: ago(own.data_at),
+            newest_sent: None,
             last_received_ms: ago(other.data_at),
             last_ack_ms: ago(other.ack_at),
             rcv_nxt: own.ack.unwrap_or(other.next),

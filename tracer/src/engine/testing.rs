@@ -56,6 +56,7 @@ pub fn upstream() -> Socket {
         retransmits: 0,
         retransmits_pending: 0,
         last_sent_ms: Some(12),
+        newest_sent: None,
         last_received_ms: None,
         last_ack_ms: Some(11),
         rcv_nxt: 5000,

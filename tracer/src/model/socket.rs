@@ -181,6 +181,10 @@ pub struct Socket {
     pub retransmits_pending: u32,
     /// Milliseconds since the last segment with data was sent; `None` if none was.
     pub last_sent_ms: Option<u32>,
+    /// When the newest segment with data was sent last, if it is not acknowledged yet; `None` where only
+    /// `last_sent_ms` is known, which counts ticks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_sent: Option<Mono>,
     /// Milliseconds since the last segment with data was received; `None` if none was.
     pub last_received_ms: Option<u32>,
     /// Milliseconds since the last acknowledgment was received.

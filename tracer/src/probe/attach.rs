@@ -119,13 +119,10 @@ impl Kernel<'_> {
 
     /// What the kernel's own description says against a form, before anything is tried.
     fn lacks(&self, ebpf: &mut Ebpf, spec: &HookSpec, form: &Form) -> Option<String> {
-        if form.ask == Ask::Memory {
-            if self.is_disabled(READING) {
-                return Some(format!("{READING} is switched off"));
-            }
-            if self.environment.lockdown.as_deref() == Some(CONFIDENTIALITY) {
-                return Some("lockdown=confidentiality lets no program read the kernel's memory".to_owned());
-            }
+        if form.ask == Ask::Memory
+            && let Some(problem) = self.forbids_reading()
+        {
+            return Some(problem);
         }
         if !matches!(form.attachment, Attachment::RawTracepoint | Attachment::BtfTracepoint) {
             return None;
@@ -140,6 +137,15 @@ impl Kernel<'_> {
             _ => {}
         }
         (form.ask == Ask::NullableTypes).then(|| nullable::check(ebpf, self.btf, self.types).err()).flatten()
+    }
+
+    /// Why no program may read memory that the verifier knows nothing of, if so.
+    pub fn forbids_reading(&self) -> Option<String> {
+        if self.is_disabled(READING) {
+            return Some(format!("{READING} is switched off"));
+        }
+        let locked = self.environment.lockdown.as_deref() == Some(CONFIDENTIALITY);
+        locked.then(|| "lockdown=confidentiality lets no program read the kernel's memory".to_owned())
     }
 
     fn try_attach(&self, ebpf: &mut Ebpf, spec: &HookSpec, form: &Form) -> Result<(), String> {

@@ -125,7 +125,8 @@ impl Probe {
         let names = Names::read(&types);
         raise_memlock();
         let kernel = Kernel { settings, environment, types: &types, btf: &btf };
-        let best = config(settings, &types, &names);
+        let reads_memory = u32::from(kernel.forbids_reading().is_none());
+        let best = Config { reads_memory, ..config(settings, &types, &names) };
         let load = |config| kernel.load(&offsets, names.drop_reasons(), config);
         let (mut ebpf, mut hooks) = load(best)?;
         if refused(&hooks.states, MAKES_COOKIES) {
@@ -236,6 +237,7 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         send_reset_has_reason: u32::from(arguments("tcp_send_reset").len() > 2),
         kfree_skb_has_socket: u32::from(arguments("kfree_skb").len() > 3),
         drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
+        reads_memory: 0, // Depends on more than the types.
         tracing_makes_cookies: 1,
         reason_abort_on_linger: names.reset_number("TCP_ABORT_ON_LINGER"),
         reason_invalid_syn: names.reset_number("INVALID_SYN"),

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// What the tracer prints when it is ready starts like this.
 const READY: &str = "watching";
+/// From its start until it watches: an emulated machine beside other work takes its time to check the programs.
+const START: Duration = Duration::from_secs(60);
 /// From the signal to its end.
 const END: Duration = Duration::from_secs(15);
 
@@ -122,7 +124,7 @@ impl Tracer {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let mut header = Vec::new();
-        let ready = wait::until("the tracer is ready", wait::SOON, || {
+        let ready = wait::until("the tracer is ready", START, || {
             header.extend(self.lines.try_iter());
             if header.iter().any(|line: &String| plain(line).trim_start().starts_with(READY)) {
                 return Some(true);

@@ -21,7 +21,8 @@ const ALARMS: &[&str] = &[
     "hung task",
     "rcu_sched detected",
     "unable to handle",
-    "verifier",
+    "verifier bug",
+    "verifier internal error",
 ];
 
 /// What a machine left.

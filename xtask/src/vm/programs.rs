@@ -92,10 +92,16 @@ fn needed(told: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The first of these places that has a file. A link with an absolute target leads out of the folder, and is none.
 fn first(root: &Path, places: impl IntoIterator<Item = String>) -> Result<PathBuf> {
     let places: Vec<String> = places.into_iter().collect();
-    let found = places.iter().map(|place| root.join(place)).find(|file| file.exists());
+    let found = places.iter().map(|place| root.join(place)).find(|file| is_within(root, file));
     found.with_context(|| format!("none of {} is in {}", places.join(", "), root.display()))
+}
+
+fn is_within(root: &Path, file: &Path) -> bool {
+    let real = file.canonicalize().and_then(|file| Ok((file, root.canonicalize()?)));
+    real.is_ok_and(|(file, root)| file.starts_with(root))
 }
 
 #[cfg(test)]

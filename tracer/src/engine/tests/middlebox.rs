@@ -252,6 +252,18 @@ fn an_answer_that_came_before_it_could_is_a_devices() {
 }
 
 #[test]
+fn the_time_of_the_very_segment_tells_of_short_paths_too() {
+    let judged = |sent_ms: u64, rtt_us: u32| {
+        let near = Socket { newest_sent: Some(at(sent_ms)), last_sent_ms: Some(0), ..far_away(5, rtt_us) };
+        let reset = active_reset(&near);
+        certainty_of(near, reset).0
+    };
+    // The RST comes at 100 ms; a tick of the coarse clock is longer than these paths.
+    assert_eq!(judged(99, 4_000), Cause::MiddleboxForgedReset);
+    assert_ne!(judged(98, 4_000), Cause::MiddleboxForgedReset);
+}
+
+#[test]
 fn a_syn_that_is_refused_too_soon_may_have_met_another_host_behind_the_address() {
     let judged = |opened: u64, handshakes: u32| {
         let socket = Socket {

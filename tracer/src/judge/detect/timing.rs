@@ -55,9 +55,13 @@ fn data_answered_too_soon(case: &Case) -> Option<Finding> {
     if case.connecting() || !newest || fastest < SHORTEST_RTT_US || socket.retransmits_pending > 0 {
         return None;
     }
-    let age_us = u64::from(socket.last_sent_ms?) * 1_000;
-    let soon = age_us + JIFFY_US < u64::from(fastest / 2);
-    soon.then(|| too_soon(Duration::from_micros(age_us), fastest))
+    // The time of the very segment where it is known; a tick more than the ticks that went by where it is not.
+    let (age, error_us) = match socket.newest_sent {
+        Some(sent) => (case.incident.reset_received()?.time.since(sent), 0),
+        None => (Duration::from_millis(socket.last_sent_ms?.into()), JIFFY_US),
+    };
+    let soon = age + Duration::from_micros(error_us) < Duration::from_micros(u64::from(fastest / 2));
+    soon.then(|| too_soon(age, fastest))
 }
 
 fn too_soon(delay: Duration, fastest_us: u32) -> Finding {
