@@ -132,8 +132,14 @@ pub fn test() -> Result<(usize, usize, usize)> {
 
 /// What shows in a few seconds that two observers decide more than one.
 fn with_two_ends() -> Options {
-    let names =
-        ["upstream-linger-zero", "nat-upstream-resets", "inject-other-distance", "drop-data", "drop-answer"];
+    let names = [
+        "upstream-linger-zero",
+        "nat-upstream-resets",
+        "forged-near-silent",
+        "inject-other-distance",
+        "drop-data",
+        "drop-answer",
+    ];
     let scenario = names.map(str::to_owned).to_vec();
     Options {
         scenario,
