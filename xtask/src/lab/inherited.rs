@@ -32,8 +32,8 @@ pub fn hand_over(command: &mut Command, listeners: &[TcpListener]) {
         return;
     }
     let numbers: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
-    let named: String = numbers.iter().map(|number| format!("{number};")).collect();
-    command.env("NGINX", named);
+    let named: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    command.env("NGINX", format!("{};", named.join(";")));
     // SAFETY: between fork and exec only `fcntl` is called, which may be; the numbers stay open in the parent.
     unsafe {
         command.pre_exec(move || {

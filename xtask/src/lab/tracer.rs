@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// What the tracer prints when it is ready starts like this.
 const READY: &str = "watching";
 /// From its start until it watches: an emulated machine beside other work takes its time to check the programs.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// From the signal to its end.
 const END: Duration = Duration::from_secs(15);
 
