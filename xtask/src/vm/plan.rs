@@ -21,7 +21,6 @@ pub const SCENARIOS: &[&str] = &[
     "nginx-send-timeout-reset",
     "nginx-closed-unread",
     "nginx-listen-overflow",
-    "overflow-abort-nginx",
     "mapped-client-aborts",
     "mapped-upstream-resets",
     "mptcp-client-aborts",
