@@ -242,7 +242,7 @@ fn selection(args: &ReportArgs) -> Result<Selection, String> {
     };
     Ok(Selection {
         id: args.id.as_ref().map(|id| id.to_ascii_uppercase()),
-        redacted: !args.redact.is_empty(),
+        redacted: args.redact.clone(),
         since: bound("--since", &args.since)?,
         until: bound("--until", &args.until)?,
         parties: args.party.clone(),

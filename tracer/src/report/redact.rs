@@ -5,8 +5,10 @@
 //! (IPv4 /24, IPv6 /64) and come from ranges that no host has (RFC 1112 section 4, RFC 3849).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::packet_bytes;
@@ -43,7 +45,8 @@ const TEXTS: [&str; 23] = [
 ];
 
 /// What is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     /// Addresses of clients
     Client,
@@ -51,6 +54,17 @@ pub enum What {
     Uri,
     /// Names of hosts: the observer's, and those of requests and server blocks
     Host,
+}
+
+impl fmt::Display for What {
+    /// As `--redact` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Uri => "uri",
+            Self::Host => "host",
+        })
+    }
 }
 
 /// Pseudonyms given so far.
