@@ -63,7 +63,7 @@ pub fn document(before: &Side, after: &Side) -> Document {
         Section::new("method", "How the rates are compared", vec![method(against)]),
     ];
     for (name, side) in [("before", before), ("after", after)] {
-        let mut inner = observed::sections(&side.material);
+        let mut inner = observed::sections(&side.material, None);
         for section in &mut inner {
             section.id = format!("{name}-{}", section.id);
         }

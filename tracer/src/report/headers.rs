@@ -1,19 +1,19 @@
 //! The packets of an incident as a table, with the commands that write them to a file, and the header of its RST beside
 //! what was expected of the peer. What was not captured is not made up.
 
-use crate::engine::Captured;
+use crate::engine::{Captured, Dossier};
 use crate::judge::Role;
 use crate::model::verdict::{Direction, Reset};
-use crate::model::{Packet, Verdict};
+use crate::model::{Packet, Utc, Verdict};
 
 use super::document::{Block, Column, Section, Table, fields, paragraph};
-use super::frames::Frames;
+use super::frames::{self, Frames};
 use super::setting::Setting;
 
 /// What was kept of the packets, and how to have them.
 pub fn packets(
     verdict: &Verdict,
-    packets: &[Captured],
+    dossier: Option<&Dossier>,
     frames: &Frames,
     setting: &Setting<'_>,
 ) -> Vec<Block> {
@@ -22,14 +22,15 @@ pub fn packets(
             "None is kept: only a recording, a store or a capture carries packets, and only those that were seen.",
         )];
     }
+    let packets = dossier.map(|dossier| dossier.packets.as_slice()).unwrap_or_default();
     let mut rows: Vec<(usize, Vec<String>)> = packets
         .iter()
         .filter_map(|one| Some((frames.of(one)?, row(frames.of(one)?, one, setting))))
         .collect();
-    rows.extend(frames.of_rebuilt().map(|frame| (frame, rebuilt(frame, verdict))));
+    rows.extend(frames.of_rebuilt().map(|frame| (frame, rebuilt(frame, verdict, dossier))));
     rows.sort_by_key(|(frame, _)| *frame);
     rows.dedup_by_key(|(frame, _)| *frame);
-    let columns = ["Time (UTC)", "From and to", "TCP", "IP", "Came in on"].map(Column::words);
+    let columns = ["Time (UTC)", "From and to", "TCP", "IP", "Came in by"].map(Column::words);
     let mut blocks = vec![Block::Table(Table {
         caption:
             "Frames of the file that the first command below writes; its numbers are those of a packet viewer"
@@ -67,11 +68,12 @@ fn row(frame: usize, one: &Captured, setting: &Setting<'_>) -> Vec<String> {
     ]
 }
 
-fn rebuilt(frame: usize, verdict: &Verdict) -> Vec<String> {
+fn rebuilt(frame: usize, verdict: &Verdict, dossier: Option<&Dossier>) -> Vec<String> {
+    let time = frames::rebuilt_at(verdict, dossier).map(Utc::rfc3339).unwrap_or_default();
     let flags = verdict.reset.as_ref().and_then(|reset| reset.flags.clone()).unwrap_or_default();
     vec![
         frame.to_string(),
-        verdict.time.clone(),
+        time,
         String::new(),
         format!("{flags}, not captured: rebuilt from what its kernel said"),
         String::new(),
@@ -155,9 +157,7 @@ fn table(reset: &Reset, packets: &[Captured]) -> Table {
             }),
             ("TOS or traffic class", &|one| format!("{:#04x}", one.tos)),
             ("Length of the IP packet, bytes", &|one| length(one).to_string()),
-            ("MAC address it came from", &|one| {
-                one.source_mac.map(|mac| mac.to_string()).unwrap_or_default()
-            }),
+            ("MAC address it came from", &|one| mac(one)),
         ];
         rows.extend(more.iter().map(|(name, value)| {
             let [seen, expected] = both(value);
@@ -175,6 +175,11 @@ fn table(reset: &Reset, packets: &[Captured]) -> Table {
         rows,
         searchable: false,
     }
+}
+
+/// The address of an interface; loopback has none.
+fn mac(packet: &Packet) -> String {
+    packet.source_mac.filter(|mac| mac.is_unicast()).map(|mac| mac.to_string()).unwrap_or_default()
 }
 
 fn row_of(name: &str, seen: Option<String>, expected: Option<String>) -> Vec<String> {

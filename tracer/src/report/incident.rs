@@ -18,7 +18,7 @@ use super::{headers, ladder, lore, premise, words};
 /// The sections of an incident: first those that are sent to another team, then what they rest on.
 pub fn sections(verdict: &Verdict, dossier: Option<&Dossier>, setting: &Setting<'_>) -> Vec<Section> {
     let packets = dossier.map(|dossier| dossier.packets.as_slice()).unwrap_or_default();
-    let frames = Frames::of_incident(verdict, packets);
+    let frames = Frames::of_incident(verdict, dossier);
     let arrival = packets.iter().find(|packet| packet.role == Role::ResetReceived);
     let arrival = arrival.and_then(|one| setting.arrival(one.netns, &one.packet));
     let mut sections = vec![
@@ -30,7 +30,7 @@ pub fn sections(verdict: &Verdict, dossier: Option<&Dossier>, setting: &Setting<
             statement(verdict, setting, arrival.as_deref()),
         ),
         Section::new("ladder", "The connection, step by step", steps(verdict, dossier, &frames)),
-        Section::new("packets", "The packets", headers::packets(verdict, packets, &frames, setting)),
+        Section::new("packets", "The packets", headers::packets(verdict, dossier, &frames, setting)),
         Section::new("evidence", "Evidence, for and against", evidence(verdict)),
         Section::new("missing", "What was looked for and is missing", missing(verdict)),
         Section::new("alternatives", "What else was considered", alternatives(verdict)),
@@ -270,7 +270,7 @@ fn written(line: &LogLine) -> String {
     let tail: String = plain.chain(quoted).collect();
     format!(
         "{} [{level}] {}#{number}: {}{errno}{action}{tail}",
-        line.time.as_deref().unwrap_or("-"),
+        line.time.as_deref().map_or_else(|| "-".to_owned(), words::whole_second),
         line.pid.unwrap_or(0),
         line.message
     )
@@ -347,6 +347,7 @@ fn identity(verdict: &Verdict, frames: &Frames) -> Block {
         let numbers = numbers.join(", ");
         match frames.count() {
             0 => format!("numbers {numbers} of the session"),
+            1 => format!("frame 1 of its own file, number {numbers} of the session"),
             count => format!("frames 1 to {count} of its own file, numbers {numbers} of the session"),
         }
     });

@@ -16,6 +16,8 @@ use super::{incident, observed, titles, words};
 
 /// Rows of a table by upstream or network.
 const MOST_KEY_ROWS: usize = 100;
+/// Shortest observation from which a rate is told, milliseconds.
+const LEAST_FOR_A_RATE: u64 = 60_000;
 /// Rows of them that are shown at once.
 const FIRST_KEY_ROWS: usize = 12;
 /// Causes for which the first screen says what to do.
@@ -321,7 +323,12 @@ fn by_cause(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
         .collect();
     rows.sort_by_key(|(number, _)| Reverse(*number));
     Block::Table(Table {
-        caption: "Incidents per party and cause, with the rate over the time observed".to_owned(),
+        caption: if observed.is_some_and(|milliseconds| milliseconds < LEAST_FOR_A_RATE) {
+            "Incidents per party and cause; a rate is not told from less than a minute"
+        } else {
+            "Incidents per party and cause, with the rate over the time observed"
+        }
+        .to_owned(),
         columns: vec![
             Column::words("Party"),
             Column::words("Cause"),
@@ -340,8 +347,7 @@ fn by_cause(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
 
 /// A rate, where the time is long enough to speak of one.
 fn rate(number: u64, milliseconds: u64) -> String {
-    const LEAST: u64 = 60_000;
-    if milliseconds < LEAST { "-".to_owned() } else { per_hour(number, milliseconds) }
+    if milliseconds < LEAST_FOR_A_RATE { "-".to_owned() } else { per_hour(number, milliseconds) }
 }
 
 /// A rate with one decimal place.

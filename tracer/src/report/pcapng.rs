@@ -18,11 +18,11 @@ use serde_json::json;
 use crate::engine::Captured;
 use crate::judge::Role;
 use crate::model::verdict::{ConnectionSide, Weight};
-use crate::model::{HostFacts, Packet, Utc, Verdict};
+use crate::model::{HostFacts, Utc, Verdict};
 use crate::output::layout::count;
 use crate::output::{ndjson, sanitize};
 
-use super::frames::Frames;
+use super::frames::{self, Frames};
 use super::pcapng_block::{Block, block, interface, rebuilt_interface};
 use super::rebuilt::{DEFAULT_TTL, rebuilt};
 use super::selection::Selection;
@@ -79,11 +79,12 @@ impl Capture {
             self.without += 1;
         }
         let deciding = deciding(&entry.verdict, packets);
-        let frames = Frames::of_incident(&entry.verdict, packets);
+        let frames = Frames::of_incident(&entry.verdict, dossier.as_deref());
         for captured in packets {
             self.take(&entry.verdict, captured, deciding == Some(captured.index), &frames);
         }
-        self.rebuild(&entry.verdict, deciding.is_none(), &frames);
+        let time = frames::rebuilt_at(&entry.verdict, dossier.as_deref());
+        self.rebuild(&entry.verdict, time, deciding.is_none(), &frames);
     }
 
     /// Packets in the file.
@@ -96,8 +97,8 @@ impl Capture {
         self.len() == 0
     }
 
-    fn rebuild(&mut self, verdict: &Verdict, deciding: bool, frames: &Frames) {
-        let (Some(time), Some(_)) = (Utc::parse(&verdict.time), rebuilt(verdict, DEFAULT_TTL)) else {
+    fn rebuild(&mut self, verdict: &Verdict, time: Option<Utc>, deciding: bool, frames: &Frames) {
+        let (Some(time), Some(_)) = (time, rebuilt(verdict, DEFAULT_TTL)) else {
             return;
         };
         if self.rebuilt.len() >= MOST {
@@ -359,7 +360,11 @@ fn comment(verdict: &Verdict, captured: &Captured, deciding: bool, place: &str) 
     let time =
         if captured.exact { "" } else { " Its time is that of the event, the capture's own is not known." };
     let decides = decides(verdict, deciding);
-    let mac = packet.source_mac.map(|mac| format!(", from MAC {mac}")).unwrap_or_default();
+    let mac = packet
+        .source_mac
+        .filter(|mac| mac.is_unicast())
+        .map(|mac| format!(", from MAC {mac}"))
+        .unwrap_or_default();
     text(&format!(
         "{} from {} to {}, TTL {}{mac}: {what}.{time} {place}: {}, {}, {}.{decides}",
         packet.flags.names(),

@@ -309,6 +309,9 @@ impl Redactor {
             said.push(format!("{} names of hosts were replaced.", self.names.len()));
         }
         said.push("The same value has the same pseudonym in every part. Incidents made from a redacted recording have other ids.".to_owned());
+        said.push(
+            "MAC addresses of neighbours, process names, ports and times were not replaced.".to_owned(),
+        );
         if left_out > 0 {
             said.push(format!("{left_out} lines could not be read and were left out."));
         }
@@ -405,7 +408,7 @@ mod tests {
         assert_eq!(value["log"]["upstream"], "http://10.0.0.2:8080/uri-1");
         assert_eq!(value["missing"][0]["why"], "240.0.0.1:4242 is another host than 240.0.0.2");
         assert_eq!((&value["party"], &value["cause"]), (&"client".into(), &"client_abort".into()));
-        assert_eq!(redacted.statement.len(), 4);
+        assert_eq!(redacted.statement.len(), 5);
     }
 
     #[test]

@@ -64,11 +64,11 @@ impl Setting<'_> {
         let name = self.host().and_then(|host| interface_name(host, netns, packet.ifindex));
         let interface = match (packet.ifindex, name) {
             (0, _) => None,
-            (index, Some(name)) => Some(format!("{} (index {index})", sanitize::line(name, 64))),
-            (index, None) if packet.on_loopback => Some(format!("lo (index {index})")),
-            (index, None) => Some(format!("index {index}")),
+            (index, Some(name)) => Some(format!("interface {} (index {index})", sanitize::line(name, 64))),
+            (index, None) if packet.on_loopback => Some(format!("interface lo (index {index})")),
+            (index, None) => Some(format!("interface index {index}")),
         };
-        let mac = packet.source_mac.map(|mac| format!("from MAC {mac}"));
+        let mac = packet.source_mac.filter(|mac| mac.is_unicast()).map(|mac| format!("from MAC {mac}"));
         let parts: Vec<String> = [interface, mac].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(" "))
     }

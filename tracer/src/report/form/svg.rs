@@ -106,7 +106,7 @@ fn arrow(way: Way, y: usize) -> Markup {
 
 /// What sends from between the ends.
 fn diamond(y: usize) -> Markup {
-    html! { path class="tip" d=(format!("M{MIDDLE} {} l8 8 l-8 8 l-8 -8 z", y - 8)) {} }
+    html! { path class="tip" d=(format!("M{MIDDLE} {} l6 6 l-6 6 l-6 -6 z", y - 6)) {} }
 }
 
 /// Counts over time, one row of bars per line, all to the same scale. Names and ends stand beside the pictures, so
