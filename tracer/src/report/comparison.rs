@@ -165,7 +165,11 @@ fn answer(all: &Compared, causes: &[OfCause], against: Against, reservations: &[
     let interval = all
         .ratio
         .map_or_else(|| "no interval".to_owned(), |ratio| format!("{}{}", words(ratio), unit(against)));
-    let unlike = reservations.iter().map(|why| format!(". Unlike: {why}")).collect::<String>();
+    let unlike = if reservations.is_empty() {
+        String::new()
+    } else {
+        format!(". Unlike: {}", reservations.join("; "))
+    };
     let changed = changed(causes);
     Block::Answer(Answer {
         what: format!("{}{reserved}", headline(all, causes.len(), &changed)),

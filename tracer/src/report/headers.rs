@@ -119,6 +119,9 @@ pub fn reset(verdict: &Verdict, packets: &[Captured]) -> Option<Section> {
     (!blocks.is_empty()).then(|| Section::new("reset", title, blocks))
 }
 
+/// What is said of a field of a packet.
+type Said<'a> = dyn Fn(&Packet) -> String + 'a;
+
 fn table(reset: &Reset, packets: &[Captured]) -> Table {
     let of = |role| packets.iter().find(|one| one.role == role).map(|one| &one.packet);
     let (rst, syn_ack) = (of(Role::ResetReceived), of(Role::SynAck));
@@ -151,7 +154,7 @@ fn table(reset: &Reset, packets: &[Captured]) -> Table {
         ),
     ];
     if rst.is_some() {
-        let more: [(&str, &dyn Fn(&Packet) -> String); 4] = [
+        let more: [(&str, &Said<'_>); 4] = [
             ("Don't fragment (DF)", &|one| {
                 one.dont_fragment.map_or("none in IPv6", |set| if set { "set" } else { "not set" }).to_owned()
             }),
@@ -195,7 +198,6 @@ fn sender(reset: &Reset) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::output::samples;
 
     #[test]

@@ -174,9 +174,9 @@ fn answers_follow(steps: &mut [Step]) {
         if answers {
             steps.swap(at - 1, at);
             let microseconds = gap / 1000;
-            steps[at].source.push_str(&format!(
-                "; its clock was read {microseconds} µs before that of the segment it answers"
-            ));
+            let said =
+                format!("; its clock was read {microseconds} µs before that of the segment it answers");
+            steps[at].source.push_str(&said);
         }
     }
 }

@@ -67,7 +67,7 @@ impl Wanted {
     }
 }
 
-/// `listen` names an address and a port, or one of them (ngx_http_core_module, `listen`).
+/// `listen` names an address and a port, or one of them (`ngx_http_core_module`, `listen`).
 fn listens(argument: &str, listener: SocketAddr) -> bool {
     let port = listener.port().to_string();
     argument == listener.to_string()

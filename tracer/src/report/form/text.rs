@@ -54,7 +54,9 @@ fn block(out: &mut String, block: &Block) {
         Block::Statement { text } => entry(out, "    ", text),
         Block::Folded { summary, blocks } => {
             entry(out, "", summary);
-            blocks.iter().for_each(|block| self::block(out, block));
+            for block in blocks {
+                self::block(out, block);
+            }
         }
         Block::Lines { source, lines } => {
             entry(out, "", &format!("{source}:"));
