@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use crate::join::Pair;
 use crate::model::{
     AccessRecord, Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Packet,
-    ProcessFacts, Side, Socket, TcpState,
+    ProcessFacts, Side, Socket, Task, TcpState,
 };
 use crate::timeline::{Incident, Tuple};
 
 /// `EADDRNOTAVAIL`.
 const ADDRESS_NOT_AVAILABLE: i32 = 99;
+/// `ECONNABORTED`: how a socket ends that `tcp_abort` destroys.
+pub const ABORTED: i32 = 103;
 
 /// What is known of processes, by pid.
 #[derive(Debug, Clone, Default)]
@@ -246,6 +248,14 @@ impl<'a> Case<'a> {
     /// The reset the other end sent.
     pub fn peer_reset(&self) -> Option<&'a Event> {
         self.peer.iter().copied().find(|event| matches!(event.kind, EventKind::ResetSent { .. }))
+    }
+
+    /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).
+    pub fn destroyer(&self) -> Option<&'a Task> {
+        let foreign = |event: &&Event| event.task.is_actor && !event.task.is_nginx;
+        let sent = self.incident.reset_sent().filter(|event| event.packet.is_none()).filter(foreign);
+        let aborted = || self.incident.closed().filter(|_| self.error() == ABORTED);
+        sent.or_else(aborted).map(|event| &event.task)
     }
 
     /// An exiting worker closed the connection.
