@@ -286,6 +286,11 @@ fn ladder(ladder: &Ladder) -> Markup {
     }
 }
 
+/// A slug that may be broken behind its underscores.
+fn broken(slug: &str) -> Markup {
+    html! { @for part in safe(slug).split_inclusive('_') { (part) wbr; } }
+}
+
 fn step(ladder: &Ladder, rung: &Rung) -> String {
     let way = match rung.way {
         Way::Right => format!("{} to {}", ladder.left, ladder.right),
@@ -318,7 +323,7 @@ fn chart(chart: &Chart) -> Markup {
                     table class="counts" {
                         thead { tr {
                             th scope="col" { "From (UTC)" }
-                            @for series in &chart.series { th scope="col" class="n" { (safe(&series.name)) } }
+                            @for series in &chart.series { th scope="col" class="n" { (broken(&series.name)) } }
                         } }
                         tbody { @for (at, time) in chart.times.iter().enumerate().filter(|(at, _)| any(*at)) { tr {
                             td class="t" { (time) }
