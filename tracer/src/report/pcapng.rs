@@ -193,11 +193,9 @@ impl Capture {
         } else {
             String::new()
         };
-        let lost = origin.losses.as_ref().map(|losses| {
-            format!(
-                " {} were lost in the session, so packets may be missing.",
-                count(losses.total(), "event")
-            )
+        let lost = origin.losses.as_ref().map(|losses| match losses.total() {
+            0 => " Nothing is known to be lost in the session.".to_owned(),
+            lost => format!(" {} were lost in the session, so packets may be missing.", count(lost, "event")),
         });
         let lost = lost.unwrap_or_else(|| " What was lost in the session is not known.".to_owned());
         let clock = Setting { origin, selection: &Selection::default() }.clock();
