@@ -209,6 +209,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         baseline: baseline(sock, syn_ack.as_ref()),
         syn_ack,
         peer_history: history(sock),
+        tls: None,
         unseen: 0,
     }
 }
@@ -260,6 +261,7 @@ pub fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         baseline: None,
         syn_ack: None,
         peer_history: None,
+        tls: None,
         unseen: 0,
     }
 }

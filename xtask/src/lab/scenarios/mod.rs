@@ -9,6 +9,7 @@ mod ending;
 mod ends;
 mod filters;
 mod firewall;
+mod halves;
 mod healthy;
 mod host;
 mod icmp;
@@ -18,6 +19,7 @@ mod losses;
 mod middlebox;
 mod mtu;
 mod nginx;
+mod paths;
 mod protocols;
 mod proxies;
 mod race;
@@ -58,6 +60,8 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         proxies::TABLE,
         topology::TABLE,
         traps::TABLE,
+        paths::TABLE,
+        halves::TABLE,
     ]
     .into_iter()
     .flatten()
