@@ -4,6 +4,7 @@
 //! Everything happens in network and mount namespaces of its own, which end with the process that plays it.
 
 mod daemon;
+pub mod flood;
 mod nginx;
 mod receiver;
 pub mod soak;

@@ -47,6 +47,8 @@ enum Task {
     Attend(attend::Options),
     /// The daemon under mixed traffic for a while: memory, descriptors, and its counts against the kernel's (root).
     Soak(attend::soak::Options),
+    /// Nginx's speed, and the daemon's memory and counts, while 50,000 RSTs a second leave the host (root)
+    Flood(attend::flood::Options),
     /// Measure what watching costs (root); not part of the tests.
     Bench(bench::Options),
     /// The first program inside such a machine.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::Attend(options) => attend::play(&options),
         Task::Soak(options) => attend::soak::run(&options),
+        Task::Flood(options) => attend::flood::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),

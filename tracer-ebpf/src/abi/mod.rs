@@ -79,6 +79,10 @@ pub const REPEATS: u8 = 8;
 /// ICMP errors told per CPU and stretch of time: anybody can send them, and they must not use up what resets need.
 pub const ICMP_RECORDS: u64 = 64;
 
+/// RSTs that answer a segment of no connection known, told per CPU and stretch of time: anybody can make a host send
+/// them, as many as he likes.
+pub const STRANGER_RECORDS: u64 = 512;
+
 /// Records of this CPU in the current stretch of time.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

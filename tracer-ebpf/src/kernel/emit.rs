@@ -4,7 +4,9 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
-use rstscope_ebpf::abi::{Conn, Counter, Hook, ICMP_RECORDS, Kind, MISSING, REPEATS, Record, WINDOW_NS};
+use rstscope_ebpf::abi::{
+    Conn, Counter, Hook, ICMP_RECORDS, Kind, MISSING, REPEATS, Record, STRANGER_RECORDS, WINDOW_NS,
+};
 
 use super::globals::config;
 use super::maps::{BUDGET, EVENTS, count, count_limited, count_loss};
@@ -13,6 +15,7 @@ use super::read::clear;
 /// Slots of `BUDGET`.
 const ALL: u32 = 0;
 const ICMP: u32 = 1;
+const STRANGERS: u32 = 2;
 
 /// Reserves a record, lets `fill` complete it, and submits it.
 #[inline(always)]
@@ -56,10 +59,21 @@ fn is_within_budget(now: u64) -> bool {
 /// Whether this CPU may tell another ICMP error.
 #[inline(always)]
 pub fn may_tell_icmp() -> bool {
+    may_tell(Hook::IcmpError, ICMP, ICMP_RECORDS)
+}
+
+/// Whether this CPU may tell another RST that answers a segment of no connection known.
+#[inline(always)]
+pub fn may_tell_stranger(hook: Hook) -> bool {
+    may_tell(hook, STRANGERS, STRANGER_RECORDS)
+}
+
+#[inline(always)]
+fn may_tell(hook: Hook, slot: u32, limit: u64) -> bool {
     // SAFETY: a helper without arguments.
-    let may = spend(ICMP, unsafe { bpf_ktime_get_ns() }, ICMP_RECORDS);
+    let may = spend(slot, unsafe { bpf_ktime_get_ns() }, limit);
     if !may {
-        count_limited(Hook::IcmpError);
+        count_limited(hook);
     }
     may
 }

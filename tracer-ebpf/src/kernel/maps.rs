@@ -94,9 +94,9 @@ pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
 #[map]
 pub static LIMITED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS, 0);
 
-/// Records made of late: all of them, and those of ICMP errors.
+/// Records made of late: all of them, those of ICMP errors, and those of RSTs for strangers.
 #[map]
-pub static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(2, 0);
+pub static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(3, 0);
 
 /// Namespaces of our raw ICMP sockets, by their cookies.
 #[map]

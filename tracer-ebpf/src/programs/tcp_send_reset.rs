@@ -129,7 +129,7 @@ pub fn without_socket<M: Memory>(hook: Hook, listener: M, trigger: M, reason: u3
     id.netns = netns;
     let stone = tombstone(&id);
     let side = stone.map_or_else(|| sides::of_tuple(&id), |stone| stone.side as u8);
-    if side == side::NONE {
+    if side == side::NONE || (stone.is_none() && !emit::may_tell_stranger(hook)) {
         return;
     }
     // Not a closure: two programs would share it as a function of its own, see `read::copy`.

@@ -10,6 +10,7 @@ use crate::model::{Packet, TcpFlags};
 
 use super::end::behind;
 use super::segment::Segment;
+use super::stretch::Stretch;
 
 /// Connections kept.
 const MOST: usize = 500_000;
@@ -26,8 +27,8 @@ pub struct Passed {
     pub isn: Option<u32>,
     /// When that passed first, nanoseconds since 1970.
     pub opened: Option<u64>,
-    /// Behind the highest sequence number that passed.
-    pub reached: Option<u32>,
+    /// Sequence numbers that passed.
+    pub stretch: Stretch,
     /// Highest acknowledgment that passed.
     pub acked: Option<u32>,
     /// TTL of its packets.
@@ -163,7 +164,7 @@ impl Passed {
         if segment.flags.has(TcpFlags::SYN) && self.isn.is_none() {
             (self.isn, self.opened) = (Some(segment.seq), Some(segment.time));
         }
-        self.reached = Some(highest(self.reached, segment.end()));
+        self.stretch.takes(segment.seq, segment.end(), segment.time);
         if segment.flags.has(TcpFlags::ACK) {
             self.acked = Some(highest(self.acked, segment.ack));
         }

@@ -17,6 +17,7 @@ mod roles;
 mod segment;
 pub mod session;
 mod sighting;
+mod stretch;
 mod table;
 #[cfg(test)]
 mod testing;

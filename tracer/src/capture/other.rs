@@ -76,10 +76,12 @@ impl Other {
             }
             What::Unanswered { by } if *by == nginx => {
                 let una = ends[nginx].snd_una;
-                let beyond = |reached: Option<u32>| reached.is_some_and(|reached| behind(reached, una));
-                let arrived =
-                    self.had(sighting, found, ends[peer].local, |found| beyond(found.way(nginx).reached))?;
-                let answered = found.is_some_and(|found| beyond(found.way(peer).acked));
+                let acked = |found: Found<'_>| found.way(peer).acked.is_some_and(|ack| behind(ack, una));
+                let (there, doubt) = self.there(sighting.time);
+                let by_then = there.saturating_add(doubt);
+                let passed = |found: Found<'_>| found.way(nginx).stretch.has(una, by_then);
+                let arrived = self.had(sighting, found, ends[peer].local, passed)?;
+                let answered = found.is_some_and(acked);
                 Some(OtherCapture { arrived: Some(arrived), answered, ..nothing })
             }
             _ => None,

@@ -1,10 +1,7 @@
 //! Loads and attaches the programs, each on its own; what fails is recorded, not fatal.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::Program;
@@ -19,6 +16,7 @@ use super::forgetful::{self, Watched};
 use super::hooks::{HOOKS, MAKES_COOKIES};
 use super::icmp::RawSockets;
 use super::names::Names;
+use super::programs::{Answers, ProgramCost};
 use super::sizes::Sizes;
 use crate::model::{HookState, Losses, Mono};
 
@@ -70,17 +68,6 @@ pub enum ProbeError {
     NoMap(&'static str),
 }
 
-/// What one kernel program cost so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProgramCost {
-    /// Its name.
-    pub name: String,
-    /// Times it ran.
-    pub runs: u64,
-    /// CPU time it took.
-    pub time: Duration,
-}
-
 /// The running probes. Dropping it detaches everything.
 pub struct Probe {
     pub(super) ebpf: Ebpf,
@@ -98,6 +85,8 @@ pub struct Probe {
     pub missing_members: Vec<&'static str>,
     /// Tables that forget.
     forgetful: Vec<Watched>,
+    /// What the kernel last said of the programs.
+    answers: Answers,
     /// Older connections that found the table full.
     pub(super) seeds_refused: u64,
     /// Where ICMP errors are seen.
@@ -135,6 +124,7 @@ impl Probe {
         }
         Ok(Self {
             forgetful: forgetful::watched(&ebpf),
+            answers: Answers::default(),
             ebpf,
             hooks: hooks.states,
             config: best,
@@ -152,14 +142,10 @@ impl Probe {
         self.hooks.iter().any(|hook| hook.name == name && hook.running)
     }
 
-    /// What each program cost so far; empty unless the kernel counts it (`sysctl kernel.bpf_stats_enabled=1`).
-    pub fn cost(&self) -> Vec<ProgramCost> {
-        let cost = |(name, program): (&str, &Program)| {
-            let info = program.info().ok()?;
-            let (runs, time) = (info.run_count(), info.run_time());
-            (runs > 0).then(|| ProgramCost { name: name.to_owned(), runs, time })
-        };
-        self.ebpf.programs().filter_map(cost).collect()
+    /// What each program cost when that was last asked; empty unless the kernel counts it
+    /// (`sysctl kernel.bpf_stats_enabled=1`).
+    pub fn cost(&self) -> &[ProgramCost] {
+        &self.answers.costs
     }
 
     /// The ring buffer; it can be taken once.
@@ -182,9 +168,9 @@ impl Probe {
             note(spec.name.to_owned(), self.per_cpu("LOSSES", index)?);
             note(format!("{} (limit)", spec.name), self.per_cpu("LIMITED", index)?);
         }
-        for (name, program) in self.running() {
-            let fd = program.fd().map(|fd| fd.as_fd().as_raw_fd());
-            note(format!("{name} (recursion)"), fd.map_or(0, recursion_misses));
+        self.ask(now)?;
+        for (name, skipped) in &self.answers.skipped {
+            note(format!("{name} (recursion)"), *skipped);
         }
         let refused = self.count(Counter::ConnectionsRefused)? + self.seeds_refused;
         note("connection table".to_owned(), refused);
@@ -194,6 +180,22 @@ impl Probe {
             note(watched.name.to_owned(), watched.table.observe(now, made));
         }
         Ok(losses)
+    }
+
+    /// What is said of the programs next is asked then.
+    pub fn ask_again(&mut self) {
+        self.answers = Answers::default();
+    }
+
+    /// Asks what the kernel keeps of the programs, if it is time to.
+    fn ask(&mut self, now: Mono) -> Result<(), ProbeError> {
+        let records = self.count(Counter::RingRecords)?;
+        if self.answers.are_old(now, records) {
+            let mut answers = mem::take(&mut self.answers);
+            answers.ask((now, records), self.running());
+            self.answers = answers;
+        }
+        Ok(())
     }
 
     /// Hooks that run, with their programs.
@@ -249,29 +251,4 @@ fn raise_memlock() {
     let all = rustix::process::Rlimit { current: None, maximum: None };
     // A failure shows as a failing map on the kernels that care.
     let _unprivileged = rustix::process::setrlimit(rustix::process::Resource::Memlock, all);
-}
-
-/// Runs of a program that the kernel skipped because it was already running on that processor (Linux 5.12); told in
-/// the text of its descriptor.
-fn recursion_misses(program: RawFd) -> u64 {
-    // Once a second for every program: one read, and the text is much shorter.
-    let mut text = [0; 2048];
-    let file = File::open(format!("/proc/self/fdinfo/{program}"));
-    let length = file.and_then(|mut file| file.read(&mut text)).unwrap_or(0);
-    missed(&String::from_utf8_lossy(&text[..length])).unwrap_or(0)
-}
-
-fn missed(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::missed;
-
-    #[test]
-    fn skipped_runs_are_read_where_the_kernel_tells_them() {
-        assert_eq!(missed("prog_id:\t4\nrun_cnt:\t0\nrecursion_misses:\t17\n"), Some(17));
-        assert_eq!(missed("prog_id:\t4\n"), None);
-    }
 }

@@ -15,6 +15,7 @@ pub mod load;
 pub mod names;
 pub mod namespace;
 pub mod nullable;
+pub mod programs;
 pub mod sizes;
 pub mod stats;
 

@@ -7,13 +7,13 @@ use std::path::Path;
 use rstscope_ebpf::abi::{Config, Counter, Departed, MISSING, NetnsCounts};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::pulse::ProgramCost;
 use super::{SessionError, Settings};
 use crate::account::loss;
 use crate::collect::{Decoder, Drain, clock};
 use crate::model::{Event, HookState, Losses};
 use crate::output::SessionHeader;
 use crate::probe::filter::Dropped;
+use crate::probe::programs::ProgramCost;
 use crate::probe::{Environment, Probe, ProbeError, Sizes, environment, hooks, load, namespace, sizes};
 
 /// Probes, or why there are none.
@@ -157,13 +157,14 @@ impl KernelSide {
 
     /// What the kernel programs cost, where the kernel counts it.
     pub fn programs(&self) -> Vec<ProgramCost> {
-        self.running.as_ref().map_or_else(Vec::new, |(probe, _)| probe.cost())
+        self.running.as_ref().map_or_else(Vec::new, |(probe, _)| probe.cost().to_vec())
     }
 
     /// Takes what is left in the ring and ends the thread.
     pub fn stop(&mut self) {
-        if let Some((_, drain)) = &mut self.running {
+        if let Some((probe, drain)) = &mut self.running {
             drain.stop();
+            probe.ask_again();
         }
     }
 

@@ -14,11 +14,13 @@ const MOST_PROCESSES: usize = 4096;
 /// Processes of the host that are looked at; on a host with more, the later ones have no name when they die.
 const MOST_KNOWN: usize = 16_384;
 /// Known processes that are looked at again each second: they may run another program or belong elsewhere by now. Few,
-/// because each costs some ten microseconds on a host that may be idle otherwise.
-const REFRESHED: usize = 8;
+/// because each costs some fifty microseconds on a host that may be idle otherwise.
+const REFRESHED: usize = 2;
 /// Looks at which a process that came lately is looked at again. It may have been found between `fork` and `execve`,
 /// under its parent's name, and a container's runtime or a service manager may still have to move it to its group.
 const YOUNG_LOOKS: u8 = 5;
+/// Of those so many in one look, where a host starts more than that.
+const MOST_YOUNG: usize = 64;
 
 /// A process as it was at the last look.
 #[derive(Debug, Clone)]
@@ -59,7 +61,7 @@ impl Processes {
         let few: Vec<u32> = self.known.range(self.refreshed..).take(REFRESHED).map(|(pid, _)| *pid).collect();
         self.refreshed = if few.len() < REFRESHED { 0 } else { few.last().map_or(0, |pid| pid + 1) };
         let young = self.known.iter().filter(|(_, known)| known.young > 0).map(|(pid, _)| *pid);
-        young.chain(few).collect()
+        young.take(MOST_YOUNG).chain(few).collect()
     }
 
     /// What ends between two looks, and was not waited for yet, stays known as it was.

@@ -10,7 +10,7 @@ use crate::engine::Counters;
 use crate::model::{HookState, HostFacts, Losses};
 use crate::nginx::discover::Instance;
 use crate::probe::ProbeError;
-pub use crate::probe::load::ProgramCost;
+pub use crate::probe::programs::ProgramCost;
 use rstscope_ebpf::abi::Counter;
 
 /// One moment of a session. Counts only grow.

@@ -202,8 +202,10 @@ pub fn notice_id(notice: &str) -> Result<String> {
 fn configuration(folder: &Path, store: &str) -> String {
     let folder = folder.display();
     let receiver = super::receiver::ADDRESS;
+    // Another Nginx of this machine is none of its business.
     format!(
-        "[store]\npath = \"{folder}/state/verdicts.db\"\n{store}\n\
+        "[watch]\nnetns = \"/proc/self/ns/net\"\n\
+         [store]\npath = \"{folder}/state/verdicts.db\"\n{store}\n\
          [live]\nsocket = \"{folder}/live.sock\"\n\
          [metrics]\nlisten = \"{METRICS}\"\n\
          [webhook]\nurl = \"http://{receiver}/hook\"\nabout = [\"incidents\"]\nper_minute = 10000\n\

@@ -107,14 +107,16 @@ fn soak(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
 
 /// What the daemon takes at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
-    memory: u64,
+pub struct Sample {
+    /// Resident, KiB.
+    pub memory: u64,
     descriptors: u64,
     switches: u64,
 }
 
 impl Sample {
-    fn take(pid: u32) -> Result<Self> {
+    /// Takes one.
+    pub fn take(pid: u32) -> Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
@@ -163,14 +165,15 @@ fn reconcile(before: [u64; 2]) -> Result<()> {
     Ok(())
 }
 
-fn metric_value(name: &str) -> Result<u64> {
+/// A metric without labels, as the daemon serves it now.
+pub fn metric_value(name: &str) -> Result<u64> {
     let page = ask("/metrics")?;
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(value.with_context(|| format!("no {name}"))?.parse()?)
 }
 
 /// A counter of `/proc/net/snmp`: names in one line, numbers in the next.
-fn kernel_counter(name: &str) -> Result<u64> {
+pub fn kernel_counter(name: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/self/net/snmp")?;
     let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
     let (Some(names), Some(values)) = (tcp.next(), tcp.next()) else { bail!("no counters of TCP") };
@@ -188,14 +191,7 @@ struct Traffic {
 
 impl Traffic {
     fn start(rate: u32) -> Result<Self> {
-        let listener = TcpListener::bind(RESETTING)?;
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                // Whatever the request is, its connection is reset.
-                let _read = stream.read(&mut [0; 4096]);
-                let _set = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
-            }
-        });
+        resetting_upstream(TcpListener::bind(RESETTING)?);
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let pause = Duration::from_secs(1) * CLIENTS / rate.max(1);
         let client = |number: u32| {
@@ -224,6 +220,16 @@ impl Traffic {
         }
         self.requests.load(Ordering::Relaxed)
     }
+}
+
+/// Resets every connection, whatever the request is.
+pub fn resetting_upstream(listener: TcpListener) {
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _read = stream.read(&mut [0; 4096]);
+            let _set = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+        }
+    });
 }
 
 /// Six of ten requests are healthy; the others meet a refusal, a reset, or a client that leaves.

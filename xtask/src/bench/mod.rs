@@ -11,7 +11,7 @@ mod report;
 mod scene;
 mod traffic;
 mod watcher;
-mod wrk;
+pub mod wrk;
 
 use anyhow::Result;
 use std::path::PathBuf;

@@ -4,6 +4,8 @@ use super::scene::Scene;
 use crate::lab::net::Node;
 use crate::shell;
 use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Command;
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,14 +28,22 @@ pub fn run(
     seconds: u64,
     header: Option<&str>,
 ) -> Result<Measured> {
-    let program =
-        shell::find("wrk").context("wrk is not installed: apt-get install --no-install-recommends wrk")?;
-    let mut command = scene.network.inside(Node::Inner, program);
-    command.args(["--threads", "1", "--latency", "--connections", &connections.to_string()]);
-    command.args(["--duration", &format!("{seconds}s")]);
+    let mut command = scene.network.inside(Node::Inner, program()?);
     if let Some(header) = header {
         command.args(["--header", header]);
     }
+    load(command, url, connections, seconds)
+}
+
+/// The program.
+pub fn program() -> Result<PathBuf> {
+    shell::find("wrk").context("wrk is not installed: apt-get install --no-install-recommends wrk")
+}
+
+/// Loads this address by this command, with one thread.
+pub fn load(mut command: Command, url: &str, connections: usize, seconds: u64) -> Result<Measured> {
+    command.args(["--threads", "1", "--latency", "--connections", &connections.to_string()]);
+    command.args(["--duration", &format!("{seconds}s")]);
     let text = shell::read(command.arg(url))?;
     read(&text).with_context(|| format!("wrk says: {text}"))
 }

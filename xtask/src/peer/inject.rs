@@ -143,16 +143,31 @@ fn send(forgery: &Forgery, mut tcp: TcpHeader) -> Result<()> {
     send_raw(forgery.to, &packet)
 }
 
-/// Through a socket that takes whole packets, IP header included (raw(7)).
+/// Through a socket of its own, see [`Raw`].
 pub fn send_raw(to: SocketAddr, packet: &[u8]) -> Result<()> {
-    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: a plain system call; the descriptor is owned at once.
-    let socket = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
-    let socket = owned(socket).context("cannot open a raw socket")?;
-    // The port of a raw IPv6 address must be zero or the protocol.
-    let to = SocketAddr::new(to.ip(), 0);
-    rustix::net::sendto(&socket, packet, rustix::net::SendFlags::empty(), &to).map_err(io::Error::from)?;
-    Ok(())
+    Raw::open(to)?.send(to, packet)
+}
+
+/// A socket that takes whole packets, IP header included (raw(7)).
+pub struct Raw(OwnedFd);
+
+impl Raw {
+    /// Opens one for the family of this address.
+    pub fn open(to: SocketAddr) -> Result<Self> {
+        let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // SAFETY: a plain system call; the descriptor is owned at once.
+        let socket = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
+        Ok(Self(owned(socket).context("cannot open a raw socket")?))
+    }
+
+    /// Sends a packet.
+    pub fn send(&self, to: SocketAddr, packet: &[u8]) -> Result<()> {
+        // The port of a raw IPv6 address must be zero or the protocol.
+        let to = SocketAddr::new(to.ip(), 0);
+        rustix::net::sendto(&self.0, packet, rustix::net::SendFlags::empty(), &to)
+            .map_err(io::Error::from)?;
+        Ok(())
+    }
 }
 
 fn owned(descriptor: i32) -> io::Result<OwnedFd> {

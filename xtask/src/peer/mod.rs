@@ -9,7 +9,7 @@
 mod hasty;
 mod inject;
 mod load;
-mod neighbour;
+pub mod neighbour;
 mod serve;
 mod sockets;
 mod storm;

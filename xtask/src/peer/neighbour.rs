@@ -2,7 +2,7 @@
 //!
 //! Each does what it is told and counts what it did; none waits for the others.
 
-use super::inject::send_raw;
+use super::inject::Raw;
 use super::sockets::connected;
 use anyhow::{Context, Result, bail};
 use etherparse::{IpNumber, Ipv4Header, TcpHeader};
@@ -22,19 +22,34 @@ const OTHERS: u64 = 64;
 
 /// Sends SYNs to a port from addresses of this network that nobody has, at a steady rate; answers how many.
 pub fn syn_flood(network: Ipv4Addr, to: SocketAddr, rate: u64, time: Duration) -> Result<String> {
+    let begin = Instant::now();
+    let sent = flood(network, to, (rate, |tcp| tcp.syn = true), || begin.elapsed() < time)?;
+    Ok(sent.to_string())
+}
+
+/// Sends segments of one kind, from another made-up end each, at a steady rate, as long as `goes_on` says; gives how
+/// many.
+pub fn flood(
+    network: Ipv4Addr,
+    to: SocketAddr,
+    (rate, kind): (u64, fn(&mut TcpHeader)),
+    mut goes_on: impl FnMut() -> bool,
+) -> Result<u64> {
     let IpAddr::V4(target) = to.ip() else { bail!("only IPv4 is flooded") };
+    let (raw, target) = (Raw::open(to)?, SocketAddrV4::new(target, to.port()));
     let begin = Instant::now();
     let mut sent = 0_u64;
-    while begin.elapsed() < time {
+    while goes_on() {
         for _ in 0..VOLLEY {
-            syn(stranger(network, sent), SocketAddrV4::new(target, to.port()), sent as u32)?;
+            let packet = segment(stranger(network, sent), target, (sent as u32, kind))?;
+            raw.send(to, &packet)?;
             sent += 1;
         }
-        let due = Duration::from_secs(1) * u32::try_from(sent)? / u32::try_from(rate.max(1))?;
+        let due = Duration::from_nanos(sent.saturating_mul(1_000_000_000) / rate.max(1));
         // A steady rate is what is asked for; nothing is waited for here.
         std::thread::sleep(due.saturating_sub(begin.elapsed()));
     }
-    Ok(sent.to_string())
+    Ok(sent)
 }
 
 /// Address and port of a sender, another one each time.
@@ -45,9 +60,13 @@ fn stranger(network: Ipv4Addr, number: u64) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(a, b, c, last), 1024 + (number / u64::from(many) % 60_000) as u16)
 }
 
-fn syn(from: SocketAddrV4, to: SocketAddrV4, sequence: u32) -> Result<()> {
+fn segment(
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    (sequence, kind): (u32, fn(&mut TcpHeader)),
+) -> Result<Vec<u8>> {
     let mut tcp = TcpHeader::new(from.port(), to.port(), sequence, 65_535);
-    tcp.syn = true;
+    kind(&mut tcp);
     let (source, target) = (from.ip().octets(), to.ip().octets());
     let mut ip = Ipv4Header::new(tcp.header_len_u16(), 64, IpNumber::TCP, source, target)?;
     tcp.checksum = tcp.calc_checksum_ipv4(&ip, &[])?;
@@ -55,7 +74,7 @@ fn syn(from: SocketAddrV4, to: SocketAddrV4, sequence: u32) -> Result<()> {
     let mut packet = Vec::new();
     ip.write(&mut packet)?;
     tcp.write(&mut packet)?;
-    send_raw(to.into(), &packet)
+    Ok(packet)
 }
 
 /// Connects to these ports one after the other, the first included, the last not; answers how many were refused.
