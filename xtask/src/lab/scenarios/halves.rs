@@ -181,9 +181,9 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-/// SETTINGS and GOAWAY with INTERNAL_ERROR (RFC 9113, section 6.8).
+/// SETTINGS and GOAWAY with `INTERNAL_ERROR` (RFC 9113, section 6.8).
 const GOAWAY: &str = "000000040000000000 000008070000000000 00000000 00000002";
-/// SETTINGS and RST_STREAM of stream 1 with INTERNAL_ERROR.
+/// SETTINGS and `RST_STREAM` of stream 1 with `INTERNAL_ERROR`.
 const RST_STREAM: &str = "000000040000000000 000004030000000001 00000002";
 
 fn half_closed(stage: &mut Stage<'_>) -> Result<()> {
