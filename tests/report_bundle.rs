@@ -10,6 +10,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 fn recording(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recordings").join(name)
@@ -49,11 +50,14 @@ fn files(bundle: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Packs files again as they are, whatever the manifest says of them.
 fn repack(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
-    let mut archive = tar::Builder::new(Vec::new());
-    let manifest = files.iter().filter(|(name, _)| *name == "manifest.json");
     let rest = files.iter().filter(|(name, _)| *name != "manifest.json" && *name != "session.rec");
     let last = files.iter().filter(|(name, _)| *name == "session.rec");
-    for (name, bytes) in manifest.chain(rest).chain(last) {
+    pack(path, files.get_key_value("manifest.json").into_iter().chain(rest).chain(last));
+}
+
+fn pack<'a>(path: &Path, files: impl Iterator<Item = (&'a String, &'a Vec<u8>)>) {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o600);
@@ -119,6 +123,76 @@ fn a_changed_file_a_missing_one_and_another_verdict_are_found() {
     other.insert("more.txt".to_owned(), Vec::new());
     let (code, told) = check(&other);
     assert!(code == Some(1) && told.contains("1 did not:") && told.contains("UNNAMED  more.txt"), "{told}");
+}
+
+/// A manifest that agrees with the files again, as a forger would write it.
+fn rehashed(files: &mut BTreeMap<String, Vec<u8>>) {
+    let mut manifest: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    for listed in manifest["files"].as_array_mut().unwrap() {
+        let bytes = &files[listed["name"].as_str().unwrap()];
+        listed["bytes"] = bytes.len().into();
+        let digits: Vec<String> = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        listed["sha256"] = digits.concat().into();
+    }
+    files.insert("manifest.json".to_owned(), serde_json::to_vec(&manifest).unwrap());
+}
+
+fn replaced(files: &mut BTreeMap<String, Vec<u8>>, name: &str, from: &str, to: &str) {
+    let text = String::from_utf8(files[name].clone()).unwrap();
+    assert!(text.contains(from), "{from}");
+    files.insert(name.to_owned(), text.replace(from, to).into_bytes());
+}
+
+#[test]
+fn a_forgery_whose_sums_agree_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path(), &recording("07-info.rec"), &[]);
+    let whole = files(&path);
+    let verify = || {
+        let output = rstscope(&["verify", path.to_str().unwrap()]);
+        (output.status.code(), text(&output))
+    };
+
+    let mut verdicts = whole.clone();
+    replaced(&mut verdicts, "verdicts.ndjson", "middlebox_forged_reset", "upstream_abort");
+    rehashed(&mut verdicts);
+    let first = ["manifest.json", "session.rec"];
+    let rest = verdicts.iter().filter(|(name, _)| !first.contains(&name.as_str()));
+    pack(&path, first.iter().filter_map(|name| verdicts.get_key_value(*name)).chain(rest));
+    let (code, told) = verify();
+    assert!(code == Some(1) && told.contains("do not stand before the recording"), "{told}");
+    repack(&path, &verdicts);
+    let (code, told) = verify();
+    assert!(code == Some(1) && told.contains("REPLAY") && told.contains("did not:"), "{told}");
+
+    let mut page = whole.clone();
+    replaced(&mut page, "report.html", "A device on the path", "Nobody at all");
+    rehashed(&mut page);
+    repack(&path, &page);
+    let (code, told) = verify();
+    assert!(code == Some(1) && told.contains("PARTS    not what the recording gives: report.html"), "{told}");
+
+    let mut fewer = whole.clone();
+    let lines = String::from_utf8(fewer["verdicts.ndjson"].clone()).unwrap();
+    let (left_out, rest) = lines.split_once('\n').unwrap();
+    fewer.insert("verdicts.ndjson".to_owned(), rest.as_bytes().to_vec());
+    rehashed(&mut fewer);
+    repack(&path, &fewer);
+    let (code, told) = verify();
+    let id = serde_json::from_str::<Value>(left_out).unwrap()["id"].as_str().unwrap().to_owned();
+    assert!(code == Some(1) && told.contains(&format!("1 did not: {id}")), "{told}");
+
+    let mut copied = whole.clone();
+    copied.insert("session.rec".to_owned(), whole["verdicts.ndjson"].clone());
+    rehashed(&mut copied);
+    repack(&path, &copied);
+    let (code, told) = verify();
+    assert!(code == Some(1) && told.contains("it is no recording"), "{told}");
+
+    repack(&path, &whole);
+    let (code, told) = verify();
+    assert!(code == Some(0) && told.contains("Nothing here is signed"), "{told}");
+    assert!(told.contains("made anew from the recording, the same byte for byte"), "{told}");
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Captured {
     /// Adds what only the reading of the capture tells.
     pub fn tell(self, origin: &mut Origin) {
         for (_, kind) in &mut origin.inputs {
-            *kind = "capture";
+            *kind = "capture".into();
         }
         origin.losses = Some(self.losses);
         origin.observed = self.observed.into_iter().collect();

@@ -145,7 +145,7 @@ impl Input<'_> {
         let mut source = FileSource::new(self.path.display().to_string(), bytes);
         let mut collected = report::collect(&mut source, selection, wanted)?;
         if let Some((name, kind)) = self.title {
-            collected.origin.inputs = vec![(name.to_owned(), kind)];
+            collected.origin.inputs = vec![(name.to_owned(), kind.into())];
         }
         Ok(collected)
     }

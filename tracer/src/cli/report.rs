@@ -13,9 +13,10 @@ use super::reporting::{self, Format, by_name, moment, rendered, write};
 use super::{trace, value};
 use crate::model::Verdict;
 use crate::model::verdict::{Cause, Party};
-use crate::report::bundle::{self, Manifest, Member};
+use crate::report::bundle::{self, Manifest, Member, Recipe};
+use crate::report::member;
 use crate::report::redact::{What, redact};
-use crate::report::{self, Collected, Document, Material, Selection, Wanted};
+use crate::report::{self, Collected, Material, Selection, Wanted};
 
 /// Incidents shown in full unless told otherwise.
 const TOP: u16 = 10;
@@ -206,21 +207,12 @@ struct Extra {
 /// The bundle and its checksum, which can be sent another way.
 fn packed(args: &ReportArgs, read: Read, selection: Selection) -> io::Result<Made> {
     let (material, extra) = material(args, read, selection);
-    let document = report::document(&material);
-    let shown = report::shown(&material);
-    let verdicts: Vec<&Verdict> = shown.iter().map(|entry| &entry.verdict).collect();
-    let mut members = forms(&document, &verdicts)?;
-    if let Some(capture) = extra.capture.filter(|capture| !capture.is_empty()) {
-        let bytes = capture.file(&material.origin, &material.made)?;
-        members.push(Member { name: "packets.pcapng", bytes });
-    }
-    members.push(Member { name: "host.json", bytes: bundle::host(&material.origin)? });
-    let configuration = bundle::configuration(&material.origin);
-    members.extend(configuration.map(|bytes| Member { name: "configuration.txt", bytes }));
+    let mut members = member::members(&material, extra.capture.as_ref())?;
     members.push(Member { name: bundle::VERDICTS, bytes: extra.lines.unwrap_or_default() });
     // Verdicts as JSON lines begin with a brace, a recording does not.
     let recording = extra.input.filter(|input| input.first().is_some_and(|first| *first != b'{'));
     let mut notes = material.origin.notes.clone();
+    let recipe = recording.is_some().then(|| Recipe::of(&material));
     match recording {
         Some(bytes) => members.push(Member { name: bundle::RECORDING, bytes }),
         None => notes.push(
@@ -234,24 +226,12 @@ fn packed(args: &ReportArgs, read: Read, selection: Selection) -> io::Result<Mad
         verdicts: material.window.total + material.window.consequences,
         redaction: material.redaction.clone(),
         notes,
+        recipe,
         files: Vec::new(),
     };
     let bytes = bundle::pack(manifest, &members)?;
     let notice = format!("the bundle has sha256 {}", bundle::sha256(&bytes));
     Ok(Made { bytes, notice: Some(notice) })
-}
-
-fn forms(document: &Document, verdicts: &[&Verdict]) -> io::Result<Vec<Member>> {
-    const FORMS: [(&str, Format); 4] = [
-        ("report.html", Format::Html),
-        ("report.md", Format::Markdown),
-        ("report.json", Format::Json),
-        ("report.txt", Format::Text),
-    ];
-    let one = |(name, format): &(&'static str, Format)| {
-        Ok(Member { name, bytes: rendered(document, verdicts, *format)? })
-    };
-    FORMS.iter().map(one).collect()
 }
 
 /// What the report is about.

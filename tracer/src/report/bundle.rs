@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::{ConfigLine, HostFacts};
+use crate::model::{ConfigLine, HostFacts, Losses, Utc};
 
+use super::page::Material;
+use super::selection::Selection;
 use super::source::Origin;
 
 /// Value of `Manifest::schema`.
@@ -39,8 +41,69 @@ pub struct Manifest {
     pub redaction: Vec<String>,
     /// What a reader has to know, in sentences.
     pub notes: Vec<String>,
+    /// How the files were made of the recording; `None` where there is no recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
     /// The files, in their order.
     pub files: Vec<Listed>,
+}
+
+/// What `verify` needs to make the files of a bundle anew from its recording.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// What the report is about.
+    pub selection: Selection,
+    /// Incidents that are shown in full.
+    pub top: usize,
+    /// Names of the inputs and what each was.
+    pub inputs: Vec<(String, String)>,
+    /// What only the reader of the capture knew; `None` where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<OfCapture>,
+}
+
+/// What is known of a capture and does not stand in the recording made of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfCapture {
+    /// What its reader lost.
+    pub losses: Option<Losses>,
+    /// Times of its first and last packet.
+    pub observed: Vec<(Utc, Utc)>,
+    /// [`Origin::remarks`].
+    pub remarks: Vec<String>,
+    /// [`Origin::notes`].
+    pub notes: Vec<String>,
+}
+
+impl Recipe {
+    /// How a report was made.
+    pub fn of(material: &Material) -> Self {
+        let origin = &material.origin;
+        let from_capture = origin.last_host.as_ref().is_some_and(|host| host.capture.is_some());
+        let inputs = origin.inputs.iter().map(|(name, kind)| (name.clone(), kind.to_string()));
+        Self {
+            selection: material.selection.clone(),
+            top: material.top,
+            inputs: inputs.collect(),
+            capture: from_capture.then(|| OfCapture {
+                losses: origin.losses.clone(),
+                observed: origin.observed.clone(),
+                remarks: origin.remarks.clone(),
+                notes: origin.notes.clone(),
+            }),
+        }
+    }
+
+    /// Completes what a replay found with what does not stand in a recording.
+    pub fn tell(&self, origin: &mut Origin) {
+        let inputs = self.inputs.iter().cloned();
+        origin.inputs = inputs.map(|(name, kind)| (name, kind.into())).collect();
+        if let Some(capture) = self.capture.clone() {
+            origin.losses = capture.losses;
+            (origin.observed, origin.remarks, origin.notes) =
+                (capture.observed, capture.remarks, capture.notes);
+        }
+    }
 }
 
 /// A file of a bundle.

@@ -10,6 +10,7 @@ pub mod form;
 pub mod incident;
 pub mod ladder;
 pub mod lore;
+pub mod member;
 pub mod observed;
 pub mod packet_bytes;
 pub mod page;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::engine::identity;
@@ -9,7 +10,7 @@ use crate::model::verdict::{Cause, ConnectionSide, Impact, Party};
 use crate::model::{Utc, Verdict};
 
 /// What the report is about. Empty lists mean everything.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// Only the incident with this id.
     pub id: Option<String>,

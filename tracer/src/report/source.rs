@@ -56,7 +56,7 @@ pub enum Behind {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Origin {
     /// Names of the files, and what each is.
-    pub inputs: Vec<(String, &'static str)>,
+    pub inputs: Vec<(String, Cow<'static, str>)>,
     /// Version of the tool that observed.
     pub version: Option<String>,
     /// When observation began and ended, earliest first, with a gap where nobody observed; empty where that is not
@@ -131,10 +131,10 @@ impl<R: BufRead> Source for FileSource<R> {
     fn each(&mut self, origin: &mut Origin, take: &mut Take<'_>) -> Result<(), SourceError> {
         // A recording begins with a checksum, JSON with a brace.
         if self.input.fill_buf()?.first().is_none_or(|first| *first == b'{') {
-            origin.inputs.push((self.name.clone(), "verdicts as JSON lines"));
+            origin.inputs.push((self.name.clone(), "verdicts as JSON lines".into()));
             return verdicts(&mut self.input, origin, take);
         }
-        origin.inputs.push((self.name.clone(), "recording"));
+        origin.inputs.push((self.name.clone(), "recording".into()));
         recording(&mut self.input, origin, take)
     }
 }
@@ -187,7 +187,7 @@ impl StoreSource {
 
 impl Source for StoreSource {
     fn each(&mut self, origin: &mut Origin, take: &mut Take<'_>) -> Result<(), SourceError> {
-        origin.inputs.push((self.name.clone(), "store"));
+        origin.inputs.push((self.name.clone(), "store".into()));
         let mut bad = 0_u64;
         let filter = Filter {
             from: self.since.map(|since| since.0),

@@ -1,18 +1,22 @@
-//! Checks a bundle: every file against the manifest, and the recording by playing it again.
+//! Checks a bundle: every file against the manifest, the verdicts by playing the recording again, and everything that was
+//! made of them by making it anew.
 //!
 //! Reads in one pass and in bounded memory, writes nothing to disk, and takes no name or number of the bundle on trust.
+//! Nothing is signed: whoever changes the recording itself and packs anew is not found out here.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 
 use ruzstd::decoding::StreamingDecoder;
 use sha2::{Digest as _, Sha256};
 
-use super::bundle::{self, Listed, MANIFEST, Manifest, RECORDING, VERDICTS};
-use crate::engine::{Engine, Limits};
+use super::bundle::{self, Listed, MANIFEST, Manifest, RECORDING, Recipe, VERDICTS};
+use super::page::Material;
+use super::selection::Selection;
+use super::source::{FileSource, Origin, Source, SourceError, Take};
+use super::{Collected, Wanted, collect, member};
 use crate::model::Verdict;
 use crate::output::ndjson;
-use crate::recording::{Reader, play};
 
 /// Longest manifest, bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -50,6 +54,8 @@ pub struct Checked {
     pub unnamed: Vec<String>,
     /// What the replay gave; `None` where there is no recording, or no verdict to compare with.
     pub replay: Option<Replay>,
+    /// What making the other files anew from the recording gave.
+    pub remade: Remade,
 }
 
 /// State of a file.
@@ -74,12 +80,32 @@ pub struct Replay {
     pub problem: Option<String>,
 }
 
+/// Whether the files that a report consists of are those that the recording gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remade {
+    /// There is no recording to make them of.
+    Nothing,
+    /// They were made by this other version, which may word them differently.
+    OtherVersion(String),
+    /// They were made anew.
+    Compared {
+        /// Files that came out the same, byte for byte.
+        same: u64,
+        /// Files that came out differently, or that a report has not.
+        different: Vec<String>,
+    },
+}
+
 impl Checked {
     /// Whether everything is as it was packed and the replay agrees.
     pub fn holds(&self) -> bool {
         let replayed =
             self.replay.as_ref().is_none_or(|replay| replay.different.is_empty() && replay.problem.is_none());
-        self.files.iter().all(|(_, state)| *state == State::Same) && self.unnamed.is_empty() && replayed
+        let remade = !matches!(&self.remade, Remade::Compared { different, .. } if !different.is_empty());
+        self.files.iter().all(|(_, state)| *state == State::Same)
+            && self.unnamed.is_empty()
+            && replayed
+            && remade
     }
 }
 
@@ -126,15 +152,16 @@ fn manifest<R: Read>(entry: tar::Entry<'_, R>) -> Result<(Manifest, String), Ver
 /// A check under way.
 struct Check {
     checked: Checked,
-    /// Verdicts of the bundle by id, as their lines stand.
-    verdicts: BTreeMap<String, Vec<u8>>,
+    /// Verdicts of the bundle by id, as their lines stand; `None` until they were read.
+    verdicts: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Check {
     fn new(manifest: Manifest, manifest_sha256: String) -> Self {
         let files = manifest.files.iter().map(|file| (file.name.clone(), State::Missing)).collect();
-        let checked = Checked { manifest, manifest_sha256, files, unnamed: Vec::new(), replay: None };
-        Self { checked, verdicts: BTreeMap::new() }
+        let (unnamed, replay, remade) = (Vec::new(), None, Remade::Nothing);
+        let checked = Checked { manifest, manifest_sha256, files, unnamed, replay, remade };
+        Self { checked, verdicts: None }
     }
 
     fn entry<R: Read>(&mut self, entry: tar::Entry<'_, R>) -> Result<(), VerifyError> {
@@ -144,8 +171,8 @@ impl Check {
         }
         let mut hashed = Hashed { inner: entry, hash: Sha256::new(), bytes: 0 };
         match name.as_str() {
-            VERDICTS => self.verdicts = verdicts(&mut hashed)?,
-            RECORDING => self.checked.replay = Some(self.replay(&mut hashed)),
+            VERDICTS => self.verdicts = Some(verdicts(&mut hashed)?),
+            RECORDING => self.recording(&mut hashed)?,
             _ => {}
         }
         io::copy(&mut hashed, &mut io::sink())?;
@@ -169,26 +196,36 @@ impl Check {
         }
     }
 
-    fn replay(&mut self, input: &mut impl Read) -> Replay {
-        let mut replay = Replay::default();
-        let mut reader = match Reader::open(BufReader::new(input)) {
-            Ok(reader) => reader,
-            Err(error) => return Replay { problem: Some(error.to_string()), ..replay },
+    /// Plays the recording, compares each verdict, and makes the other files anew.
+    fn recording(&mut self, input: &mut impl Read) -> io::Result<()> {
+        let problem = |why: &str| Some(Replay { problem: Some(why.to_owned()), ..Replay::default() });
+        let mut input = BufReader::new(input);
+        let Some(recipe) = self.checked.manifest.recipe.clone() else {
+            self.checked.replay =
+                problem("the manifest does not say how the files were made of the recording");
+            return Ok(());
         };
-        let mut engine = Engine::new(Limits::default());
-        let verdicts = &mut self.verdicts;
-        let played = play(&mut reader, &mut engine, |more| {
-            more.iter().try_for_each(|verdict| compare(verdicts, verdict, &mut replay))
-        });
-        replay.problem = match played.map(|played| played.end) {
-            Ok(crate::recording::End::Damaged(damage)) => {
-                Some(format!("the recording is damaged in {damage}"))
-            }
-            Ok(_) => None,
-            Err(error) => Some(error.to_string()),
+        let Some(packed) = self.verdicts.take() else {
+            self.checked.replay = problem("the verdicts do not stand before the recording");
+            return Ok(());
         };
-        replay.different.extend(std::mem::take(verdicts).into_keys());
-        replay
+        // Verdicts in the place of a recording would only be copied.
+        if input.fill_buf()?.first().is_none_or(|first| *first == b'{') {
+            self.checked.replay = problem("it is no recording");
+            return Ok(());
+        }
+        let inner = FileSource::new(RECORDING.to_owned(), input);
+        let (selection, replay) = (recipe.selection.clone(), Replay::default());
+        let mut source = Compared { inner, packed, selection, replay };
+        let wanted = Wanted { packets: true, lines: false };
+        let collected = collect(&mut source, &recipe.selection, wanted);
+        let mut replay = source.done(self.checked.manifest.verdicts);
+        match collected {
+            Ok(collected) => self.checked.remade = remade(&self.checked.manifest, &recipe, collected)?,
+            Err(error) => replay.problem = Some(error.to_string()),
+        }
+        self.checked.replay = Some(replay);
+        Ok(())
     }
 
     fn done(self) -> Checked {
@@ -196,18 +233,79 @@ impl Check {
     }
 }
 
+/// A recording whose verdicts are compared with those of the bundle on their way.
+struct Compared<S> {
+    inner: S,
+    packed: BTreeMap<String, Vec<u8>>,
+    selection: Selection,
+    replay: Replay,
+}
+
+impl<S: Source> Source for Compared<S> {
+    fn each(&mut self, origin: &mut Origin, take: &mut Take<'_>) -> Result<(), SourceError> {
+        let Self { inner, packed, selection, replay } = self;
+        inner.each(origin, &mut |entry| {
+            compare(packed, selection, &entry.verdict, replay);
+            take(entry);
+        })
+    }
+}
+
+impl<S> Compared<S> {
+    /// What the comparison gave; `counted` is how many verdicts the manifest speaks of.
+    fn done(self, counted: u64) -> Replay {
+        let mut replay = self.replay;
+        replay.different.extend(self.packed.into_keys());
+        let found = replay.same + replay.different.len() as u64;
+        if found != counted {
+            let why = format!("the manifest counts {counted} of them and {found} were compared");
+            replay.problem.get_or_insert(why);
+        }
+        replay
+    }
+}
+
+/// A verdict of the replay has to stand in the bundle exactly if it is selected.
 fn compare(
-    verdicts: &mut BTreeMap<String, Vec<u8>>,
+    packed: &mut BTreeMap<String, Vec<u8>>,
+    selection: &Selection,
     verdict: &Verdict,
     replay: &mut Replay,
-) -> io::Result<()> {
-    let Some(packed) = verdicts.remove(&verdict.id) else { return Ok(()) };
-    if ndjson::line(verdict)? == packed {
+) {
+    let packed = packed.remove(&verdict.id);
+    let selected = selection.holds(verdict);
+    if packed.is_none() && !selected {
+        return;
+    }
+    let line = ndjson::line(verdict).ok().filter(|_| selected);
+    if packed.is_some() && packed == line {
         replay.same += 1;
     } else {
         replay.different.push(verdict.id.clone());
     }
-    Ok(())
+}
+
+/// Makes the files of the report anew and compares their sums with those of the manifest.
+fn remade(manifest: &Manifest, recipe: &Recipe, collected: Collected) -> io::Result<Remade> {
+    if manifest.version != env!("CARGO_PKG_VERSION") {
+        return Ok(Remade::OtherVersion(manifest.version.clone()));
+    }
+    let Collected { mut origin, window, capture, .. } = collected;
+    recipe.tell(&mut origin);
+    let (selection, top, made) = (recipe.selection.clone(), recipe.top, manifest.made.clone());
+    let redaction = manifest.redaction.clone();
+    let material = Material { selection, origin, window, made, redaction, top };
+    let members = member::members(&material, capture.as_ref())?;
+    let is_same = |file: &&Listed| {
+        let made = members.iter().find(|member| member.name == file.name);
+        made.is_some_and(|made| bundle::sha256(&made.bytes) == file.sha256)
+    };
+    let files = manifest.files.iter().filter(|file| file.name != VERDICTS && file.name != RECORDING);
+    let (same, other): (Vec<&Listed>, Vec<&Listed>) = files.partition(is_same);
+    let other = other.into_iter().map(|file| file.name.clone());
+    let unlisted = members.iter().filter(|member| manifest.files.iter().all(|file| file.name != member.name));
+    let different = other.chain(unlisted.map(|member| member.name.to_owned())).collect();
+    Ok(Remade::Compared { same: same.len() as u64, different })
 }
 
 fn verdicts(input: &mut impl Read) -> Result<BTreeMap<String, Vec<u8>>, VerifyError> {
