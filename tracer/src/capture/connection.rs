@@ -380,11 +380,14 @@ impl Resetting {
     }
 }
 
-/// Whether these are words of TLS. The header of a PROXY protocol says nothing of what follows.
+/// Whether these are words of TLS or of plain HTTP. Others may still be followed by TLS: a PROXY protocol, STARTTLS.
 fn speech(payload: &[u8]) -> Option<bool> {
-    const PROXY: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
-    let proxied = PROXY.iter().any(|start| payload.starts_with(start));
-    (payload.len() >= 2 && !proxied).then(|| payload.starts_with(&[HANDSHAKE, 3]))
+    const METHODS: [&[u8]; 8] =
+        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"PRI "];
+    if payload.starts_with(&[HANDSHAKE, 3]) {
+        return Some(true);
+    }
+    METHODS.iter().any(|method| payload.starts_with(method)).then_some(false)
 }
 
 /// TLS says goodbye before FIN; that asks for no answer.

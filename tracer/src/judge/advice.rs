@@ -1,6 +1,8 @@
 //! What to change, in which directive or sysctl, from the values actually seen. One piece of advice per cause;
 //! none where nothing on this side helps.
 
+mod ends;
+
 use crate::model::QueueKind;
 use crate::model::verdict::{Advice, Cause};
 
@@ -14,17 +16,9 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
         Cause::UpstreamKeepaliveRace => keepalive_race(case),
         Cause::MiddleboxIdleReset | Cause::MiddleboxIdleDrop => idle_device(case),
         Cause::NginxListenOverflow | Cause::UpstreamListenOverflow => overflow(case),
-        Cause::NginxTimeoutReset => one(
-            "Nginx resets timed-out connections because reset_timedout_connection is on; the client sees a RST instead of an orderly end",
-            "nginx: reset_timedout_connection, send_timeout",
-            "leave it if memory matters more; else `reset_timedout_connection off;` or a longer send_timeout",
-        ),
-        Cause::NginxClosedUnread => closed_unread(case),
-        Cause::NginxWorkerExit => one(
-            "The worker ended while it held this connection; look at why it did (signal, core dump, memory limit)",
-            "nginx: error_log of the master, worker_shutdown_timeout; systemd or container memory limit",
-            "stop with `nginx -s quit`, and raise the memory limit if the OOM killer was at work",
-        ),
+        Cause::NginxTimeoutReset => ends::timed_out(case),
+        Cause::NginxClosedUnread => ends::closed_unread(case),
+        Cause::NginxWorkerExit => ends::worker_exit(case),
         Cause::MiddleboxReject if case.reset_packet().is_some() => one(
             &format!(
                 "Something on the way answers the SYN in the name of this address{}",
@@ -35,24 +29,17 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
         ),
         Cause::UpstreamRefused => refused(case),
         Cause::UpstreamSlow => slow(case),
-        Cause::UpstreamProcessExit | Cause::UpstreamOomKill => one(
-            "The upstream's process ended in the middle of a request; its own log and the kernel's tell why",
-            "upstream: service log, memory limit",
-            "let the service finish its requests before it stops, or raise its memory limit",
-        ),
+        Cause::UpstreamProcessExit | Cause::UpstreamOomKill => ends::process_exit(case),
+        Cause::InsufficientEvidence => ends::destroyed(case),
         Cause::LocalFirewall => one(
             "A rule of this host's packet filter rejects Nginx's own packets",
             "netfilter: OUTPUT chain (nft list ruleset)",
             "remove or narrow the rule with `reject` that matches this address",
         ),
         Cause::MiddleboxReject => rejected(case),
-        Cause::NginxResourceLimit => one(
-            "A limit of this host or of Nginx was reached",
-            "nginx: worker_connections, worker_rlimit_nofile; sysctl net.ipv4.ip_local_port_range",
-            "raise the limit the line or the errno names",
-        ),
+        Cause::NginxResourceLimit => ends::resource(case),
         Cause::MiddleboxMtuBlackhole => one(
-            "A link on the path takes only smaller packets, and the ICMP message that would say so does not come back",
+            "A link on the path seems to take only smaller packets, and no ICMP message said so here",
             "sysctl net.ipv4.tcp_mtu_probing; route mtu or advmss; network: ICMP type 3 code 4, ICMPv6 type 2",
             "let those ICMP messages through; until then net.ipv4.tcp_mtu_probing=1, or a smaller MTU on the route to this address",
         ),
@@ -115,21 +102,32 @@ fn keepalive_race(case: &Case) -> Vec<Advice> {
 
 /// A time safely below another, as Nginx writes it.
 fn below(milliseconds: u64) -> String {
+    nginx_time(if milliseconds < 3_000 { milliseconds / 2 } else { milliseconds - 1_000 })
+}
+
+/// A time as Nginx reads it, no longer than this.
+fn nginx_time(milliseconds: u64) -> String {
     match milliseconds {
-        0..3_000 => format!("{}ms", (milliseconds / 2).max(1)),
-        _ => format!("{}s", milliseconds / 1_000 - 1),
+        0..2_000 => format!("{}ms", milliseconds.max(1)),
+        _ => format!("{}s", milliseconds / 1_000),
     }
 }
 
 fn idle_device(case: &Case) -> Vec<Advice> {
     let Some(idle) = case.idle_before_ms() else { return Vec::new() };
     let hints = device::hints(case);
-    let text = format!("A device on the path forgot the connection within {} of silence{hints}", human(idle));
-    let below = (idle / 2_000).max(1);
+    let text = format!(
+        "Something on the path forgot the connection within {} of silence; how much earlier one such incident does not tell{hints}",
+        human(idle)
+    );
+    let probes = match idle / 2_000 {
+        0 => String::new(),
+        seconds => format!(" or proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time={seconds}"),
+    };
     vec![Advice {
         text,
         place: "nginx: keepalive_timeout in the upstream block, proxy_socket_keepalive; sysctl net.ipv4.tcp_keepalive_time".to_owned(),
-        change: format!("keepalive_timeout {below}s; or proxy_socket_keepalive on; with a tcp_keepalive_time below {below}"),
+        change: format!("keepalive_timeout {};{probes}", nginx_time(idle / 2)),
     }]
 }
 
@@ -170,29 +168,6 @@ fn overflow(case: &Case) -> Vec<Advice> {
     vec![Advice { text, place: place.to_owned(), change }]
 }
 
-fn closed_unread(case: &Case) -> Vec<Advice> {
-    let on_purpose = case.socket().is_some_and(|socket| socket.linger_zero);
-    if !case.is_client() || on_purpose {
-        return Vec::new();
-    }
-    let unread = case.socket().map_or(0, |socket| socket.unread);
-    let text = if case.host.nginx.lingering_close_off {
-        format!(
-            "lingering_close is off, so Nginx closes at once; {unread} bytes were unread and the kernel resets"
-        )
-    } else {
-        format!(
-            "The client went on sending ({unread} bytes unread) when Nginx closed; the response may be lost to it"
-        )
-    };
-    vec![Advice {
-        text,
-        place: "nginx: lingering_close, lingering_time, lingering_timeout, client_max_body_size".to_owned(),
-        change: "lingering_close on; (or always) with a lingering_time as long as clients need to stop"
-            .to_owned(),
-    }]
-}
-
 fn refused(case: &Case) -> Vec<Advice> {
     let Some(tuple) = case.tuple() else { return Vec::new() };
     vec![Advice {
@@ -209,7 +184,10 @@ fn slow(case: &Case) -> Vec<Advice> {
     vec![Advice {
         text: format!("The upstream took the request and was silent for {}", human(u64::from(waited))),
         place: "upstream: the slow request; nginx: proxy_read_timeout".to_owned(),
-        change: format!("make the request faster, or proxy_read_timeout above {}s", waited / 1_000 + 1),
+        change: format!(
+            "make the request faster; if it may take longer than {}, a longer proxy_read_timeout (how long it would have taken is not known)",
+            human(u64::from(waited))
+        ),
     }]
 }
 
@@ -221,7 +199,10 @@ fn seconds(milliseconds: u64) -> u64 {
 pub fn human(milliseconds: u64) -> String {
     match milliseconds {
         0..1_000 => format!("{milliseconds} ms"),
-        1_000..120_000 => format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100),
+        1_000..120_000 => {
+            let tenths = (milliseconds + 50) / 100;
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        }
         _ => format!("{} min", milliseconds / 60_000),
     }
 }

@@ -15,7 +15,9 @@ type Row = (&'static [Cause], Party, Cause, fn(&Look) -> String);
 /// The alternatives of a cause, on the half of the request it is about.
 pub fn alternatives(found: Cause, look: &Look) -> Vec<Alternative> {
     let elsewhere = if look.case.is_client() { Party::Upstream } else { Party::Client };
-    let rows = TABLE.iter().filter(|(causes, party, ..)| causes.contains(&found) && *party != elsewhere);
+    let rows = TABLE.iter().filter(|(causes, party, cause, _)| {
+        causes.contains(&found) && *cause != found && *party != elsewhere
+    });
     rows.map(|(_, party, cause, why_not)| Alternative {
         party: *party,
         cause: *cause,
@@ -64,6 +66,7 @@ const TABLE: &[Row] = &[
     (LOST, P::Upstream, C::UpstreamRestarted, host_down),
     (LOST, P::Upstream, C::UpstreamListenOverflow, not_an_overflow),
     (LOST, P::Middlebox, C::MiddleboxMtuBlackhole, not_the_mtu),
+    (&[C::MiddleboxMtuBlackhole], P::Middlebox, C::MiddleboxDrop, host_down),
     (&[C::ClientAbort], P::Middlebox, C::MiddleboxForgedReset, not_a_device),
     (&[C::ClientAbort], P::Client, C::ClientLateReset, |_| "The exchange was not complete".to_owned()),
     (HARMLESS, P::Client, C::ClientAbort, |_| {
@@ -82,9 +85,9 @@ const TABLE: &[Row] = &[
     (&[C::NginxListenOverflow, C::UpstreamListenOverflow], P::Middlebox, C::MiddleboxDrop, |_| {
         "The packets arrived and this host's kernel dropped them".to_owned()
     }),
-    (&[C::InsufficientEvidence], P::Upstream, C::UpstreamAbort, not_ruled_out),
-    (&[C::InsufficientEvidence], P::Client, C::ClientAbort, not_ruled_out),
-    (&[C::InsufficientEvidence], P::Middlebox, C::MiddleboxForgedReset, not_ruled_out),
+    (&[C::InsufficientEvidence], P::Upstream, C::UpstreamAbort, not_destroyed),
+    (&[C::InsufficientEvidence], P::Client, C::ClientAbort, not_destroyed),
+    (&[C::InsufficientEvidence], P::Middlebox, C::MiddleboxForgedReset, not_destroyed),
 ];
 
 fn not_timed_out(look: &Look) -> String {
@@ -101,6 +104,13 @@ fn not_timed_out(look: &Look) -> String {
 fn not_unread(look: &Look) -> String {
     if look.has("linger_zero_reset") {
         return "SO_LINGER was set to zero: Nginx asked for the reset".to_owned();
+    }
+    not_ruled_out(look)
+}
+
+fn not_destroyed(look: &Look) -> String {
+    if look.has("local_kill") {
+        return "A process of this host destroyed the socket; nothing came over the network".to_owned();
     }
     not_ruled_out(look)
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use crate::join::Pair;
 use crate::model::{
     AccessRecord, Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Packet,
-    ProcessFacts, Side, Socket, TcpFlags, TcpState,
+    ProcessFacts, Side, Socket, Task, TcpFlags, TcpState,
 };
 use crate::timeline::{Incident, Tuple, listens_on};
 
 /// `EADDRNOTAVAIL`.
 const ADDRESS_NOT_AVAILABLE: i32 = 99;
+/// `ECONNABORTED`: how a socket ends that `tcp_abort` destroys.
+pub const ABORTED: i32 = 103;
 
 /// What is known of processes, by pid.
 #[derive(Debug, Clone, Default)]
@@ -277,6 +279,14 @@ impl<'a> Case<'a> {
         let trip = self.socket().map_or(0, |socket| u64::from(socket.srtt_us));
         let reset = self.incident.reset_received();
         reset.is_some_and(|reset| event.time > reset.time.after(TOLD_LATE + Duration::from_micros(trip)))
+    }
+
+    /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).
+    pub fn destroyer(&self) -> Option<&'a Task> {
+        let foreign = |event: &&Event| event.task.is_actor && !event.task.is_nginx;
+        let sent = self.incident.reset_sent().filter(|event| event.packet.is_none()).filter(foreign);
+        let aborted = || self.incident.closed().filter(|_| self.error() == ABORTED);
+        sent.or_else(aborted).map(|event| &event.task)
     }
 
     /// An exiting worker closed the connection.

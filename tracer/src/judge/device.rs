@@ -2,6 +2,7 @@
 //! timer the silence fits. Hints for those who look for it on the network; they never decide a verdict.
 
 use crate::model::{Packet, TcpFlags};
+use crate::output::layout::count;
 
 use super::case::Case;
 use super::detect::routers;
@@ -25,19 +26,29 @@ const SLACK_MS: u64 = 5_000;
 /// Everything that is known, as sentences; empty where no packet was seen.
 pub fn hints(case: &Case) -> String {
     let packet = case.reset_packet();
-    let place = packet.map(place);
+    let own = case.socket().and_then(|socket| socket.baseline).map(|baseline| routers(baseline.ttl));
+    let place = packet.map(|packet| place(packet, own));
     let kind = packet.filter(|_| !case.connecting()).and_then(kind).map(str::to_owned);
     let timer = case.idle_before_ms().and_then(timer);
     [place, kind, timer].into_iter().flatten().fold(String::new(), |text, hint| text + ". " + &hint)
 }
 
-/// Distance of the sender, if it started at a usual TTL.
-fn place(packet: &Packet) -> String {
-    match routers(packet.ttl) {
-        0 => format!("It is on this network: its RST came with TTL {}, over no router", packet.ttl),
-        1 => format!("It is 1 router away: its RST came with TTL {}", packet.ttl),
-        number => format!("It is {number} routers away: its RST came with TTL {}", packet.ttl),
-    }
+/// Distance of the sender, which rests on where its TTL started.
+fn place(packet: &Packet, own: Option<u8>) -> String {
+    let (ttl, number) = (packet.ttl, routers(packet.ttl));
+    let initial = ttl.saturating_add(number);
+    let away = match number {
+        0 => "on this network, over no router".to_owned(),
+        number => format!("{} away", count(u64::from(number), "router")),
+    };
+    let farther = own.filter(|own| number > *own).map(|own| {
+        let own = count(u64::from(own), "router");
+        format!(" (farther than the end itself, {own} away: it started at another TTL, or took another way)")
+    });
+    format!(
+        "Its RST came with TTL {ttl}: if that started at {initial}, it is {away}{}",
+        farther.unwrap_or_default()
+    )
 }
 
 /// Whose packets look like this one.
@@ -81,8 +92,11 @@ mod tests {
     #[test]
     fn distance_kind_and_timer_are_told_in_words() {
         let bare = Packet { ttl: 64, ip_id: Some(0), ..stateless_reset(&upstream()) };
-        assert!(place(&bare).contains("no router"));
-        assert!(place(&Packet { ttl: 61, ..bare.clone() }).contains("3 routers away"));
+        assert!(place(&bare, Some(2)).contains("started at 64, it is on this network, over no router"));
+        let far = Packet { ttl: 61, ..bare.clone() };
+        assert!(place(&far, None).contains("3 routers away"));
+        assert!(place(&far, Some(2)).contains("farther than the end itself, 2 routers away"));
+        assert!(!place(&far, Some(3)).contains("farther"));
         assert!(kind(&bare).is_some_and(|hint| hint.contains("Linux packet filter")));
         let text = Packet { payload_len: 30, ..bare.clone() };
         assert!(kind(&text).is_some_and(|hint| hint.contains("F5")));

@@ -20,6 +20,7 @@ mod rules;
 mod summary;
 #[cfg(test)]
 mod tamper;
+mod waiting;
 mod witness;
 
 use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};

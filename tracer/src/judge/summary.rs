@@ -8,14 +8,15 @@ use crate::timeline::Subject;
 
 use super::advice::human;
 use super::case::Case;
-use super::detect::icmp_error;
+use super::detect::{answers_others, icmp_error};
 use super::record::{errno_name, exit_text, home};
+use super::waiting::{late_bytes, waited_for};
 
 /// The sentence.
 pub fn summary(case: &Case, slug: Cause, certainty: Certainty) -> String {
     let sentence = match &case.incident.subject {
         Subject::Line(record) => of_line(record),
-        _ => sentence(case, slug),
+        _ => sentence(case, slug, certainty == Certainty::Weak),
     };
     let doubt = match certainty {
         Certainty::Weak => " (weak evidence)",
@@ -34,7 +35,7 @@ fn of_line(record: &LogRecord) -> String {
     format!("Only the log speaks: {}{errno}{action}{upstream}", record.message)
 }
 
-fn sentence(case: &Case, slug: Cause) -> String {
+fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
     let peer = peer(case);
     let at = moment(case);
     match slug {
@@ -49,12 +50,16 @@ fn sentence(case: &Case, slug: Cause) -> String {
         }
         Cause::ClientLateReset => format!("Client {peer} ended a connection that was already done"),
         Cause::ClientHandshakeReset => format!("Client {peer} reset the connection before it sent a request"),
+        Cause::ClientVanished if case.outstanding() == 0 => {
+            format!("Client {peer} did not answer the keep-alive probes of Nginx's host{}", silence(case))
+        }
         Cause::ClientVanished => format!("Client {peer} no longer acknowledges what Nginx sends"),
         Cause::NginxTimeoutReset | Cause::NginxClosedUnread if case.incident.reset_seen().is_some() => {
             format!("Nginx's end reset its connection to {peer} {at}{}", silence(case))
         }
         Cause::NginxTimeoutReset => {
-            format!("Nginx reset the timed-out connection of client {peer} on purpose{}", worker(case))
+            let did = waited_for(case).map(|wait| format!(": it {}", wait.told())).unwrap_or_default();
+            format!("Nginx reset the timed-out connection of client {peer} on purpose{}{did}", worker(case))
         }
         Cause::NginxClosedUnread if case.socket().is_some_and(|socket| socket.linger_zero) => {
             format!(
@@ -62,11 +67,9 @@ fn sentence(case: &Case, slug: Cause) -> String {
                 worker(case)
             )
         }
-        Cause::NginxClosedUnread => format!(
-            "Nginx closed its connection to {peer} with {} bytes unread, so the kernel sent a RST{}",
-            unread(case),
-            worker(case)
-        ),
+        Cause::NginxClosedUnread => {
+            format!("Nginx closed its connection to {peer} {}{}", unread(case), worker(case))
+        }
         Cause::NginxWorkerExit => {
             format!("The Nginx worker that held the connection to {peer} ended: {}", worker_exit(case))
         }
@@ -83,12 +86,15 @@ fn sentence(case: &Case, slug: Cause) -> String {
         Cause::NginxConfig => {
             format!("Nginx ended the connection to upstream {peer} itself: {}", message(case))
         }
-        _ => other_sentence(case, slug, &peer, &at),
+        _ => other_sentence(case, slug, (&peer, &at), is_weak),
     }
 }
 
-fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
+fn other_sentence(case: &Case, slug: Cause, (peer, at): (&str, &str), is_weak: bool) -> String {
     match slug {
+        Cause::UpstreamRefused if is_weak => {
+            format!("The connection to upstream {peer} was refused: a RST answered the SYN")
+        }
         Cause::UpstreamRefused => format!("Upstream {peer} refused the connection: nothing listens there"),
         Cause::UpstreamKeepaliveRace => format!(
             "Upstream {peer} ended a kept-alive connection just as Nginx used it again{}",
@@ -100,6 +106,11 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
         }
         Cause::UpstreamOomKill => {
             format!("The OOM killer ended the upstream process behind {peer} {at}{}", process(case))
+        }
+        Cause::UpstreamRestarted if is_weak => {
+            format!(
+                "A bare RST came in the name of upstream {peer} {at}, as from a host that no longer knew the connection"
+            )
         }
         Cause::UpstreamRestarted => format!(
             "The host of upstream {peer} no longer knew the connection and answered with a bare RST {at}"
@@ -118,6 +129,9 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
             "A device between Nginx and {peer} answered for a connection it had forgotten{}",
             silence(case)
         ),
+        Cause::MiddleboxIdleDrop if case.outstanding() == 0 => {
+            format!("The keep-alive probes to {peer} were not answered{}", silence(case))
+        }
         Cause::MiddleboxIdleDrop => {
             format!("Packets to {peer} were lost when the connection was used again{}", silence(case))
         }
@@ -134,7 +148,13 @@ fn other_sentence(case: &Case, slug: Cause, peer: &str, at: &str) -> String {
             format!("Both ends of the connection to {peer} received a RST and neither sent one")
         }
         Cause::LocalFirewall => format!("The packet filter of this host rejected the connection to {peer}"),
-        _ => format!("{} {at}; who was the cause is not known", happened(case, peer)),
+        _ => match case.destroyer() {
+            Some(task) => format!(
+                "Process {} (pid {}) on this host, which is not Nginx, destroyed the connection to {peer} {at}",
+                task.comm, task.pid
+            ),
+            None => format!("{} {at}; who was the cause is not known", happened(case, peer)),
+        },
     }
 }
 
@@ -154,7 +174,7 @@ fn moment(case: &Case) -> String {
     match () {
         () if case.connecting() => "while the connection was being opened".to_owned(),
         () if case.is_client() && case.outstanding() > 0 => {
-            format!("with {} bytes of the response not delivered", case.outstanding())
+            format!("with {} of the response not acknowledged", count(case.outstanding(), "byte"))
         }
         () if case.is_client() && socket.owes_answer() => {
             format!("{} after its request, before a response", since(socket.last_received_ms))
@@ -185,7 +205,9 @@ fn repeated(case: &Case) -> String {
 /// Who was heard of what was lost, or what may have become of it.
 fn lost_where(case: &Case) -> String {
     let said = icmp_error(case).map(|error| format!("{}, said by {}", error.name(), error.sender));
-    said.unwrap_or_else(|| "lost on the way, or the host is down".to_owned())
+    let alive =
+        || answers_others(case).map(|_| "lost on the way; the host answers other connections".to_owned());
+    said.or_else(alive).unwrap_or_else(|| "lost on the way, or the host is down".to_owned())
 }
 
 fn silence(case: &Case) -> String {
@@ -196,10 +218,12 @@ fn worker(case: &Case) -> String {
     case.incident.worker().map(|pid| format!(" (worker {pid})")).unwrap_or_default()
 }
 
-fn unread(case: &Case) -> u32 {
-    let late =
-        case.incident.reset_sent().and_then(|event| event.packet.as_ref()).map(|packet| packet.payload_len);
-    late.or_else(|| case.socket().map(|socket| socket.unread)).unwrap_or(0)
+fn unread(case: &Case) -> String {
+    if let Some(late) = late_bytes(case) {
+        return format!("and {} came after that, so the kernel sent a RST", count(u64::from(late), "byte"));
+    }
+    let unread = case.socket().map_or(0, |socket| socket.unread);
+    format!("with {} unread, so the kernel sent a RST", count(u64::from(unread), "byte"))
 }
 
 fn worker_exit(case: &Case) -> String {

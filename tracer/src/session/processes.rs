@@ -181,7 +181,7 @@ mod tests {
         }
         let mut running: BTreeSet<u32> = [pid].into();
         // Others of higher numbers take the few turns there are.
-        running.extend(pid + 1..pid + 1 + 64);
+        running.extend(pid + 1..pid + 1 + 32);
         let mut processes = Processes::default();
         processes.look(&running);
         drop(child.stdin.take());

@@ -2,6 +2,7 @@
 
 mod access;
 mod client;
+mod clock;
 mod engine;
 mod icmp;
 mod listener;
@@ -9,3 +10,18 @@ mod middlebox;
 mod nginx;
 mod silence;
 mod upstream;
+
+/// The scenarios as functions.
+pub fn by_hand() -> impl Iterator<Item = fn()> {
+    let all = [
+        access::ALL,
+        client::ALL,
+        icmp::ALL,
+        listener::ALL,
+        middlebox::ALL,
+        nginx::ALL,
+        silence::ALL,
+        upstream::ALL,
+    ];
+    all.into_iter().flatten().copied()
+}

@@ -3,8 +3,38 @@
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Phase};
 use crate::model::{
-    Baseline, BaselineSource, EventKind, MessageKind, PeerHistory, Socket, TcpFlags, TcpState,
+    Baseline, BaselineSource, EventKind, ExitStatus, MessageKind, Packet, PeerHistory, Socket, TcpFlags,
+    TcpState,
 };
+
+/// Every test, for the test that the judge needs all its parts.
+pub const ALL: &[fn()] = &[
+    an_abort_in_mid_request_is_the_upstreams_and_strong,
+    without_the_packet_it_is_weak_and_the_packet_is_missing,
+    a_killed_process_on_this_host_is_proven_with_its_exit,
+    a_killed_process_that_had_read_the_request_ends_with_fin,
+    a_process_killed_with_idle_connections_only_makes_no_verdict,
+    the_oom_killer_is_named,
+    a_refused_remote_connection_without_history_is_weak,
+    with_the_peers_usual_distance_it_is_strong,
+    a_refusal_by_this_host_is_proven_and_the_reply_comes_before_its_effect,
+    a_reset_that_acknowledges_the_request_may_be_that_of_an_application_that_read_it,
+    several_races_show_the_idle_timeout_of_the_upstream,
+    silence_between_two_messages_of_a_websocket_is_no_pool,
+    a_reset_right_after_reuse_is_the_keepalive_race_with_its_idle_time,
+    a_fin_pending_at_reuse_is_the_race_too,
+    a_line_long_after_an_idle_reset_tells_that_the_connection_was_used_again,
+    an_idle_pooled_connection_reset_without_a_line_is_harmless,
+    a_fin_before_the_answer_is_closed_early,
+    a_bare_reset_to_a_first_request_is_a_host_that_forgot_and_only_weak,
+    the_same_addresses_in_another_namespace_are_another_connection,
+    a_process_that_died_before_nginx_noticed_is_still_remembered,
+    a_process_of_this_host_that_resets_is_named,
+    nginx_as_its_own_upstream_is_judged_on_both_ends,
+    a_process_that_resets_while_it_dies_is_told_once_as_dying,
+    a_process_that_ends_after_the_reset_did_not_cause_it,
+    a_reset_on_loopback_in_the_name_of_a_socket_that_lives_on_is_netfilters,
+];
 
 fn recv_failed(milliseconds: u64) -> (u64, crate::model::Input) {
     logged(line(milliseconds, MessageKind::RECV_FAILED, Some(104), "reading response header from upstream"))
@@ -236,7 +266,8 @@ fn a_reset_right_after_reuse_is_the_keepalive_race_with_its_idle_time() {
         Kind::ResetReceived,
         Party::Upstream,
         Cause::UpstreamKeepaliveRace,
-        Certainty::Strong,
+        // No FIN had come: the host may as well have forgotten the connection.
+        Certainty::Weak,
     );
     let verdict = with_impact(verdict, Impact::RequestRetried);
     let race = verdict.evidence.iter().find(|piece| piece.code == "keepalive_race").unwrap();
@@ -409,4 +440,23 @@ fn a_process_that_resets_while_it_dies_is_told_once_as_dying() {
     .remove(0);
     let codes: Vec<&str> = verdict.evidence.iter().map(|piece| piece.code.as_ref()).collect();
     assert!(codes.contains(&"peer_process_exit") && !codes.contains(&"peer_process_reset"), "{codes:?}");
+}
+
+#[test]
+fn a_process_that_ends_after_the_reset_did_not_cause_it() {
+    let exit = ExitStatus { signal: 9, status: 0, core_dumped: false };
+    let later = closed(180, upstream_peer(), app(Some(exit)));
+    let verdicts = play(vec![received(100, upstream(), Some(active_reset(&upstream()))), later]);
+    assert_eq!(verdicts[0].cause, Cause::UpstreamAbort, "{verdicts:#?}");
+}
+
+#[test]
+fn a_reset_on_loopback_in_the_name_of_a_socket_that_lives_on_is_netfilters() {
+    let socket = upstream();
+    let mut host = host();
+    host.local_addresses.push(socket.remote.ip());
+    let reset = Packet { on_loopback: true, ..stateless_reset(&socket) };
+    let later = closed(180, upstream_peer(), app(None));
+    let verdicts = play_on(host, vec![received(100, socket, Some(reset)), later]);
+    assert_eq!((verdicts[0].cause, verdicts[0].certainty), (Cause::LocalFirewall, Certainty::Proven));
 }

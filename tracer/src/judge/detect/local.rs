@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::judge::case::{Case, OverflowNote};
+use crate::judge::case::{ABORTED, Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Event, EventKind, Packet, Socket, TcpFlags, TcpState};
 
@@ -191,7 +191,7 @@ fn kernel_error(case: &Case) -> Option<Finding> {
         return None;
     }
     let name = crate::judge::record::errno_name(error);
-    if error == 103 {
+    if error == ABORTED {
         let detail = format!(
             "The socket was aborted on this host (errno 103); the running task was {} ({})",
             closed.task.pid, closed.task.comm
