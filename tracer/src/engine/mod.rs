@@ -13,7 +13,7 @@ mod races;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-pub mod tests;
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -157,12 +157,11 @@ mod tests {
 
     use crate::capture::Named;
     use crate::capture::session::{Lines, Packets, Session, Settings};
-    use crate::engine::tests::by_hand;
     use crate::engine::{Engine, Limits};
     use crate::recording::{Reader, play};
 
-    /// Parts that no recording needs, because the lab cannot play what they are for on this machine, or does not yet;
-    /// tests in `engine::tests` play them by hand.
+    /// Parts that no recording needs, because the lab cannot play what they are for on this machine, or does not yet.
+    /// Tests beside the code look at some of them.
     const UNPLAYED: &[&str] = &[
         "Unopposed(\"hop_differs_history\")",
         "Unfound(\"late_data\")",
@@ -257,19 +256,6 @@ mod tests {
         let lines = Some(Lines::read(&[file("log")], &TimeZone::UTC).unwrap());
         let mut session = Session::new(packets, Settings { named: Named::default(), lines });
         while session.step(&mut |_, _| {}, &mut |_| true) {}
-    }
-
-    /// Parts that no recording needs, and no test by hand either.
-    const UNNEEDED: &[&str] = &[];
-
-    #[test]
-    fn what_no_recording_needs_a_test_by_hand_does() {
-        let unplayed =
-            faults().into_iter().filter(|fault| UNPLAYED.contains(&name(*fault).as_str())).collect();
-        let effects = tried(unplayed, || by_hand().for_each(|test| test()));
-        let unneeded: Vec<String> =
-            effects.iter().filter(|effect| !effect.shows).map(|effect| name(effect.fault)).collect();
-        assert_eq!(unneeded, UNNEEDED);
     }
 
     #[test]

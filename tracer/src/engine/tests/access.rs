@@ -4,17 +4,6 @@ use crate::engine::testing::*;
 use crate::model::verdict::{Impact, MatchMethod};
 use crate::model::{AccessRecord, Attempt, Input, MessageKind, Socket};
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    a_retry_that_served_the_request_repaired_it,
-    a_success_that_broke_off_was_cut,
-    a_line_of_another_request_says_nothing,
-    without_numbers_client_request_and_upstream_decide,
-    combined_tells_how_the_request_of_an_upstream_ended,
-    a_silent_error_log_leaves_the_client_s_address,
-    the_port_behind_a_number_tells_two_connections_of_one_client_apart,
-];
-
 const UPSTREAM: &str = "10.0.0.2:8080";
 
 fn access(milliseconds: u64, status: u16, attempts: &[(&str, u16)]) -> (u64, Input) {

@@ -4,20 +4,6 @@ use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
 use crate::model::{Socket, TcpState};
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    a_reset_with_the_response_under_way_is_an_abort,
-    a_bare_reset_while_a_request_waits_is_an_abort,
-    harmless_classes_are_told_apart,
-    a_client_that_closed_before_more_than_a_farewell_had_come_has_aborted,
-    the_upstream_leg_dropped_after_a_client_reset_is_its_consequence,
-    a_client_that_left_with_fin_and_its_upstream_leg_are_one_incident,
-    a_client_that_never_acknowledges_has_vanished,
-    a_bystander_that_was_idle_is_not_the_cause_of_an_upstream_close,
-    two_clients_that_left_together_lower_the_certainty_of_the_consequence,
-    a_tls_handshake_given_up_is_no_abort_of_a_request,
-];
-
 fn reset_of(socket: Socket) -> Vec<(u64, crate::model::Input)> {
     let reset = active_reset(&socket);
     vec![received(100, socket, Some(reset))]

@@ -4,15 +4,6 @@ use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party};
 use crate::model::{EventKind, IcmpError, Input, Socket, TcpState};
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    a_router_that_names_itself_makes_a_rejection_strong,
-    what_a_router_says_of_the_host_behind_it_is_hearsay,
-    an_error_that_quotes_another_segment_or_an_older_connection_adds_nothing,
-    the_own_filter_and_a_silent_next_hop_are_told_apart_by_the_code,
-    the_message_is_a_packet_of_the_evidence_capture,
-];
-
 const PROHIBITED: u8 = 13;
 const HOST_UNREACHABLE: u8 = 1;
 const ROUTER: &str = "10.9.9.9";

@@ -4,13 +4,6 @@ use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party};
 use crate::model::{EventKind, Input, Overflow, QueueKind, Side, Socket, TcpState};
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    overflows_close_together_are_one_proven_incident_with_their_numbers,
-    an_overflow_that_goes_on_is_told_every_five_seconds,
-    a_syn_that_met_the_upstreams_full_listener_on_this_host_is_proven,
-];
-
 fn overflow(milliseconds: u64, side: Side, listener: &str) -> (u64, Input) {
     let overflow = Overflow {
         listener: address(listener),

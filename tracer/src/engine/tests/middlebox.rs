@@ -4,31 +4,6 @@ use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party, Segment};
 use crate::model::{Baseline, BaselineSource, Packet, PeerHistory, Socket, Timestamps};
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    one_hop_off_alone_is_weak,
-    one_hop_off_may_be_a_changed_path_to_a_host_that_restarted,
-    a_far_distance_that_two_baselines_show_is_strong,
-    a_peer_that_speaks_again_proves_it_and_our_own_answers_are_no_incidents,
-    the_clients_side_is_judged_the_same,
-    after_a_long_silence_it_is_a_device_that_forgot,
-    a_server_with_its_own_ip_ttl_is_not_a_device,
-    the_peers_running_clock_outweighs_a_strange_distance,
-    a_reset_on_loopback_for_a_remote_peer_is_this_hosts_filter,
-    a_syn_answered_sooner_than_the_peer_can_is_perhaps_a_device,
-    two_ends_on_this_host_that_both_received_a_reset_blame_the_path,
-    resets_that_guess_are_a_device,
-    a_refused_reset_alone_is_no_failure,
-    an_answer_that_came_before_it_could_is_a_devices,
-    a_syn_that_is_refused_too_soon_may_have_met_another_host_behind_the_address,
-    data_that_the_reset_overtook_is_no_sign_of_life,
-    only_who_is_as_far_away_as_the_peer_can_be_its_sign_of_life,
-    an_end_that_this_kernel_answered_was_not_reset_by_the_same_hand,
-    one_hop_between_two_connections_is_a_changed_path,
-    a_reset_on_loopback_from_an_end_on_this_host_is_its_own,
-    the_peers_own_clock_outweighs_another_distance,
-];
-
 fn from_ttl(ttl: u8, socket: &Socket) -> Packet {
     Packet { ttl, ..stateless_reset(socket) }
 }

@@ -10,18 +10,3 @@ mod middlebox;
 mod nginx;
 mod silence;
 mod upstream;
-
-/// The scenarios as functions.
-pub fn by_hand() -> impl Iterator<Item = fn()> {
-    let all = [
-        access::ALL,
-        client::ALL,
-        icmp::ALL,
-        listener::ALL,
-        middlebox::ALL,
-        nginx::ALL,
-        silence::ALL,
-        upstream::ALL,
-    ];
-    all.into_iter().flatten().copied()
-}

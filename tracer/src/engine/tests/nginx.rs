@@ -4,30 +4,6 @@ use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Verdict};
 use crate::model::{MessageKind, Packet, Socket, Task, TcpFlags, TcpState};
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    a_linger_zero_reset_is_on_purpose,
-    a_linger_zero_reset_right_after_the_request_is_no_time_out,
-    closing_with_unread_data_names_the_bytes_and_the_line,
-    a_kernel_without_reasons_is_read_by_the_socket,
-    a_killed_worker_is_proven_and_takes_the_masters_line,
-    a_limit_in_the_line_makes_an_upstream_reset_a_matter_of_configuration,
-    a_pooled_connection_of_a_killed_worker_harmed_nobody,
-    a_connect_without_a_local_port_is_a_limit_of_this_host,
-    an_icmp_error_that_only_the_line_names_is_a_rejection,
-    another_process_that_destroys_the_socket_is_named_but_nobody_is_blamed,
-    a_syn_to_a_port_without_listener_met_no_nginx,
-    data_after_nginxs_close_is_not_a_received_reset,
-    a_tls_alert_after_nginxs_close_is_harmless,
-    as_few_bytes_are_no_farewell_where_nobody_speaks_tls,
-    they_are_no_proof_where_it_is_not_known_who_speaks_tls,
-    scans_and_last_words_for_unknown_connections_are_nothing,
-    resets_of_one_listener_are_told_apart_by_their_clients,
-    an_ordinary_close_with_a_repetition_pending_is_nothing,
-    an_upstream_timer_in_mid_answer_is_a_slow_upstream_although_nginx_resets,
-    a_foreign_process_is_named_on_kernels_without_reasons_too,
-];
-
 #[test]
 fn a_linger_zero_reset_is_on_purpose() {
     let socket =

@@ -4,18 +4,6 @@ use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party};
 use crate::model::{MessageKind, PeerHistory, Socket, TcpState};
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    acknowledged_and_unanswered_with_the_line_is_a_slow_upstream,
-    without_a_line_and_a_timer_nobody_is_blamed,
-    a_wait_as_long_as_the_default_timer_tells_without_the_line,
-    an_unanswered_syn_is_weak_and_the_host_may_be_down,
-    it_is_strong_when_the_peer_answered_another_connection_meanwhile,
-    data_that_is_never_acknowledged_vanishes_on_the_way,
-    after_a_long_silence_a_device_forgot_the_connection,
-    an_icmp_error_is_a_rejection_with_its_errno,
-];
-
 fn timed_out(milliseconds: u64, action: &str) -> (u64, crate::model::Input) {
     logged(line(milliseconds, MessageKind::UPSTREAM_TIMED_OUT, Some(110), action))
 }

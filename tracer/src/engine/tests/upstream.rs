@@ -7,35 +7,6 @@ use crate::model::{
     TcpState,
 };
 
-/// Every test, for the test that the judge needs all its parts.
-pub const ALL: &[fn()] = &[
-    an_abort_in_mid_request_is_the_upstreams_and_strong,
-    without_the_packet_it_is_weak_and_the_packet_is_missing,
-    a_killed_process_on_this_host_is_proven_with_its_exit,
-    a_killed_process_that_had_read_the_request_ends_with_fin,
-    a_process_killed_with_idle_connections_only_makes_no_verdict,
-    the_oom_killer_is_named,
-    a_refused_remote_connection_without_history_is_weak,
-    with_the_peers_usual_distance_it_is_strong,
-    a_refusal_by_this_host_is_proven_and_the_reply_comes_before_its_effect,
-    a_reset_that_acknowledges_the_request_may_be_that_of_an_application_that_read_it,
-    several_races_show_the_idle_timeout_of_the_upstream,
-    silence_between_two_messages_of_a_websocket_is_no_pool,
-    a_reset_right_after_reuse_is_the_keepalive_race_with_its_idle_time,
-    a_fin_pending_at_reuse_is_the_race_too,
-    a_line_long_after_an_idle_reset_tells_that_the_connection_was_used_again,
-    an_idle_pooled_connection_reset_without_a_line_is_harmless,
-    a_fin_before_the_answer_is_closed_early,
-    a_bare_reset_to_a_first_request_is_a_host_that_forgot_and_only_weak,
-    the_same_addresses_in_another_namespace_are_another_connection,
-    a_process_that_died_before_nginx_noticed_is_still_remembered,
-    a_process_of_this_host_that_resets_is_named,
-    nginx_as_its_own_upstream_is_judged_on_both_ends,
-    a_process_that_resets_while_it_dies_is_told_once_as_dying,
-    a_process_that_ends_after_the_reset_did_not_cause_it,
-    a_reset_on_loopback_in_the_name_of_a_socket_that_lives_on_is_netfilters,
-];
-
 fn recv_failed(milliseconds: u64) -> (u64, crate::model::Input) {
     logged(line(milliseconds, MessageKind::RECV_FAILED, Some(104), "reading response header from upstream"))
 }
