@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::Side;
+use crate::output::layout::count;
 use crate::timeline::listens_on;
 
 use super::census::{Census, Listener};
@@ -121,9 +122,9 @@ impl Roles {
                 hints.push_str("; its requests carry what a proxy adds, or error.log names where they go");
             }
             self.guess.push(format!(
-                "Nginx is {}: it accepted {} connection(s) and opened {} to other hosts{hints}; it listens on {} and its upstreams are {}",
+                "Nginx is {}: it accepted {} and opened {} to other hosts{hints}; it listens on {} and its upstreams are {}",
                 proxy.host,
-                proxy.accepted,
+                count(proxy.accepted, "connection"),
                 proxy.connected,
                 listed(self.listeners.iter()),
                 listed(self.upstreams.iter())

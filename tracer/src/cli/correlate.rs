@@ -11,6 +11,7 @@ use super::trace;
 use super::two_ends::{self, Form};
 use crate::capture::Offset;
 use crate::capture::session::{CaptureError, Packets};
+use crate::output::layout::count;
 
 /// Flags of `rstscope correlate`.
 #[derive(Debug, Clone, Args)]
@@ -66,7 +67,7 @@ pub(super) fn clocks(offset: Option<Offset>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     let (apart, doubt) = (milliseconds(offset.nanoseconds as f64), milliseconds(offset.uncertainty as f64));
     format!(
-        "the clock of the second capture is {apart:+.3} ms from that of the first, at most {doubt:.3} ms more or less, by {} handshake(s) that passed both",
-        offset.handshakes
+        "the clock of the second capture is {apart:+.3} ms from that of the first, at most {doubt:.3} ms more or less, by {} that passed both",
+        count(offset.handshakes as u64, "handshake")
     )
 }

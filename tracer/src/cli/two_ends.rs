@@ -9,6 +9,7 @@ use super::exit::Exit;
 use super::{replay, trace};
 use crate::ends::{Offset, Outcome, Second, Witness, compare};
 use crate::output::Closing;
+use crate::output::layout::count;
 use crate::recording::{Reader, Recorder};
 use crate::session::{View, record};
 
@@ -118,8 +119,8 @@ fn clocks(offset: Option<Offset>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     let (apart, doubt) = (offset.nanoseconds as f64 / 1e6, offset.uncertainty as f64 / 1e6);
     format!(
-        "the clock of the second host is {apart:+.3} ms from that of the first, at most {doubt:.3} ms more or less, by {} event(s) of connections that both tell of",
-        offset.flows
+        "the clock of the second host is {apart:+.3} ms from that of the first, at most {doubt:.3} ms more or less, by {} of connections that both tell of",
+        count(offset.flows as u64, "event")
     )
 }
 
@@ -127,6 +128,6 @@ fn became(host: &str, outcome: Outcome) -> String {
     let Outcome { overturned, raised, lowered, unchanged, added, .. } = outcome;
     let added = if added > 0 { format!(", {added} new") } else { String::new() };
     format!(
-        "with what {host} saw: {raised} verdict(s) raised, {overturned} overturned, {lowered} lowered, {unchanged} as without{added}"
+        "with what {host} saw: {raised} raised, {overturned} overturned, {lowered} lowered, {unchanged} as without{added}"
     )
 }

@@ -115,14 +115,18 @@ fn of_nginx(verdict: &Verdict) -> Option<Premise> {
             (format!("the peer's FIN had come in before Nginx closed (state {state})"), true)
         }
         // A packet filter of the host itself would look the same to its counters.
-        Kind::Timeout if connection.retransmits > 0 => {
-            let times = count(u64::from(connection.retransmits), "time");
-            (format!("Nginx's host repeated its segments {times}"), false)
-        }
+        Kind::Timeout if connection.retransmits > 0 => (repeated(verdict, connection.retransmits), false),
         _ => return None,
     };
     let rests_on = "kind, connection.state".to_owned();
     Some(Premise { party: Party::Nginx, excluded: true, because, rests_on, fact, is_evidence: true })
+}
+
+/// How often what was lost was sent again, as the evidence counts it; the socket counts all repetitions of its life.
+fn repeated(verdict: &Verdict, all: u32) -> String {
+    let lost = verdict.evidence.iter().find(|piece| piece.code == "unacknowledged");
+    let times = lost.and_then(|piece| piece.value.as_deref()?.parse().ok()).unwrap_or(u64::from(all));
+    format!("Nginx's host sent what was not acknowledged again {}", count(times, "time"))
 }
 
 /// A RST of Nginx's own kernel was sent by nobody else.

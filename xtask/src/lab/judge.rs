@@ -203,7 +203,8 @@ fn check_one(check: Check, seat: &Seat, truth: &Truth, record: &Value) -> Option
 /// events themselves.
 fn idle(truth: &Truth, record: &Value) -> Option<String> {
     let (least, most) = truth.idle?;
-    let range = least.as_millis().saturating_sub(50)..=most.as_millis() + 250;
+    // On a busy machine the answer before came earlier, and the request that ended the silence went later.
+    let range = least.as_millis().saturating_sub(50)..=most.as_millis() + 1_500;
     let got = &record["connection"]["idle_ms"];
     let right = got.as_u64().is_some_and(|got| range.contains(&u128::from(got)));
     (!right).then(|| format!("connection.idle_ms is {got}, not in {range:?}"))

@@ -91,14 +91,11 @@ impl<'a> Stage<'a> {
         self.server.take().context("the upstream has been killed")?.murder()
     }
 
-    /// Puts the upstream where a container runtime would have put it, waits until a tracer can have seen it there, and
-    /// kills it as `kill -9` does.
-    pub fn kill_container(&mut self, group: &str) -> Result<()> {
-        self.server_acts()?;
-        let server = self.server.take().context("the upstream has been killed")?;
-        let _groups = Group::named(group, server.pid())?;
+    /// Puts the upstream where a container runtime would have put it, and waits until a tracer can have seen it there.
+    pub fn contain(&mut self, group: &str) -> Result<Vec<Group>> {
+        let groups = Group::named(group, self.server()?.pid())?;
         wait::pass(SEEN)?;
-        server.murder()
+        Ok(groups)
     }
 
     /// Lets the upstream use up its memory until the OOM killer takes it, and remembers it as the one who acted.

@@ -46,15 +46,20 @@ fn accepted(case: &Case, socket: &Socket) -> Finding {
     Finding::supporting("reset_accepted", Origins::PEER, detail)
 }
 
+/// A FIN counts as one byte of what is not acknowledged (RFC 9293, section 3.4).
+fn in_flight(case: &Case, socket: &Socket) -> String {
+    let bytes = count(u64::from(socket.unacked), "byte");
+    if case.state().we_closed() && socket.unacked == 1 && socket.unsent == 0 {
+        return "All of the response was acknowledged, Nginx's FIN was not".to_owned();
+    }
+    format!("{bytes} of the response sent and not acknowledged, {} not yet sent", socket.unsent)
+}
+
 fn client(case: &Case, socket: &Socket) -> Finding {
     let (code, detail) = if socket.bytes_received == 0 {
         ("no_request", "The client had sent no byte before the RST".to_owned())
     } else if case.outstanding() > 0 {
-        let detail = format!(
-            "{} bytes of the response were sent and not acknowledged, {} not yet sent",
-            socket.unacked, socket.unsent
-        );
-        ("response_in_flight", detail)
+        ("response_in_flight", in_flight(case, socket))
     } else if case.is_capture() && socket.snd_wnd == 0 && socket.bytes_sent > 0 {
         let detail = format!(
             "The client's window was closed after {} bytes: Nginx could not send on",
@@ -108,8 +113,8 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     }
     if socket.unacked > 0 && (socket.retransmits_pending > 0 || socket.error == 110) {
         let detail = format!(
-            "{} bytes were never acknowledged although the oldest segment was sent again {}",
-            socket.unacked,
+            "{} never acknowledged although the oldest segment was sent again {}",
+            count(u64::from(socket.unacked), "byte"),
             times(socket.retransmits_pending)
         );
         let lost = Finding::supporting("unacknowledged", Origins::LOSS.and(Origins::LARGE_LOSS), detail)
@@ -133,8 +138,8 @@ fn unheard(case: &Case, socket: &Socket) -> Option<Finding> {
     let repeated = socket.retransmits_pending;
     (!case.connecting() && repeated >= FEW && socket.unacked > 0).then(|| {
         let detail = format!(
-            "{} bytes had been sent again {} without an acknowledgment before the RST came",
-            socket.unacked,
+            "{} had been sent again {} without an acknowledgment before the RST came",
+            count(u64::from(socket.unacked), "byte"),
             times(repeated)
         );
         Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::PEER).valued(&repeated)
@@ -147,7 +152,7 @@ fn upstream_leg(case: &Case) -> Option<Finding> {
     let socket = effect.socket.as_ref()?;
     let gap = effect.time.distance(case.time()).as_micros();
     let detail = format!(
-        "{} closed its connection to {} with the answer outstanding within {gap} us: a request was in progress",
+        "{} closed its connection to {} with the answer outstanding within {gap} µs: a request was in progress",
         worker(case, effect),
         socket.remote
     );
@@ -160,7 +165,7 @@ fn client_first(case: &Case) -> Option<Finding> {
     let client = by.socket.as_ref().map_or_else(|| "the client".to_owned(), |s| s.remote.to_string());
     let place = if case.is_capture() { "; no other client did" } else { ", on the same worker" };
     let place = if case.is_capture() && by.candidates > 1 { "" } else { place };
-    let detail = format!("{client} ended its connection {} us before{place}", by.after_us);
+    let detail = format!("{client} ended its connection {} µs before{place}", by.after_us);
     Some(Finding::supporting("client_went_first", Origins::CLIENT_FIRST, detail).valued(&by.after_us))
 }
 

@@ -62,7 +62,7 @@ fn data_answered_too_soon(case: &Case) -> Option<Finding> {
 
 fn too_soon(delay: Duration, fastest_us: u32) -> Finding {
     let detail = format!(
-        "The RST answered {} us after the segment it acknowledges was sent; the peer has never been nearer than {fastest_us} us there and back",
+        "The RST answered {} µs after the segment it acknowledges was sent; the peer has never been nearer than {fastest_us} µs there and back",
         delay.as_micros()
     );
     let soon = Finding::decisive("answered_too_soon", Origins::DEVICE, detail).against(Origins::PEER);

@@ -55,8 +55,8 @@ pub const TABLE: &[Scenario] = &[
             party: "nginx",
             causes: &["nginx_closed_unread"],
             kinds: &["reset_sent"],
-            // Whether what the client went on about was wanted cannot be known.
-            impacts: &["connection_only", "response_truncated"],
+            // Whether what the client went on about was wanted cannot be known, and a slow client finds the socket gone.
+            impacts: &["connection_only", "response_truncated", "unknown"],
             least: Certainty::Strong,
             side: Some(Side::Client),
             checks: &[Check::Evidence(&["data_after_close"])],

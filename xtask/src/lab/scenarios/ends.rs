@@ -104,11 +104,10 @@ fn killed(stage: &mut Stage<'_>) -> Result<()> {
     stage.response(client, "502")
 }
 
+/// A runtime puts the process into its group before the program begins.
 fn container_killed(stage: &mut Stage<'_>) -> Result<()> {
-    let (client, upstream) = in_flight(stage)?;
-    stage.server()?.tell(&format!("readable {upstream}"))?;
-    stage.kill_container(&format!("docker-{CONTAINER}.scope"))?;
-    stage.response(client, "502")
+    let _groups = stage.contain(&format!("docker-{CONTAINER}.scope"))?;
+    killed(stage)
 }
 
 /// The router beside Nginx rejects the request, the one beside the upstream what that sends.
