@@ -144,6 +144,15 @@ fn replaced(files: &mut BTreeMap<String, Vec<u8>>, name: &str, from: &str, to: &
 }
 
 #[test]
+fn a_bundle_about_one_incident_says_that_the_whole_session_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path(), &recording("07-info.rec"), &["--cause", "middlebox_forged_reset"]);
+    let told = text(&rstscope(&["verify", path.to_str().unwrap()]));
+    assert!(told.contains("note     The recording in it is that of the whole session"), "{told}");
+    assert!(told.contains("everything holds"), "{told}");
+}
+
+#[test]
 fn a_forgery_whose_sums_agree_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = bundle(folder.path(), &recording("07-info.rec"), &[]);

@@ -159,7 +159,11 @@ fn a_store_has_the_steps_packets_and_log_lines_of_the_recording() {
     let folder = tempfile::tempdir().unwrap();
     let recording = &fixture("recordings/07-info.rec");
     let store = whole_store(folder.path(), recording);
-    let sections = |file: &str| json(&stdout(&["report", file, "--format", "json"]))["sections"].clone();
+    // The command that writes the packets names the file.
+    let sections = |file: &str| {
+        let page = stdout(&["report", file, "--format", "json"]).replace(file, "FILE");
+        json(&page)["sections"].clone()
+    };
     let (live, stored) = (sections(recording), sections(&store));
     let named = |sections: &Value, id: &str| {
         sections.as_array().unwrap().iter().find(|section| section["id"] == id).cloned().unwrap()
@@ -168,7 +172,7 @@ fn a_store_has_the_steps_packets_and_log_lines_of_the_recording() {
         assert_eq!(named(&live, id), named(&stored, id), "{id}");
     }
     let losses = named(&stored, "losses").to_string();
-    assert!(losses.contains("channel: 3 lost"), "{losses}");
+    assert!(losses.contains("channel: 3 events lost"), "{losses}");
     let observed = named(&stored, "observation").to_string();
     assert!(observed.contains("rstscope 0.0.1") && observed.contains("1000"), "{observed}");
     let packets = |file: &str| {

@@ -13,6 +13,7 @@ use super::reporting::{self, Format, by_name, moment, rendered, write};
 use super::{trace, value};
 use crate::model::Verdict;
 use crate::model::verdict::{Cause, Party};
+use crate::output::layout::count;
 use crate::report::bundle::{self, Manifest, Member, Recipe};
 use crate::report::member;
 use crate::report::redact::{What, redact};
@@ -192,8 +193,8 @@ fn one_form(args: &ReportArgs, read: Read, selection: Selection, format: Format)
 
 /// What a report is made of, and what only a bundle has beside it.
 fn material(args: &ReportArgs, read: Read, selection: Selection) -> (Material, Extra) {
-    let Collected { origin, window, capture, lines, .. } = read.collected;
-    let extra = Extra { capture, lines, input: read.input };
+    let Collected { origin, window, capture, lines, read: verdicts } = read.collected;
+    let extra = Extra { capture, lines, input: read.input, verdicts };
     let (made, redaction, top) = (reporting::made(), read.redaction, usize::from(args.top));
     (Material { selection, origin, window, made, redaction, top }, extra)
 }
@@ -202,6 +203,19 @@ struct Extra {
     capture: Option<report::Capture>,
     lines: Option<Vec<u8>>,
     input: Option<Vec<u8>>,
+    /// Verdicts of the whole session.
+    verdicts: u64,
+}
+
+/// What else is in a bundle that is about a part of a session.
+fn beyond(selected: u64, all: u64) -> Option<String> {
+    let others = count(all.saturating_sub(selected), "verdict");
+    (all > selected).then(|| {
+        format!(
+            "The recording in it is that of the whole session, with {others} that this report is not about, their clients \
+             and requests; the configuration is not cut either."
+        )
+    })
 }
 
 /// The bundle and its checksum, which can be sent another way.
@@ -213,6 +227,9 @@ fn packed(args: &ReportArgs, read: Read, selection: Selection) -> io::Result<Mad
     let recording = extra.input.filter(|input| input.first().is_some_and(|first| *first != b'{'));
     let mut notes = material.origin.notes.clone();
     let recipe = recording.is_some().then(|| Recipe::of(&material));
+    let selected = material.window.total + material.window.consequences;
+    let beyond = recording.as_ref().and_then(|_| beyond(selected, extra.verdicts));
+    notes.extend(beyond.clone());
     match recording {
         Some(bytes) => members.push(Member { name: bundle::RECORDING, bytes }),
         None => notes.push(
@@ -223,14 +240,15 @@ fn packed(args: &ReportArgs, read: Read, selection: Selection) -> io::Result<Mad
         schema: bundle::SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         made: material.made.clone(),
-        verdicts: material.window.total + material.window.consequences,
+        verdicts: selected,
         redaction: material.redaction.clone(),
         notes,
         recipe,
         files: Vec::new(),
     };
     let bytes = bundle::pack(manifest, &members)?;
-    let notice = format!("the bundle has sha256 {}", bundle::sha256(&bytes));
+    let sum = format!("the bundle has sha256 {}", bundle::sha256(&bytes));
+    let notice = beyond.map_or_else(|| sum.clone(), |beyond| format!("{sum}. {beyond}"));
     Ok(Made { bytes, notice: Some(notice) })
 }
 
@@ -242,7 +260,7 @@ fn selection(args: &ReportArgs) -> Result<Selection, String> {
     };
     Ok(Selection {
         id: args.id.as_ref().map(|id| id.to_ascii_uppercase()),
-        redacted: !args.redact.is_empty(),
+        redacted: args.redact.clone(),
         since: bound("--since", &args.since)?,
         until: bound("--until", &args.until)?,
         parties: args.party.clone(),

@@ -11,7 +11,7 @@ use crate::output::layout::{count, span};
 use super::document::{Answer, Block, Column, Document, Section, Table, paragraph};
 use super::observed;
 use super::page::Material;
-use super::poisson::{Rate, Ratio, ratio};
+use super::poisson::{Rate, Ratio, holm, probability, ratio};
 use super::source::Origin;
 
 /// Confidence of every interval.
@@ -50,19 +50,20 @@ pub fn document(before: &Side, after: &Side) -> Document {
     let against = against(before, after);
     let reservations = reservations(before, after);
     let all = compared(before, after, against, None);
+    let causes = causes(before, after, against);
     let title = format!(
         "Before and after: {} then {}",
         count(before.material.window.total, "incident"),
         count(after.material.window.total, "incident")
     );
     let mut sections = vec![
-        Section::new("answer", "Answer", vec![answer(&all, against, &reservations)]),
-        Section::new("by-cause", "By cause", by_cause(before, after, against)),
+        Section::new("answer", "Answer", vec![answer(&all, &causes, against, &reservations)]),
+        Section::new("by-cause", "By cause", by_cause(&causes, against)),
         Section::new("reservations", "What makes the windows unlike", listed(&reservations)),
         Section::new("method", "How the rates are compared", vec![method(against)]),
     ];
     for (name, side) in [("before", before), ("after", after)] {
-        let mut inner = observed::sections(&side.material);
+        let mut inner = observed::sections(&side.material, None);
         for section in &mut inner {
             section.id = format!("{name}-{}", section.id);
         }
@@ -98,7 +99,38 @@ struct Compared {
     before: Rate,
     after: Rate,
     ratio: Option<Ratio>,
+    /// How probable counts so unequal are if nothing changed.
+    chance: Option<f64>,
     change: Change,
+}
+
+/// One cause in both windows.
+struct OfCause {
+    party: Party,
+    cause: Cause,
+    found: Compared,
+}
+
+/// Every cause of either window; what changed is told with regard to how many are compared.
+fn causes(before: &Side, after: &Side, against: Against) -> Vec<OfCause> {
+    let mut named: BTreeSet<(Party, Cause)> = BTreeSet::new();
+    for side in [before, after] {
+        named.extend(side.material.window.groups().iter().map(|(key, _)| (key.party, key.cause)));
+    }
+    let of = |(party, cause)| OfCause {
+        party,
+        cause,
+        found: compared(before, after, against, Some((party, cause))),
+    };
+    let mut causes: Vec<OfCause> = named.into_iter().map(of).collect();
+    let chances: Vec<Option<f64>> = causes.iter().map(|one| one.found.chance).collect();
+    for (one, chance) in causes.iter_mut().zip(holm(&chances)) {
+        one.found.chance = chance;
+        if chance.is_some_and(|chance| chance >= 1.0 - CONFIDENCE) {
+            one.found.change = Change::NoEvidence;
+        }
+    }
+    causes
 }
 
 fn compared(before: &Side, after: &Side, against: Against, cause: Option<(Party, Cause)>) -> Compared {
@@ -111,7 +143,7 @@ fn compared(before: &Side, after: &Side, against: Against, cause: Option<(Party,
         Some(ratio) if ratio.low > 1.0 => Change::More,
         _ => Change::NoEvidence,
     };
-    Compared { before, after, ratio, change }
+    Compared { before, after, ratio, chance: probability(before, after), change }
 }
 
 fn counted(side: &Side, wanted: Option<(Party, Cause)>) -> u64 {
@@ -121,7 +153,7 @@ fn counted(side: &Side, wanted: Option<(Party, Cause)>) -> u64 {
         + if wanted.is_none() { side.material.window.other_groups } else { 0 }
 }
 
-fn answer(all: &Compared, against: Against, reservations: &[String]) -> Block {
+fn answer(all: &Compared, causes: &[OfCause], against: Against, reservations: &[String]) -> Block {
     let reserved = if reservations.is_empty() {
         String::new()
     } else {
@@ -130,36 +162,77 @@ fn answer(all: &Compared, against: Against, reservations: &[String]) -> Block {
             count(reservations.len() as u64, "way")
         )
     };
+    let interval = all
+        .ratio
+        .map_or_else(|| "no interval".to_owned(), |ratio| format!("{}{}", words(ratio), unit(against)));
+    let unlike = if reservations.is_empty() {
+        String::new()
+    } else {
+        format!(". Unlike: {}", reservations.join("; "))
+    };
+    let changed = changed(causes);
+    Block::Answer(Answer {
+        what: format!("{}{reserved}", headline(all, causes.len(), &changed)),
+        when: None,
+        who: if changed.is_empty() {
+            "of no cause is a change shown; a rate says nothing about whose doing a change was".to_owned()
+        } else {
+            format!("{}; a rate says nothing about whose doing a change was", changed.join(", "))
+        },
+        party: None,
+        sure: format!("{interval}{unlike}"),
+        certainty: None,
+        effect: None,
+        next: vec![next(all.change, &changed, reservations).to_owned()],
+    })
+}
+
+/// What happened to all incidents together, and to single causes.
+fn headline(all: &Compared, causes: usize, changed: &[String]) -> String {
     let (before, after) = (all.before.count, all.after.count);
     let counts = format!("{} before, {after} after", count(before, "incident"));
-    let what = match all.change {
-        Change::Fewer => format!("Fewer incidents: {counts}."),
-        Change::More => format!("More incidents: {counts}."),
-        Change::NoEvidence => format!("No evidence of a change: {counts}."),
+    let by_cause = if changed.is_empty() || causes < 2 {
+        String::new()
+    } else {
+        format!(" By cause: {}.", changed.join(", "))
+    };
+    match all.change {
+        Change::Fewer => format!("Fewer incidents: {counts}.{by_cause}"),
+        Change::More => format!("More incidents: {counts}.{by_cause}"),
+        Change::NoEvidence if by_cause.is_empty() => format!("No evidence of a change: {counts}."),
+        Change::NoEvidence => {
+            format!("Single causes changed, their sum shows no change: {counts}.{by_cause}")
+        }
         Change::Unknown => {
             format!("{counts}; how long was observed is not known, so there is no rate to compare.")
         }
+    }
+}
+
+/// The causes that changed, each with its counts.
+fn changed(causes: &[OfCause]) -> Vec<String> {
+    let said = |one: &OfCause, change| {
+        format!("{change} {} ({} to {})", one.cause, one.found.before.count, one.found.after.count)
     };
-    let next = match all.change {
+    let of = |wanted: Change, name: &'static str| {
+        causes.iter().filter(move |one| one.found.change == wanted).map(move |one| said(one, name))
+    };
+    of(Change::More, "more").chain(of(Change::Fewer, "fewer")).collect()
+}
+
+fn next(change: Change, changed: &[String], reservations: &[String]) -> &'static str {
+    match change {
         Change::Fewer if reservations.is_empty() => {
             "Keep watching: the interval says how large the effect is."
         }
         Change::Fewer => "Compare windows that are alike before you call it repaired.",
         Change::More => "Look at which causes grew, below.",
+        Change::NoEvidence if !changed.is_empty() => {
+            "Judge each cause by itself: the sum of all hides what changed."
+        }
         Change::NoEvidence => "Observe longer: with more incidents a smaller change can be told from chance.",
         Change::Unknown => "Record both windows (trace --record): a recording says how long was observed.",
-    };
-    Block::Answer(Answer {
-        what: format!("{what}{reserved}"),
-        who: "the causes stand below; a rate says nothing about whose doing a change was".to_owned(),
-        party: None,
-        sure: all
-            .ratio
-            .map_or_else(|| "no interval".to_owned(), |ratio| format!("{}{}", words(ratio), unit(against))),
-        certainty: None,
-        effect: None,
-        next: vec![next.to_owned()],
-    })
+    }
 }
 
 fn unit(against: Against) -> &'static str {
@@ -190,17 +263,12 @@ fn number(value: f64) -> String {
     }
 }
 
-fn by_cause(before: &Side, after: &Side, against: Against) -> Vec<Block> {
-    let mut causes: BTreeSet<(Party, Cause)> = BTreeSet::new();
-    for side in [before, after] {
-        causes.extend(side.material.window.groups().iter().map(|(key, _)| (key.party, key.cause)));
-    }
+fn by_cause(causes: &[OfCause], against: Against) -> Vec<Block> {
     if causes.is_empty() {
         return vec![paragraph("No incident in either window.")];
     }
     let rate = |rate: Rate| if rate.exposure > 0.0 { number(per(rate)) } else { "not known".to_owned() };
-    let rows = causes.into_iter().map(|(party, cause)| {
-        let found = compared(before, after, against, Some((party, cause)));
+    let rows = causes.iter().map(|OfCause { party, cause, found }| {
         vec![
             party.to_string(),
             cause.to_string(),
@@ -216,6 +284,7 @@ fn by_cause(before: &Side, after: &Side, against: Against) -> Vec<Block> {
                 || "-".to_owned(),
                 |ratio| format!("{} to {}", number(ratio.low), number(ratio.high)),
             ),
+            found.chance.map_or_else(|| "-".to_owned(), number),
             change(found.change).to_owned(),
         ]
     });
@@ -235,6 +304,7 @@ fn by_cause(before: &Side, after: &Side, against: Against) -> Vec<Block> {
             Column::number("Rate after"),
             Column::number("Ratio"),
             Column::words("95 % interval"),
+            Column::number("p (Holm)"),
             Column::words("Change"),
         ],
         rows: rows.collect(),
@@ -275,8 +345,10 @@ fn method(against: Against) -> Block {
     };
     paragraph(format!(
         "{base} The interval of the ratio is exact for Poisson counts (conditional binomial, Clopper and Pearson), 95 % for \
-         each row. \"Fewer\" and \"more\" mean that the whole interval lies below or above 1. Incidents that come in bursts \
-         are not independent; then the true interval is wider. Of twenty unchanged causes about one will seem changed."
+         each row by itself. \"Fewer\" and \"more\" in the table mean that p, the probability of counts so unequal without \
+         any change, is below 5 % even when it is raised for the number of causes compared (method of Holm); an interval \
+         alone may leave out 1 by chance. Incidents that come in bursts are not independent; then the true interval is \
+         wider."
     ))
 }
 

@@ -100,3 +100,27 @@ fn other_versions_and_cut_recordings_lower_the_claim() {
     after.material.origin.remarks = std::mem::take(&mut after.material.origin.notes);
     assert_eq!(compare(&side(40), &after).1, Vec::<String>::new());
 }
+
+#[test]
+fn what_changed_by_cause_is_said_even_where_the_sum_did_not_change() {
+    let of = |aborts: usize, refused: usize| {
+        let mut side = side(aborts);
+        (0..refused).for_each(|_| side.material.window.add(Entry::bare(samples::refused())));
+        side
+    };
+    let (what, _) = compare(&of(20, 0), &of(0, 20));
+    assert!(what.starts_with("Single causes changed, their sum shows no change"), "{what}");
+    assert!(what.contains("more upstream_refused (0 to 20), fewer upstream_abort (20 to 0)"), "{what}");
+    // 6 to 0 alone would be told from chance; beside another comparison it is not.
+    let (what, _) = compare(&of(6, 5), &of(0, 5));
+    assert!(what.starts_with("No evidence of a change"), "{what}");
+}
+
+#[test]
+fn what_makes_the_windows_unlike_is_named_with_the_answer() {
+    let mut after = side(2);
+    after.material.origin.version = Some("2".to_owned());
+    let document = document(&side(40), &after);
+    let Block::Answer(answer) = &document.sections[0].blocks[0] else { panic!("no answer") };
+    assert!(answer.sure.contains("Unlike: The windows were observed by different versions"), "{answer:?}");
+}

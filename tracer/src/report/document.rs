@@ -28,12 +28,25 @@ pub struct Section {
     /// Parts of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
+    /// Only few readers want to see it; a page shows it when asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub folded: bool,
+    /// Id of the incident that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
 }
 
 impl Section {
     /// A section without parts.
     pub fn new(id: &str, title: &str, blocks: Vec<Block>) -> Self {
-        Self { id: id.to_owned(), title: title.to_owned(), blocks, sections: Vec::new() }
+        Self {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            blocks,
+            sections: Vec::new(),
+            folded: false,
+            incident: None,
+        }
     }
 }
 
@@ -62,6 +75,13 @@ pub enum Block {
     Statement {
         /// The paragraph.
         text: String,
+    },
+    /// What only few readers want to see; a page shows it when asked.
+    Folded {
+        /// What it is.
+        summary: String,
+        /// What stands in it.
+        blocks: Vec<Block>,
     },
     /// Lines of a log or a file as they stood.
     Lines {
@@ -94,6 +114,8 @@ pub struct Field {
 pub struct Answer {
     /// What happened.
     pub what: String,
+    /// When, and how far that can be trusted.
+    pub when: Option<String>,
     /// Whose doing it was, in words.
     pub who: String,
     /// The same as a slug; `None` where several have a part.
@@ -169,6 +191,11 @@ pub struct Ladder {
     pub left: String,
     /// Name of the right end.
     pub right: String,
+    /// Name of what sends from between them; `None` where nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// How to read it.
+    pub note: String,
     /// Earliest first.
     pub rungs: Vec<Rung>,
 }
@@ -198,6 +225,10 @@ pub enum Way {
     Right,
     /// From right to left.
     Left,
+    /// To the right end from between the two, in the name of the left end.
+    RightFromPath,
+    /// To the left end from between the two, in the name of the right end.
+    LeftFromPath,
     /// At the left end.
     AtLeft,
     /// At the right end.

@@ -2,35 +2,48 @@
 //! Lays out and words; it concludes nothing that the verdict does not say.
 
 use crate::engine::Dossier;
-use crate::judge::What;
-use crate::model::verdict::{Advice, Connection, ConnectionSide, LogLine, Party, Reset, Segment as Fault};
+use crate::judge::{Role, What};
+use crate::model::verdict::{
+    Advice, Connection, ConnectionSide, Direction, LogLine, Party, Segment as Fault,
+};
 use crate::model::{LogRecord, Verdict};
 use crate::output::layout::span;
 use crate::output::parts;
 
 use super::document::{Answer, Block, Column, Path, PathSegment, Section, Table, fields, paragraph};
-use super::{ladder, lore, premise, words};
+use super::frames::Frames;
+use super::setting::Setting;
+use super::{headers, ladder, lore, premise, words};
 
-/// The sections of an incident.
-pub fn sections(verdict: &Verdict, dossier: Option<&Dossier>) -> Vec<Section> {
+/// The sections of an incident: first those that are sent to another team, then what they rest on.
+pub fn sections(verdict: &Verdict, dossier: Option<&Dossier>, setting: &Setting<'_>) -> Vec<Section> {
+    let packets = dossier.map(|dossier| dossier.packets.as_slice()).unwrap_or_default();
+    let frames = Frames::of_incident(verdict, dossier);
+    let arrival = packets.iter().find(|packet| packet.role == Role::ResetReceived);
+    let arrival = arrival.and_then(|one| setting.arrival(one.netns, &one.packet));
     let mut sections = vec![
-        Section::new("answer", "Answer", vec![answer(verdict)]),
+        Section::new("answer", "Answer", vec![answer(verdict, setting)]),
         Section::new("path", "Where on the path", vec![Block::Path(path(verdict))]),
-        Section::new("statement", "Statement for the other team", statement(verdict)),
-        Section::new("ladder", "The connection, step by step", steps(verdict, dossier)),
+        Section::new(
+            "statement",
+            "Statement for the other team",
+            statement(verdict, setting, arrival.as_deref()),
+        ),
+        Section::new("ladder", "The connection, step by step", steps(verdict, dossier, &frames)),
+        Section::new("packets", "The packets", headers::packets(verdict, dossier, &frames, setting)),
         Section::new("evidence", "Evidence, for and against", evidence(verdict)),
         Section::new("missing", "What was looked for and is missing", missing(verdict)),
         Section::new("alternatives", "What else was considered", alternatives(verdict)),
     ];
-    sections.extend(log(verdict, dossier));
-    sections.extend(reset(verdict));
+    sections.extend(log(verdict, dossier, setting));
+    sections.extend(headers::reset(verdict, packets));
     sections.extend(connections(verdict));
-    sections.push(Section::new("identity", "Identity of the incident", vec![identity(verdict)]));
+    sections.push(Section::new("identity", "Identity of the incident", vec![identity(verdict, &frames)]));
     sections
 }
 
 /// What has to be known first.
-fn answer(verdict: &Verdict) -> Block {
+fn answer(verdict: &Verdict, setting: &Setting<'_>) -> Block {
     let who = match verdict.party {
         Party::Unknown => "not known: the evidence does not tell".to_owned(),
         party => {
@@ -45,6 +58,7 @@ fn answer(verdict: &Verdict) -> Block {
     next.extend(cause.map(|id| format!("It followed from incident {id}: read that one for the cause.")));
     Block::Answer(Answer {
         what: verdict.summary.clone(),
+        when: Some(format!("{} ({})", words::moment(verdict), setting.clock())),
         who,
         party: Some(verdict.party),
         sure: words::certainty(verdict),
@@ -98,9 +112,9 @@ fn end(verdict: &Verdict, side: ConnectionSide) -> Option<String> {
     ends.into_iter().flatten().find(|end| end.side == side).map(|end| end.remote.clone())
 }
 
-fn statement(verdict: &Verdict) -> Vec<Block> {
+fn statement(verdict: &Verdict, setting: &Setting<'_>, arrival: Option<&str>) -> Vec<Block> {
     let premises = premise::premises(verdict);
-    let mut blocks = vec![Block::Statement { text: premise::statement(verdict) }];
+    let mut blocks = vec![Block::Statement { text: premise::statement(verdict, &setting.clock(), arrival) }];
     if premises.is_empty() {
         return blocks;
     }
@@ -126,8 +140,8 @@ fn statement(verdict: &Verdict) -> Vec<Block> {
     blocks
 }
 
-fn steps(verdict: &Verdict, dossier: Option<&Dossier>) -> Vec<Block> {
-    let Some(ladder) = ladder::ladder(verdict, dossier) else {
+fn steps(verdict: &Verdict, dossier: Option<&Dossier>, frames: &Frames) -> Vec<Block> {
+    let Some(ladder) = ladder::ladder(verdict, dossier, frames) else {
         return vec![paragraph("No connection belongs to this incident.")];
     };
     let mut blocks = vec![Block::Ladder(ladder)];
@@ -203,7 +217,7 @@ fn alternatives(verdict: &Verdict) -> Vec<Block> {
 const TOGETHER: &str = "put together again from its fields";
 
 /// The line of the log in the order in which Nginx writes it, and how it was joined.
-fn log(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Section> {
+fn log(verdict: &Verdict, dossier: Option<&Dossier>, setting: &Setting<'_>) -> Option<Section> {
     let line = verdict.log.as_ref()?;
     let record = dossier.and_then(|dossier| {
         dossier.steps.iter().find_map(|step| match &step.what {
@@ -212,22 +226,24 @@ fn log(verdict: &Verdict, dossier: Option<&Dossier>) -> Option<Section> {
         })
     });
     let place = format!("{} at byte {}", line.file, line.offset);
+    let stood = if setting.selection.redacted.is_empty() {
+        "as it stood"
+    } else {
+        "as it stood but for what was replaced by pseudonyms"
+    };
     let (source, text) = match record {
-        Some(LogRecord { line: Some(text), .. }) => (format!("{place}, as it stood"), text.clone()),
+        Some(LogRecord { line: Some(text), .. }) => (format!("{place}, {stood}"), text.clone()),
         Some(record) => (format!("{place}, {TOGETHER}"), with_record(line, record)),
         None => (format!("{place}, {TOGETHER}"), written(line)),
     };
     let printed = record.is_some_and(|record| record.arrival.is_none());
+    let by_print = if printed { " by its printed time, which is in whole seconds" } else { "" };
     let joined = verdict.matched.as_ref().map(|joined| {
         fields([
             ("Joined by", Some(joined.method.to_string())),
             (
-                "Line after the event",
-                Some(if printed {
-                    format!("{} ms by its printed time, which is in whole seconds", joined.gap_ms)
-                } else {
-                    format!("{} ms", joined.gap_ms)
-                }),
+                if joined.gap_ms < 0 { "Line before the event" } else { "Line after the event" },
+                Some(format!("{} ms{by_print}", joined.gap_ms.unsigned_abs())),
             ),
             ("Incidents it could belong to", Some(joined.candidates.to_string())),
         ])
@@ -254,61 +270,16 @@ fn written(line: &LogLine) -> String {
     let tail: String = plain.chain(quoted).collect();
     format!(
         "{} [{level}] {}#{number}: {}{errno}{action}{tail}",
-        line.time.as_deref().unwrap_or("-"),
+        line.time.as_deref().map_or_else(|| "-".to_owned(), words::whole_second),
         line.pid.unwrap_or(0),
         line.message
     )
 }
 
-/// Header fields of the RST beside what was expected.
-fn reset(verdict: &Verdict) -> Option<Section> {
-    let reset = verdict.reset.as_ref()?;
-    let number = |value: Option<u32>| value.map(|value| value.to_string());
-    let rows: [(&str, Option<String>, Option<String>); 8] = [
-        ("Flags", reset.flags.clone(), None),
-        ("Sequence number", number(reset.seq), number(reset.expected_seq)),
-        (
-            "Distance from the expected sequence number",
-            reset.seq_offset.map(|offset| offset.to_string()),
-            Some("0".to_owned()),
-        ),
-        ("Acknowledgment number", number(reset.ack), None),
-        ("Window", number(reset.window), None),
-        ("TTL or hop limit", number(reset.ttl.map(u32::from)), number(reset.baseline_ttl.map(u32::from))),
-        ("IP identification", number(reset.ip_id.map(u32::from)), None),
-        ("TCP options", reset.options.as_ref().map(|options| listed(options)), None),
-    ];
-    let unknown = "not known".to_owned();
-    let rows = rows.into_iter().map(|(name, seen, expected)| {
-        vec![name.to_owned(), seen.unwrap_or_else(|| unknown.clone()), expected.unwrap_or_default()]
-    });
-    let table = Block::Table(Table {
-        caption: format!("Header of the RST ({}) beside the baseline of this connection", reset.direction),
-        columns: vec![Column::words("Field"), Column::words("RST"), Column::words("Baseline")],
-        rows: rows.collect(),
-        searchable: false,
-    });
-    let known = fields([
-        ("Reason named by the kernel", reset.reason.clone()),
-        ("Sender seen on this host", sender(reset)),
-    ]);
-    Some(Section::new("reset", "Header of the reset", vec![table, known]))
-}
-
-fn listed(options: &[String]) -> String {
-    if options.is_empty() { "none".to_owned() } else { options.join(", ") }
-}
-
-fn sender(reset: &Reset) -> Option<String> {
-    let sender = reset.sender.as_ref()?;
-    let exe = sender.exe.as_ref().map(|exe| format!(", {exe}")).unwrap_or_default();
-    let exit = sender.exit.as_ref().map(|exit| format!(", {exit}")).unwrap_or_default();
-    Some(format!("pid {} ({}{exe}){exit}", sender.pid, sender.comm))
-}
-
 fn connections(verdict: &Verdict) -> Option<Section> {
     let one = |title: &str, connection: &Option<Connection>| {
-        connection.as_ref().map(|connection| Section::new(title, title, vec![connection_fields(connection)]))
+        let block = |connection| connection_fields(connection, verdict);
+        connection.as_ref().map(|connection| Section::new(title, title, vec![block(connection)]))
     };
     let own = one("The connection that failed", &verdict.connection);
     let other = one("The other half of the request", &verdict.peer_connection);
@@ -331,7 +302,7 @@ fn connections(verdict: &Verdict) -> Option<Section> {
         .then(|| Section { sections, ..Section::new("connections", "Connections", Vec::new()) })
 }
 
-fn connection_fields(connection: &Connection) -> Block {
+fn connection_fields(connection: &Connection, verdict: &Verdict) -> Block {
     let owner = connection.owner.as_ref().map(|owner| format!("pid {} ({})", owner.pid, owner.comm));
     let preexisting = connection.preexisting.then(|| "yes: its handshake was not seen".to_owned());
     fields([
@@ -339,10 +310,10 @@ fn connection_fields(connection: &Connection) -> Block {
         ("Local", Some(connection.local.clone())),
         ("Remote", Some(connection.remote.clone())),
         ("Owner", owner),
-        ("State before", Some(connection.state.clone())),
+        ("State before", Some(state(connection, verdict))),
         ("Opened (UTC)", connection.opened_at.clone()),
         ("Age", connection.age_ms.map(span)),
-        ("Silence", connection.idle_ms.map(span)),
+        ("Silence", silence(connection)),
         ("Bytes sent", Some(connection.bytes_sent.to_string())),
         ("Bytes received", Some(connection.bytes_received.to_string())),
         ("Smoothed round trip", (connection.srtt_us > 0).then(|| format!("{} µs", connection.srtt_us))),
@@ -353,11 +324,36 @@ fn connection_fields(connection: &Connection) -> Block {
     ])
 }
 
-fn identity(verdict: &Verdict) -> Block {
-    let packets: Vec<String> = verdict.packets.iter().map(ToString::to_string).collect();
+/// The kernel closes a socket before it sends its RST; the state before that it does not tell.
+fn state(connection: &Connection, verdict: &Verdict) -> String {
+    let own = verdict.connection.as_ref().is_some_and(|own| own.cookie == connection.cookie);
+    let sent = verdict.reset.as_ref().is_some_and(|reset| reset.direction == Direction::Sent);
+    if own && sent && connection.state == "CLOSE" {
+        return "CLOSE when its RST was sent; the state before that is not known".to_owned();
+    }
+    connection.state.clone()
+}
+
+/// The times of a socket are in ticks: the last data cannot be older than the connection.
+fn silence(connection: &Connection) -> Option<String> {
+    let idle = connection.idle_ms?;
+    let age = connection.age_ms.unwrap_or(u64::MAX);
+    Some(if idle > age { format!("all its life, {} to a tick", span(age)) } else { span(idle) })
+}
+
+fn identity(verdict: &Verdict, frames: &Frames) -> Block {
+    let numbers: Vec<String> = verdict.packets.iter().map(ToString::to_string).collect();
+    let packets = (!numbers.is_empty()).then(|| {
+        let numbers = numbers.join(", ");
+        match frames.count() {
+            0 => format!("numbers {numbers} of the session"),
+            1 => format!("frame 1 of its own file, number {numbers} of the session"),
+            count => format!("frames 1 to {count} of its own file, numbers {numbers} of the session"),
+        }
+    });
     fields([
         ("Incident", Some(verdict.id.clone())),
-        ("Time (UTC)", Some(verdict.time.clone())),
+        ("Time (UTC)", Some(words::moment(verdict))),
         ("Observer", Some(verdict.host.clone())),
         ("Kind", Some(verdict.kind.to_string())),
         ("Party", Some(verdict.party.to_string())),
@@ -368,6 +364,6 @@ fn identity(verdict: &Verdict) -> Block {
         ("Phase", Some(verdict.phase.to_string())),
         ("Stage (Cloudflare Radar)", Some(verdict.stage.to_string())),
         ("Consequence of", verdict.consequence_of.clone()),
-        ("Packets in the evidence capture", Some(packets.join(", "))),
+        ("Packets", packets),
     ])
 }

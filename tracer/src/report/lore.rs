@@ -176,7 +176,7 @@ pub const LORE: &[Lore] = &[
     lore(
         "kernel_error",
         "sk_err of the socket without any RST: an ICMP message or a local limit (tcp_v4_err)",
-        "Who reported it, where it came as an ICMP message",
+        "Who sent the ICMP message, if one was the reason",
     ),
     lore(
         "link_differs",

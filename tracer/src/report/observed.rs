@@ -1,11 +1,12 @@
 //! What a report says of the observation itself: how long and with what it was made, what was lost, the clock, the host.
 
-use crate::model::{CaptureFacts, ConfigLine, HostFacts, Losses, Utc};
+use crate::model::{CaptureFacts, ConfigLine, HostFacts, Losses, Utc, Verdict};
 use crate::output::layout::{count, span};
 
 use super::document::{Block, Column, Section, Table, fields, paragraph};
 use super::page::Material;
 use super::source::Origin;
+use super::{relevant, setting, words};
 
 /// Length of the observation, cut to what was selected.
 pub fn length_ms(material: &Material) -> Option<u64> {
@@ -19,7 +20,8 @@ pub fn length_ms(material: &Material) -> Option<u64> {
 }
 
 /// What is known of the observation: selection, host, losses, clock, redaction.
-pub fn sections(material: &Material) -> Vec<Section> {
+/// `verdict` is that of the one incident which the report is about.
+pub fn sections(material: &Material, verdict: Option<&Verdict>) -> Vec<Section> {
     let mut sections = vec![
         Section::new("observation", "What was observed, and how", observation(material)),
         Section::new("losses", "What was lost", losses(&material.origin)),
@@ -27,7 +29,7 @@ pub fn sections(material: &Material) -> Vec<Section> {
     ];
     if let Some(host) = &material.origin.last_host {
         sections.push(Section::new("host", "Host and Nginx", self::host(host)));
-        sections.extend(configuration(host));
+        sections.extend(configuration(host, verdict));
     }
     sections.extend(counters(&material.origin));
     if !material.redaction.is_empty() {
@@ -96,7 +98,7 @@ fn losses(origin: &Origin) -> Vec<Block> {
     });
     let lost = losses.by_handover.iter().filter(|(_, number)| **number > 0);
     let items: Vec<String> =
-        lost.map(|(name, number)| format!("{name}: {number} lost")).chain(idle).collect();
+        lost.map(|(name, number)| format!("{name}: {} lost", count(*number, "event"))).chain(idle).collect();
     if items.is_empty() {
         let hooks = if origin.last_host.is_some() { "every hook ran, and " } else { "" };
         return vec![paragraph(format!("Nothing: {hooks}0 events were lost at any hand-over."))];
@@ -111,7 +113,8 @@ fn captured(origin: &Origin) -> Option<&CaptureFacts> {
 
 fn of_capture(losses: &Losses) -> Vec<Block> {
     let lost = losses.by_handover.iter().filter(|(_, number)| **number > 0);
-    let items: Vec<String> = lost.map(|(name, number)| format!("{name}: {number} lost")).collect();
+    let items: Vec<String> =
+        lost.map(|(name, number)| format!("{name}: {} lost", count(*number, "event"))).collect();
     if items.is_empty() {
         return vec![paragraph(
             "Nothing that is known: the capture names no packets that its system lost, and every packet could be used. \
@@ -136,13 +139,8 @@ fn clock(origin: &Origin) -> Vec<Block> {
             None => vec![paragraph(unknown)],
         };
     };
-    let synchronised = if state.synchronised { "yes" } else { "no: times may be off by an unknown amount" };
-    vec![fields([
-        ("Synchronised (adjtimex)", Some(synchronised.to_owned())),
-        ("Estimated error", Some(format!("{} µs", state.estimated_error_us))),
-        ("Largest possible error", Some(format!("{} µs", state.maximum_error_us))),
-        ("UTC minus kernel clock", offset),
-    ])]
+    let offset = [("UTC minus kernel clock", offset)];
+    vec![fields(setting::clock_fields(state).into_iter().chain(offset))]
 }
 
 fn host(host: &HostFacts) -> Vec<Block> {
@@ -161,8 +159,8 @@ fn host(host: &HostFacts) -> Vec<Block> {
         ("Lockdown", host.system.lockdown.clone()),
         ("Hooks running", (!host.hooks.is_empty()).then(|| format!("{running} of {}", host.hooks.len()))),
         ("Nginx configuration", Some(list(host.system.configuration_files.clone()))),
-        ("Upstreams", Some(list(nginx.upstreams.iter().map(ToString::to_string).collect()))),
-        ("Listeners", Some(list(nginx.listeners.iter().map(|(address, _)| address.to_string()).collect()))),
+        ("Upstreams", Some(some_of(nginx.upstreams.iter().map(ToString::to_string)))),
+        ("Listeners", Some(some_of(nginx.listeners.iter().map(|(address, _)| address.to_string())))),
         ("Connect timeouts", Some(milliseconds(&nginx.connect_timeouts_ms))),
         ("Read timeouts", Some(milliseconds(&nginx.read_timeouts_ms))),
         ("Upstream keep-alive timeouts", Some(milliseconds(&nginx.upstream_keepalive_timeouts_ms))),
@@ -179,22 +177,40 @@ fn host(host: &HostFacts) -> Vec<Block> {
     blocks
 }
 
-/// The directives that bear on resets, as they stand, file by file.
-fn configuration(host: &HostFacts) -> Option<Section> {
+/// The first of many names; all of them stand in the configuration.
+fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
+    const MOST: usize = 12;
+    let more = names.len().saturating_sub(MOST);
+    let shown = names.take(MOST).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more, see the configuration") } else { shown }
+}
+
+/// The directives that bear on resets, as they stand, file by file; what has no part in the one incident of the report
+/// is folded.
+fn configuration(host: &HostFacts, verdict: Option<&Verdict>) -> Option<Section> {
     let excerpt = &host.nginx.excerpt;
     let line = |one: &ConfigLine| {
         let place = if one.place.is_empty() { String::new() } else { format!("{}: ", one.place) };
         format!("{:>5}  {place}{};", one.line, one.text)
     };
-    let listing = |lines: &[ConfigLine]| Block::Lines {
+    let listing = |lines: &[&ConfigLine]| Block::Lines {
         source: lines.first().map(|one| one.file.clone()).unwrap_or_default(),
-        lines: lines.iter().map(line).collect(),
+        lines: lines.iter().map(|one| line(one)).collect(),
+    };
+    let by_file = |lines: &[&ConfigLine]| -> Vec<Block> {
+        lines.chunk_by(|one, other| one.file == other.file).map(listing).collect()
     };
     let mut blocks = vec![paragraph(
         "Directives that bear on resets, with the number of their line and the blocks around them. Those that are not \
          here have Nginx's defaults. Read from the files when the trace began, which may be newer than what Nginx runs.",
     )];
-    blocks.extend(excerpt.chunk_by(|one, other| one.file == other.file).map(listing));
+    let (shown, rest) = relevant::split(excerpt, verdict);
+    blocks.extend(by_file(&shown));
+    if !rest.is_empty() {
+        let others = if shown.is_empty() { "" } else { "other " };
+        let summary = format!("{}: {}", words::capital(&format!("{others}directives")), rest.len());
+        blocks.push(Block::Folded { summary, blocks: by_file(&rest) });
+    }
     (!excerpt.is_empty()).then(|| Section::new("configuration", "Configuration of Nginx", blocks))
 }
 

@@ -5,15 +5,21 @@ use std::cmp::Reverse;
 use crate::history::words as pattern_words;
 use crate::model::verdict::{Cause, Certainty, Impact, Party};
 use crate::output::layout::{count, span};
+use crate::output::parts;
 
 use super::document::{Answer, Block, Chart, Column, Document, Section, Series, Table, paragraph};
 use super::selection::Selection;
+use super::setting::Setting;
 use super::source::{Entry, Origin};
-use super::window::{Group, GroupKey, Keys, Row, Window};
-use super::{incident, observed, words};
+use super::window::{Counted, Group, GroupKey, Keys, Row, Window};
+use super::{incident, observed, titles, words};
 
 /// Rows of a table by upstream or network.
 const MOST_KEY_ROWS: usize = 100;
+/// Shortest observation from which a rate is told, milliseconds.
+const LEAST_FOR_A_RATE: u64 = 60_000;
+/// Rows of them that are shown at once.
+const FIRST_KEY_ROWS: usize = 12;
 /// Causes for which the first screen says what to do.
 const MOST_STEPS: usize = 5;
 /// Rows of a chart by cause.
@@ -54,10 +60,14 @@ pub fn shown(material: &Material) -> Vec<&Entry> {
 
 fn of_incident(material: &Material, entry: &Entry) -> Document {
     let verdict = &entry.verdict;
-    let mut sections = incident::sections(verdict, entry.dossier().as_deref());
-    sections.extend(observed::sections(material));
-    let time = verdict.time.split('.').next().unwrap_or_default();
-    Document { title: format!("{} at {time}Z, seen on {}", verdict.cause, verdict.host), sections }
+    let mut sections = incident::sections(verdict, entry.dossier().as_deref(), &setting(material));
+    sections.extend(observed::sections(material, Some(verdict)));
+    let time = words::whole_second(&verdict.time);
+    Document { title: format!("{}, {time}, seen on {}", titles::title(verdict), verdict.host), sections }
+}
+
+fn setting(material: &Material) -> Setting<'_> {
+    Setting { origin: &material.origin, selection: &material.selection }
 }
 
 fn of_window(material: &Material, groups: &[(&GroupKey, &Group)]) -> Document {
@@ -70,14 +80,15 @@ fn of_window(material: &Material, groups: &[(&GroupKey, &Group)]) -> Document {
         Section::new("by-network", "By client network", by_key(&window.networks, "Client network")),
         Section::new("patterns", "Patterns", patterns(window)),
     ];
-    let tops = shown(material).into_iter().enumerate().map(|(at, entry)| top(at + 1, entry));
+    let tops =
+        shown(material).into_iter().enumerate().map(|(at, entry)| top(at + 1, entry, &setting(material)));
     let lead = "The most telling incident of each group of like ones, the largest groups first.";
     sections.push(Section {
         sections: tops.collect(),
         ..Section::new("incidents", "Top incidents", vec![paragraph(lead)])
     });
     sections.push(Section::new("all", "All incidents", all(window, groups)));
-    sections.extend(observed::sections(material));
+    sections.extend(observed::sections(material, None));
     Document { title: title(window), sections }
 }
 
@@ -92,14 +103,24 @@ fn title(window: &Window) -> String {
     }
 }
 
-fn top(number: usize, entry: &Entry) -> Section {
-    let id = format!("incident-{number}");
-    let mut sections = incident::sections(&entry.verdict, entry.dossier().as_deref());
+fn top(number: usize, entry: &Entry, setting: &Setting<'_>) -> Section {
+    /// Answer, path, statement, ladder and packets.
+    const SHOWN: usize = 5;
+    let (id, verdict) = (format!("incident-{number}"), &entry.verdict);
+    let mut sections = incident::sections(verdict, entry.dossier().as_deref(), setting);
     for section in &mut sections {
         section.id = format!("{id}-{}", section.id);
     }
-    let title = format!("{number}. {} at {}", entry.verdict.cause, entry.verdict.time);
-    Section { id, title, blocks: Vec::new(), sections }
+    let details = sections.split_off(SHOWN.min(sections.len()));
+    let name = format!("Everything else on incident {number}");
+    let details =
+        Section { sections: details, folded: true, ..Section::new(&format!("{id}-more"), &name, Vec::new()) };
+    sections.push(details);
+    let place = parts::culprit(verdict);
+    let place = if place.is_empty() { String::new() } else { format!(": {place}") };
+    let title =
+        format!("{number}. {}{place}, {}", titles::title(verdict), words::whole_second(&verdict.time));
+    Section { sections, incident: Some(verdict.id.clone()), ..Section::new(&id, &title, Vec::new()) }
 }
 
 fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
@@ -107,6 +128,7 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
     if window.total == 0 {
         return Block::Answer(Answer {
             what: "No incident is in this selection.".to_owned(),
+            when: None,
             who: "nobody".to_owned(),
             party: None,
             sure: "see below what was observed and what was lost".to_owned(),
@@ -123,10 +145,6 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
         let number = sum(groups, |_, group| group.certainty.get(certainty).copied().unwrap_or(0));
         (number > 0).then(|| format!("{certainty} {number}"))
     });
-    let failed = sum(groups, |_, group| {
-        let of = |impact| group.impact.get(&impact).copied().unwrap_or(0);
-        of(Impact::RequestFailed) + of(Impact::ResponseTruncated)
-    });
     let causes = causes(groups);
     let mut next: Vec<String> = causes.iter().take(MOST_STEPS).map(step).collect();
     let more = causes.len().saturating_sub(MOST_STEPS) as u64;
@@ -134,12 +152,11 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
         next.push(format!("{} more: see by party and cause, and the top incidents.", count(more, "cause")));
     }
     Block::Answer(Answer {
-        what: format!(
-            "{}{}, {} of them failed or truncated a request.",
-            count(window.total, "incident"),
-            lasting(material),
-            failed
-        ),
+        what: format!("{}{}, {}.", count(window.total, "incident"), lasting(material), effects(groups)),
+        when: window
+            .span
+            .as_ref()
+            .map(|(first, last)| format!("{first} to {last} ({})", setting(material).clock())),
         who: by_party.collect::<Vec<_>>().join(", "),
         party: None,
         sure: by_certainty.collect::<Vec<_>>().join(", "),
@@ -147,6 +164,19 @@ fn window_answer(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
         effect: None,
         next,
     })
+}
+
+/// How many of the incidents did harm, and of how many that is not known.
+fn effects(groups: &[(&GroupKey, &Group)]) -> String {
+    let of = |wanted| sum(groups, |_, group| group.impact.get(&wanted).copied().unwrap_or(0));
+    let failed = of(Impact::RequestFailed) + of(Impact::ResponseTruncated);
+    match (failed, of(Impact::Unknown)) {
+        (failed, 0) => format!("{failed} of them failed or truncated a request"),
+        (0, unknown) => format!("of {unknown} the effect on a request is not known"),
+        (failed, unknown) => format!(
+            "{failed} of them failed or truncated a request, of {unknown} the effect on a request is not known"
+        ),
+    }
 }
 
 /// A cause with its incidents and the places they were at.
@@ -246,7 +276,10 @@ fn over_time(window: &Window) -> Vec<Block> {
     let parties = parties.filter(|series| total(series) > 0).collect();
     let mut blocks = vec![chart("Incidents per party", parties), chart("Incidents per cause", causes)];
     if left > 0 {
-        blocks.push(paragraph(format!("{left} causes with fewer incidents are only in the table below.")));
+        blocks.push(paragraph(format!(
+            "Only in the table below: {} with fewer incidents.",
+            count(left as u64, "cause")
+        )));
     }
     blocks
 }
@@ -273,7 +306,7 @@ fn by_cause(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
             let number = of(&|group| group.count);
             let certain =
                 |certainty| of(&|group| group.certainty.get(&certainty).copied().unwrap_or(0)).to_string();
-            let rate = observed.map(|milliseconds| per_hour(number, milliseconds));
+            let rate = observed.map(|milliseconds| rate(number, milliseconds));
             let row = vec![
                 party.to_string(),
                 cause.to_string(),
@@ -290,7 +323,12 @@ fn by_cause(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
         .collect();
     rows.sort_by_key(|(number, _)| Reverse(*number));
     Block::Table(Table {
-        caption: "Incidents per party and cause, with the rate over the time observed".to_owned(),
+        caption: if observed.is_some_and(|milliseconds| milliseconds < LEAST_FOR_A_RATE) {
+            "Incidents per party and cause; a rate is not told from less than a minute"
+        } else {
+            "Incidents per party and cause, with the rate over the time observed"
+        }
+        .to_owned(),
         columns: vec![
             Column::words("Party"),
             Column::words("Cause"),
@@ -307,6 +345,11 @@ fn by_cause(material: &Material, groups: &[(&GroupKey, &Group)]) -> Block {
     })
 }
 
+/// A rate, where the time is long enough to speak of one.
+fn rate(number: u64, milliseconds: u64) -> String {
+    if milliseconds < LEAST_FOR_A_RATE { "-".to_owned() } else { per_hour(number, milliseconds) }
+}
+
 /// A rate with one decimal place.
 fn per_hour(number: u64, milliseconds: u64) -> String {
     let tenths = u128::from(number) * 36_000_000 / u128::from(milliseconds.max(1));
@@ -318,23 +361,33 @@ fn by_key(keys: &Keys, title: &'static str) -> Vec<Block> {
     if ranked.is_empty() {
         return vec![paragraph("None is named by an incident.")];
     }
-    let mut columns = vec![Column::words(title), Column::number("Incidents")];
-    columns.extend(["client", "nginx", "upstream", "middlebox", "unknown"].map(Column::number));
-    let rows = ranked.iter().take(MOST_KEY_ROWS).map(|(name, counted)| {
-        let parties =
-            Party::ALL.iter().map(|party| counted.parties.get(party).copied().unwrap_or(0).to_string());
-        [(*name).clone(), counted.total.to_string()].into_iter().chain(parties).collect()
-    });
-    let table = Block::Table(Table {
-        caption: format!("Incidents per {}", title.to_lowercase()),
-        columns,
-        rows: rows.collect(),
-        searchable: false,
-    });
+    let named = |party: &Party| ranked.iter().any(|(_, counted)| counted.parties.contains_key(party));
+    let parties: Vec<Party> = Party::ALL.iter().copied().filter(named).collect();
+    let row = |(name, counted): &(&String, &Counted)| {
+        let of = |party: &Party| counted.parties.get(party).copied().unwrap_or(0).to_string();
+        let first = [(*name).clone(), counted.total.to_string()];
+        first.into_iter().chain(parties.iter().map(of)).collect()
+    };
+    let table = |rows: &[(&String, &Counted)]| {
+        let columns = [Column::words(title), Column::number("Incidents")].into_iter();
+        Block::Table(Table {
+            caption: format!("Incidents per {}", title.to_lowercase()),
+            columns: columns.chain(parties.iter().map(|party| Column::number(party.slug()))).collect(),
+            rows: rows.iter().map(row).collect(),
+            searchable: false,
+        })
+    };
+    let listed = ranked.get(..MOST_KEY_ROWS).unwrap_or(&ranked);
+    let (first, more) = listed.split_at(FIRST_KEY_ROWS.min(listed.len()));
+    let mut blocks = vec![table(first)];
+    if !more.is_empty() {
+        let summary = format!("{} more with fewer incidents or as many", more.len());
+        blocks.push(Block::Folded { summary, blocks: vec![table(more)] });
+    }
     let beyond: u64 =
         ranked.iter().skip(MOST_KEY_ROWS).map(|(_, counted)| counted.total).sum::<u64>() + keys.other;
-    let rest = (beyond > 0).then(|| paragraph(format!("{} more of others.", count(beyond, "incident"))));
-    std::iter::once(table).chain(rest).collect()
+    blocks.extend((beyond > 0).then(|| paragraph(format!("{} more of others.", count(beyond, "incident")))));
+    blocks
 }
 
 fn patterns(window: &Window) -> Vec<Block> {

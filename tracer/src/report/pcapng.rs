@@ -18,13 +18,17 @@ use serde_json::json;
 use crate::engine::Captured;
 use crate::judge::Role;
 use crate::model::verdict::{ConnectionSide, Weight};
-use crate::model::{HostFacts, Packet, Utc, Verdict};
+use crate::model::{HostFacts, Utc, Verdict};
+use crate::output::layout::count;
 use crate::output::{ndjson, sanitize};
 
+use super::frames::{self, Frames};
 use super::pcapng_block::{Block, block, interface, rebuilt_interface};
 use super::rebuilt::{DEFAULT_TTL, rebuilt};
+use super::selection::Selection;
+use super::setting::Setting;
 use super::source::{Entry, Origin};
-use super::words;
+use super::{headers, words};
 
 /// Packets of one file at most.
 const MOST: usize = 200_000;
@@ -61,6 +65,8 @@ struct Rebuilt {
     time: Utc,
     verdict: Box<Verdict>,
     deciding: bool,
+    /// Its place among the packets of its incident, in words.
+    place: String,
 }
 
 impl Capture {
@@ -73,10 +79,12 @@ impl Capture {
             self.without += 1;
         }
         let deciding = deciding(&entry.verdict, packets);
+        let frames = Frames::of_incident(&entry.verdict, dossier.as_deref());
         for captured in packets {
-            self.take(&entry.verdict, captured, deciding == Some(captured.index));
+            self.take(&entry.verdict, captured, deciding == Some(captured.index), &frames);
         }
-        self.rebuild(&entry.verdict, deciding.is_none());
+        let time = frames::rebuilt_at(&entry.verdict, dossier.as_deref());
+        self.rebuild(&entry.verdict, time, deciding.is_none(), &frames);
     }
 
     /// Packets in the file.
@@ -89,18 +97,19 @@ impl Capture {
         self.len() == 0
     }
 
-    fn rebuild(&mut self, verdict: &Verdict, deciding: bool) {
-        let (Some(time), Some(_)) = (Utc::parse(&verdict.time), rebuilt(verdict, DEFAULT_TTL)) else {
+    fn rebuild(&mut self, verdict: &Verdict, time: Option<Utc>, deciding: bool, frames: &Frames) {
+        let (Some(time), Some(_)) = (time, rebuilt(verdict, DEFAULT_TTL)) else {
             return;
         };
         if self.rebuilt.len() >= MOST {
             self.left_out += 1;
             return;
         }
-        self.rebuilt.push(Rebuilt { time, verdict: Box::new(verdict.clone()), deciding });
+        let place = place(verdict, frames.of_rebuilt(), frames);
+        self.rebuilt.push(Rebuilt { time, verdict: Box::new(verdict.clone()), deciding, place });
     }
 
-    fn take(&mut self, verdict: &Verdict, captured: &Captured, deciding: bool) {
+    fn take(&mut self, verdict: &Verdict, captured: &Captured, deciding: bool, frames: &Frames) {
         if captured.packet.raw.is_empty() {
             return;
         }
@@ -113,7 +122,8 @@ impl Capture {
             comments: Vec::new(),
             options: Vec::new(),
         });
-        noted.comments.push(comment(verdict, captured, deciding));
+        let place = place(verdict, frames.of(captured), frames);
+        noted.comments.push(comment(verdict, captured, deciding, &place));
         noted.options.extend(options(verdict, captured, deciding));
     }
 
@@ -183,7 +193,13 @@ impl Capture {
         } else {
             String::new()
         };
-        let comment = format!("{comment}{left_out}");
+        let lost = origin.losses.as_ref().map(|losses| match losses.total() {
+            0 => " Nothing is known to be lost in the session.".to_owned(),
+            lost => format!(" {} were lost in the session, so packets may be missing.", count(lost, "event")),
+        });
+        let lost = lost.unwrap_or_else(|| " What was lost in the session is not known.".to_owned());
+        let clock = Setting { origin, selection: &Selection::default() }.clock();
+        let comment = format!("{comment}{left_out}{lost} Times are UTC, {clock}.");
         let application = Cow::Owned(format!("rstscope {}", env!("CARGO_PKG_VERSION")));
         let mut options = vec![
             SectionHeaderOption::Comment(Cow::Owned(comment)),
@@ -224,7 +240,7 @@ impl Noted {
         let packet = &self.captured.packet;
         let comment = self.comments.join(" | ");
         let time = self.captured.time;
-        let original = original_len(packet);
+        let original = headers::length(packet);
         block(&Block {
             time,
             interface,
@@ -245,7 +261,7 @@ impl Rebuilt {
         if self.deciding {
             options.extend(concluded(&self.verdict));
         }
-        let comment = rebuilt_comment(&self.verdict, self.deciding);
+        let comment = rebuilt_comment(&self.verdict, self.deciding, &self.place);
         let raw = raw.as_slice();
         Some(block(&Block {
             time: self.time,
@@ -301,11 +317,6 @@ fn record(address: IpAddr, name: String) -> Record<'static> {
     }
 }
 
-/// Length on the wire: headers as captured and the payload that the IP length field tells of.
-fn original_len(packet: &Packet) -> u32 {
-    u32::try_from(packet.raw.len()).unwrap_or(0).saturating_add(packet.payload_len)
-}
-
 /// The packet on which the verdict turns.
 fn deciding(verdict: &Verdict, packets: &[Captured]) -> Option<u32> {
     let alive = |piece: &crate::model::verdict::Evidence| {
@@ -321,7 +332,13 @@ fn deciding(verdict: &Verdict, packets: &[Captured]) -> Option<u32> {
         .map(|packet| packet.index)
 }
 
-fn comment(verdict: &Verdict, captured: &Captured, deciding: bool) -> String {
+/// Which packet of which incident it is: its number as the report and the file of that incident alone count.
+fn place(verdict: &Verdict, frame: Option<usize>, frames: &Frames) -> String {
+    let frame = frame.map(|frame| format!(", frame {frame} of its {}", frames.count())).unwrap_or_default();
+    format!("Incident {}{frame}", verdict.id)
+}
+
+fn comment(verdict: &Verdict, captured: &Captured, deciding: bool, place: &str) -> String {
     let packet = &captured.packet;
     let in_a_capture = words::of_capture(verdict);
     let what = match captured.role {
@@ -341,13 +358,17 @@ fn comment(verdict: &Verdict, captured: &Captured, deciding: bool) -> String {
     let time =
         if captured.exact { "" } else { " Its time is that of the event, the capture's own is not known." };
     let decides = decides(verdict, deciding);
+    let mac = packet
+        .source_mac
+        .filter(|mac| mac.is_unicast())
+        .map(|mac| format!(", from MAC {mac}"))
+        .unwrap_or_default();
     text(&format!(
-        "{} from {} to {}, TTL {}: {what}.{time} Incident {}: {}, {}, {}.{decides}",
+        "{} from {} to {}, TTL {}{mac}: {what}.{time} {place}: {}, {}, {}.{decides}",
         packet.flags.names(),
         packet.source,
         packet.destination,
         packet.ttl,
-        verdict.id,
         verdict.party,
         verdict.cause,
         verdict.certainty
@@ -361,12 +382,11 @@ fn decides(verdict: &Verdict, deciding: bool) -> String {
     format!(" This packet decides: {}.", verdict.summary.trim_end_matches('.'))
 }
 
-fn rebuilt_comment(verdict: &Verdict, deciding: bool) -> String {
+fn rebuilt_comment(verdict: &Verdict, deciding: bool, place: &str) -> String {
     text(&format!(
         "NOT CAPTURED, rebuilt: a kernel of this host sent this RST. Addresses, flags and numbers are the socket's, or \
          follow from the segment that it answers (RFC 9293, section 3.10.7.1); TTL is the host's setting, IP \
-         identification and options are not known. Incident {}: {}, {}, {}.{}",
-        verdict.id,
+         identification and options are not known. {place}: {}, {}, {}.{}",
         verdict.party,
         verdict.cause,
         verdict.certainty,

@@ -12,6 +12,8 @@ use pcap_file::pcapng::blocks::interface_description::{
 use crate::model::{HostFacts, Utc};
 use crate::output::sanitize;
 
+use super::setting;
+
 /// Private enterprise number of custom options: the one RFC 5612 keeps for examples, as rstscope has none of its own.
 pub const ENTERPRISE: u32 = 32_473;
 /// `opt_custom` with a UTF-8 string that may be copied.
@@ -45,15 +47,13 @@ pub struct Block<'a> {
 
 /// The interface on which packets came in.
 pub fn interface((netns, index): (u32, u32), host: Option<&HostFacts>) -> InterfaceDescriptionBlock<'static> {
-    let known = host.and_then(|host| {
-        host.system.interfaces.iter().find(|one| one.index == index && (one.netns == netns || netns == 0))
-    });
+    let known = host.and_then(|host| setting::interface_name(host, netns, index));
     let loopback = (index == 1).then(|| "lo".to_owned());
     if let Some(capture) = host.and_then(|host| host.capture.as_ref()) {
         let description = format!("packets of {}, headers only", capture.files.join(", "));
         return described("capture".to_owned(), line(&description));
     }
-    let name = known.map(|one| line(&one.name)).or(loopback).unwrap_or_else(|| format!("ifindex-{index}"));
+    let name = known.map(line).or(loopback).unwrap_or_else(|| format!("ifindex-{index}"));
     let namespace = if netns == 0 { "not known".to_owned() } else { netns.to_string() };
     let description = format!(
         "interface {index} of network namespace {namespace}; cgroup_skb/ingress and tracepoints, headers only"

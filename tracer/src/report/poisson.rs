@@ -47,6 +47,38 @@ pub fn ratio(before: Rate, after: Rate, confidence: f64) -> Option<Ratio> {
     })
 }
 
+/// Probability of counts at least as unequal if both rates are the same, two-sided: twice the smaller tail, so that it is
+/// below 5 % exactly where the interval of 95 % leaves out a ratio of 1. `None` as for [`ratio`].
+pub fn probability(before: Rate, after: Rate) -> Option<f64> {
+    let sum = before.count + after.count;
+    if sum == 0 || before.exposure <= 0.0 || after.exposure <= 0.0 {
+        return None;
+    }
+    let share = after.exposure / (before.exposure + after.exposure);
+    let (later, rest) = (float(after.count), float(before.count));
+    let at_least = if after.count == 0 { 1.0 } else { beta(share, later, rest + 1.0) };
+    let at_most = if before.count == 0 { 1.0 } else { 1.0 - beta(share, later + 1.0, rest) };
+    Some((2.0 * at_least.min(at_most)).min(1.0))
+}
+
+/// Probabilities of several tests made one by one, raised for their number by the method of Holm (1979): of all that are
+/// then below 5 % one is wrong in at most 5 % of all families of tests.
+pub fn holm(probabilities: &[Option<f64>]) -> Vec<Option<f64>> {
+    let mut order: Vec<(usize, f64)> =
+        probabilities.iter().enumerate().filter_map(|(at, value)| Some((at, (*value)?))).collect();
+    order.sort_by(|one, other| one.1.total_cmp(&other.1));
+    let mut adjusted = vec![None; probabilities.len()];
+    let (mut left, mut highest) = (order.len(), 0.0_f64);
+    for (at, value) in order {
+        highest = highest.max((value * float(left as u64)).min(1.0));
+        left -= 1;
+        if let Some(slot) = adjusted.get_mut(at) {
+            *slot = Some(highest);
+        }
+    }
+    adjusted
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 would differ in no digit that is shown")]
 fn float(count: u64) -> f64 {
     count as f64
@@ -168,6 +200,31 @@ mod tests {
         let rate = |count| Rate { count, exposure: 1.0 };
         assert_eq!(ratio(rate(0), rate(0), 0.95), None);
         assert_eq!(ratio(Rate { count: 1, exposure: 0.0 }, rate(1), 0.95), None);
+    }
+
+    #[test]
+    fn the_probability_agrees_with_the_interval() {
+        let rate = |count| Rate { count, exposure: 1.0 };
+        // Ten of ten: 2 * 0.5^10.
+        near(probability(rate(10), rate(0)).unwrap(), 2.0 / 1024.0);
+        near(probability(rate(0), rate(10)).unwrap(), 2.0 / 1024.0);
+        near(probability(rate(5), rate(5)).unwrap(), 1.0);
+        assert_eq!(probability(rate(0), rate(0)), None);
+        for (before, after) in [(20, 7), (16, 6), (15, 6), (14, 6), (0, 5), (0, 6), (9, 3), (9, 2)] {
+            let excludes = |ratio: Ratio| ratio.low > 1.0 || ratio.high < 1.0;
+            let found = ratio(rate(before), rate(after), 0.95).map(excludes);
+            let below = probability(rate(before), rate(after)).map(|value| value < 0.05);
+            assert_eq!(found, below, "{before} and {after}");
+        }
+    }
+
+    #[test]
+    fn many_tests_need_a_smaller_probability_each() {
+        let found = holm(&[Some(0.01), None, Some(0.04), Some(0.03)]);
+        assert_eq!(found[1], None);
+        for (at, wanted) in [(0, 0.03), (3, 0.06), (2, 0.06)] {
+            near(found[at].unwrap(), wanted);
+        }
     }
 
     #[test]

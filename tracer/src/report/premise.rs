@@ -247,9 +247,12 @@ fn lower(text: &str) -> String {
 }
 
 /// The paragraph to paste: what happened when and where, whose doing, who not and why, what was not seen.
-pub fn statement(verdict: &Verdict) -> String {
-    let mut sentences = vec![format!("{}: {}.", verdict.time, verdict.summary.trim_end_matches('.'))];
+/// `clock` says how far its time can be trusted, `arrival` where the segment came in.
+pub fn statement(verdict: &Verdict, clock: &str, arrival: Option<&str>) -> String {
+    let (when, what) = (words::moment(verdict), verdict.summary.trim_end_matches('.'));
+    let mut sentences = vec![format!("{when} ({clock}): {what}.")];
     sentences.extend(place(verdict));
+    sentences.extend(arrival.map(|arrival| format!("It came in on {arrival}.")));
     sentences.push(attribution(verdict));
     sentences.extend(premises(verdict).iter().map(|premise| sentence(verdict, premise)));
     let said = sentences.join(" ");
@@ -363,7 +366,8 @@ mod tests {
     #[test]
     fn an_unknown_party_is_said_to_be_unknown() {
         assert!(
-            statement(&samples::undecided()).contains("Who caused it cannot be said from what was seen.")
+            statement(&samples::undecided(), "clock", None)
+                .contains("Who caused it cannot be said from what was seen.")
         );
     }
 }

@@ -5,8 +5,10 @@
 //! (IPv4 /24, IPv6 /64) and come from ranges that no host has (RFC 1112 section 4, RFC 3849).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::packet_bytes;
@@ -43,7 +45,8 @@ const TEXTS: [&str; 23] = [
 ];
 
 /// What is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     /// Addresses of clients
     Client,
@@ -51,6 +54,17 @@ pub enum What {
     Uri,
     /// Names of hosts: the observer's, and those of requests and server blocks
     Host,
+}
+
+impl fmt::Display for What {
+    /// As `--redact` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Uri => "uri",
+            Self::Host => "host",
+        })
+    }
 }
 
 /// Pseudonyms given so far.
@@ -295,6 +309,9 @@ impl Redactor {
             said.push(format!("{} names of hosts were replaced.", self.names.len()));
         }
         said.push("The same value has the same pseudonym in every part. Incidents made from a redacted recording have other ids.".to_owned());
+        said.push(
+            "MAC addresses of neighbours, process names, ports and times were not replaced.".to_owned(),
+        );
         if left_out > 0 {
             said.push(format!("{left_out} lines could not be read and were left out."));
         }
@@ -391,7 +408,7 @@ mod tests {
         assert_eq!(value["log"]["upstream"], "http://10.0.0.2:8080/uri-1");
         assert_eq!(value["missing"][0]["why"], "240.0.0.1:4242 is another host than 240.0.0.2");
         assert_eq!((&value["party"], &value["cause"]), (&"client".into(), &"client_abort".into()));
-        assert_eq!(redacted.statement.len(), 4);
+        assert_eq!(redacted.statement.len(), 5);
     }
 
     #[test]

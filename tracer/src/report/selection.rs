@@ -9,13 +9,15 @@ use crate::engine::identity;
 use crate::model::verdict::{Cause, ConnectionSide, Impact, Party};
 use crate::model::{Utc, Verdict};
 
+use super::redact::What;
+
 /// What the report is about. Empty lists mean everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// Only the incident with this id.
     pub id: Option<String>,
-    /// The input is redacted, so that ids have other letters; time and number of the incident are the same.
-    pub redacted: bool,
+    /// What is replaced in the input. Then ids have other letters; time and number of the incident are the same.
+    pub redacted: Vec<What>,
     /// From this moment on, RFC 3339 UTC with nanoseconds.
     pub since: Option<String>,
     /// Before this moment.
@@ -34,7 +36,7 @@ impl Selection {
     /// Whether the report is about `verdict`.
     pub fn holds(&self, verdict: &Verdict) -> bool {
         if let Some(id) = &self.id {
-            return *id == verdict.id || (self.redacted && same_incident(id, &verdict.id));
+            return *id == verdict.id || (!self.redacted.is_empty() && same_incident(id, &verdict.id));
         }
         // RFC 3339 in UTC with nine digits sorts as text.
         let in_time = self.since.as_ref().is_none_or(|since| *since <= verdict.time)

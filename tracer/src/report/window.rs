@@ -2,6 +2,7 @@
 //! most telling incident of each group. What a bound leaves out is counted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use crate::history::key;
 use crate::history::pattern::live::VerdictEvent;
@@ -58,9 +59,17 @@ impl Keys {
     /// Rows, most incidents first.
     pub fn ranked(&self) -> Vec<(&String, &Counted)> {
         let mut rows: Vec<_> = self.rows.iter().collect();
-        rows.sort_by(|one, other| other.1.total.cmp(&one.1.total).then_with(|| one.0.cmp(other.0)));
+        rows.sort_by(|one, other| {
+            other.1.total.cmp(&one.1.total).then_with(|| by_address(one.0).cmp(&by_address(other.0)))
+        });
         rows
     }
+}
+
+/// Addresses in the order of their numbers, then networks and names as text.
+fn by_address(name: &str) -> (bool, Option<SocketAddr>, &str) {
+    let address = name.parse().ok();
+    (address.is_none(), address, name)
 }
 
 /// What like incidents have in common.
@@ -317,7 +326,7 @@ fn row(verdict: &Verdict) -> Row {
 fn client(verdict: &Verdict) -> Option<String> {
     let ends = [&verdict.connection, &verdict.peer_connection];
     let end = ends.into_iter().flatten().find(|end| end.side == ConnectionSide::Client);
-    let address = end.and_then(|end| end.remote.parse::<std::net::SocketAddr>().ok());
+    let address = end.and_then(|end| end.remote.parse::<SocketAddr>().ok());
     let logged = || verdict.log.as_ref().and_then(|log| log.client.clone());
     address.map(|address| address.ip().to_string()).or_else(logged)
 }
@@ -365,6 +374,17 @@ mod tests {
         let mut keys = Keys::default();
         (0..MOST_KEYS + 5).for_each(|number| keys.add(number.to_string(), Party::Client));
         assert_eq!((keys.ranked().len(), keys.other), (MOST_KEYS, 5));
+    }
+
+    #[test]
+    fn addresses_stand_in_the_order_of_their_numbers() {
+        let mut keys = Keys::default();
+        for name in ["backend", "10.0.0.109:80", "[::1]:80", "10.0.0.10:80", "10.0.0.9:8080", "10.0.0.9:80"] {
+            keys.add(name.to_owned(), Party::Upstream);
+        }
+        let names: Vec<&str> = keys.ranked().iter().map(|(name, _)| name.as_str()).collect();
+        let wanted = ["10.0.0.9:80", "10.0.0.9:8080", "10.0.0.10:80", "10.0.0.109:80", "[::1]:80", "backend"];
+        assert_eq!(names, wanted);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Parties, causes and certainties in plain words, and what to do about each cause. Says nothing of a single
 //! incident: that is the verdict's business.
 
-use crate::model::Verdict;
 use crate::model::verdict::{Cause, Certainty, Evidence, Impact, Party, Weight};
+use crate::model::{Utc, Verdict};
 use crate::output::layout::count;
 
 /// Whose doing it was, as the subject of a sentence.
@@ -28,7 +28,11 @@ pub fn hedged(certainty: Certainty, who: &str) -> String {
 
 /// The mark at the segment where the fault lies.
 pub fn mark(verdict: &Verdict) -> String {
-    let what = if verdict.party == Party::Middlebox { "a device" } else { "" };
+    let what = match (verdict.party, verdict.cause) {
+        (_, Cause::LocalFirewall) => "the packet filter of Nginx's host",
+        (Party::Middlebox, _) => "a device",
+        _ => "",
+    };
     let here = match verdict.certainty {
         Certainty::Proven => "the fault is here",
         Certainty::Strong => "the fault is here (strong)",
@@ -83,9 +87,7 @@ pub fn effect(impact: Impact) -> &'static str {
 pub fn next_of(verdict: &Verdict) -> &'static str {
     let next = next(verdict.cause);
     match verdict.impact {
-        Impact::Harmless if !next.starts_with("Nothing") => {
-            "Nothing has to be done about this one: no request was lost."
-        }
+        Impact::Harmless if !next.starts_with("Nothing") => "Nothing has to be done about this one.",
         _ => next,
     }
 }
@@ -102,8 +104,8 @@ const NEXT: &[(Cause, &str)] = &[
         C::ClientAbort,
         "Nothing to repair at Nginx or the network: the client left. If users complain, look at how long they waited before they left.",
     ),
-    (C::ClientIdleReset, "Nothing to do: no request was lost."),
-    (C::ClientLateReset, "Nothing to do: no request was lost."),
+    (C::ClientIdleReset, "Nothing to do."),
+    (C::ClientLateReset, "Nothing to do."),
     (
         C::ClientHandshakeReset,
         "Nothing to repair: no request was sent. If there are many, look for scanners or health checks from these addresses.",
@@ -208,6 +210,20 @@ const NEXT: &[(Cause, &str)] = &[
     ),
     (C::InsufficientEvidence, "Do not act on this alone: \"What is missing\" says what would decide it."),
 ];
+
+/// When it was. A time that only a line of the log tells has no parts of a second.
+pub fn moment(verdict: &Verdict) -> String {
+    let printed = verdict.log.as_ref().and_then(|line| line.time.as_deref()).and_then(Utc::parse);
+    if printed.is_some() && printed == Utc::parse(&verdict.time) && verdict.time.ends_with(".000000000Z") {
+        return format!("{} (by the log, which prints whole seconds)", whole_second(&verdict.time));
+    }
+    verdict.time.clone()
+}
+
+/// An RFC 3339 time in UTC without the parts of its second.
+pub fn whole_second(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(second, _)| format!("{second}Z"))
+}
 
 /// Whether packets of a capture are all that was seen: no kernel and no process was asked.
 pub fn of_capture(verdict: &Verdict) -> bool {

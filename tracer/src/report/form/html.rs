@@ -3,6 +3,8 @@
 //! `maud` escapes every text; [`safe`] makes visible what would reorder or hide. The policy in the head allows exactly
 //! the style and the script below, by their hashes, and nothing else.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -29,7 +31,7 @@ pub fn safe(text: &str) -> String {
 
 /// The report as HTML.
 pub fn html(document: &Document) -> String {
-    let mut numbers = Numbers::default();
+    let mut numbers = Numbers { links: links(document), ..Numbers::default() };
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,15 +58,39 @@ pub fn html(document: &Document) -> String {
     page.into_string()
 }
 
-/// Numbers for names that a page needs only once.
+/// Numbers for names that a page needs only once, and where its incidents stand.
 #[derive(Debug, Default)]
-struct Numbers(u32);
+struct Numbers {
+    last: u32,
+    /// Places of incidents on the page by their ids.
+    links: BTreeMap<String, String>,
+}
 
 impl Numbers {
     fn next(&mut self, kind: &str) -> String {
-        self.0 += 1;
-        format!("{kind}-{}", self.0)
+        self.last += 1;
+        format!("{kind}-{}", self.last)
     }
+
+    /// Text in which the id of an incident that stands on the page leads there.
+    fn linked(&self, text: &str) -> Markup {
+        let id_of = |word: &str| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+        html! {
+            @for (at, word) in safe(text).split(' ').enumerate() {
+                @if at > 0 { " " }
+                @match self.links.get(&id_of(word)) {
+                    Some(place) => a href=(format!("#{place}")) { (word) },
+                    None => (word),
+                }
+            }
+        }
+    }
+}
+
+/// Where the incidents of a page stand that it shows in full.
+fn links(document: &Document) -> BTreeMap<String, String> {
+    let sections = document.sections.iter().flat_map(|section| &section.sections);
+    sections.filter_map(|section| Some((section.incident.clone()?, section.id.clone()))).collect()
 }
 
 fn policy() -> String {
@@ -87,12 +113,27 @@ fn contents(document: &Document) -> Markup {
 }
 
 fn section(section: &Section, level: u8, numbers: &mut Numbers) -> Markup {
+    if section.folded {
+        let inner = html! {
+            @for block in &section.blocks { (self::block(block, numbers)) }
+            @for inner in &section.sections { (self::section(inner, level + 1, numbers)) }
+        };
+        return html! { div id=(section.id) { (folded(&section.title, &inner)) } };
+    }
     html! {
         section id=(section.id) aria-labelledby=(format!("{}-title", section.id)) {
             (heading(section, level))
             @for block in &section.blocks { (self::block(block, numbers)) }
             @for inner in &section.sections { (self::section(inner, level + 1, numbers)) }
         }
+    }
+}
+
+/// What is shown when asked for; printed, it is left out, and that is said.
+fn folded(summary: &str, inner: &Markup) -> Markup {
+    html! {
+        details class="fold" { summary { (safe(summary)) } (inner) }
+        p class="left-out" { (safe(summary)) ": left out in print; the page shows it." }
     }
 }
 
@@ -111,7 +152,11 @@ fn heading(section: &Section, level: u8) -> Markup {
 fn block(block: &Block, numbers: &mut Numbers) -> Markup {
     match block {
         Block::Paragraph { text } => html! { p { (safe(text)) } },
-        Block::Answer(answer) => self::answer(answer),
+        Block::Folded { summary, blocks } => {
+            let inner = html! { @for block in blocks { (self::block(block, numbers)) } };
+            folded(summary, &inner)
+        }
+        Block::Answer(answer) => self::answer(answer, numbers),
         Block::Fields { fields } => self::fields(fields),
         Block::List { items } => html! { ul { @for item in items { li { (safe(item)) } } } },
         Block::Statement { text } => statement(text, numbers),
@@ -128,12 +173,16 @@ fn block(block: &Block, numbers: &mut Numbers) -> Markup {
     }
 }
 
-fn answer(answer: &Answer) -> Markup {
+fn answer(answer: &Answer, numbers: &Numbers) -> Markup {
     html! {
         div class="answer" {
             dl {
                 dt { "What happened" }
                 dd class="what" { (safe(&answer.what)) }
+                @if let Some(when) = &answer.when {
+                    dt { "When" }
+                    dd { (safe(when)) }
+                }
                 dt { "Whose doing" }
                 dd { @if let Some(party) = answer.party { span class="badge" { (party) } } (safe(&answer.who)) }
                 @if let Some(effect) = answer.effect {
@@ -144,7 +193,7 @@ fn answer(answer: &Answer) -> Markup {
                 dd { (safe(&answer.sure)) }
                 @if !answer.next.is_empty() {
                     dt { "What to do" }
-                    dd { ol { @for next in &answer.next { li { (safe(next)) } } } }
+                    dd { ol { @for next in &answer.next { li { (numbers.linked(next)) } } } }
                 }
             }
         }
@@ -175,19 +224,28 @@ fn table(table: &Table, numbers: &mut Numbers) -> Markup {
                 output for=(format!("{id}-search")) aria-live="polite" {}
             }
         }
-        div class="scroll" role="region" aria-label=(safe(&table.caption)) tabindex="0" {
-            table id=(id) class="cards" {
+        div class="scroll" role="region" aria-label=(safe(&table.caption)) {
+            table id=(id) class=(classes(table)) {
                 caption { (safe(&table.caption)) }
                 thead { tr { @for column in &table.columns {
                     th scope="col" class=[column.number.then_some("n")] { (column.title) }
                 } } }
                 tbody { @for row in &table.rows { tr {
                     @for (column, cell) in table.columns.iter().zip(row) {
-                        td class=[class(column.number, cell)] data-label=(column.title) { (safe(cell)) }
+                        td class=[class(column.number, cell)] data-label=(column.title) { (numbers.linked(cell)) }
                     }
                 } } }
             }
         }
+    }
+}
+
+/// A table with many rows or columns is set closer where there is little room.
+fn classes(table: &Table) -> &'static str {
+    match (table.searchable, table.columns.len()) {
+        (true, _) => "cards close",
+        (false, 6..) => "cards wide",
+        (false, _) => "cards",
     }
 }
 
@@ -223,22 +281,33 @@ fn ladder(ladder: &Ladder) -> Markup {
             ol class="steps" { @for rung in &ladder.rungs {
                 li class=[rung.deciding.then_some("decides")] { (step(ladder, rung)) }
             } }
-            @if let Some(first) = ladder.rungs.first() {
-                figcaption { "+0 is " (first.time) ". An arrow without “captured” was not captured as a packet; its source stands below it." }
-            }
+            figcaption { (safe(&ladder.note)) }
         }
     }
+}
+
+/// A slug that may be broken behind its underscores.
+fn broken(slug: &str) -> Markup {
+    html! { @for part in safe(slug).split_inclusive('_') { (part) wbr; } }
 }
 
 fn step(ladder: &Ladder, rung: &Rung) -> String {
     let way = match rung.way {
         Way::Right => format!("{} to {}", ladder.left, ladder.right),
         Way::Left => format!("{} to {}", ladder.right, ladder.left),
+        Way::RightFromPath => from_path(ladder, &ladder.left, &ladder.right),
+        Way::LeftFromPath => from_path(ladder, &ladder.right, &ladder.left),
         Way::AtLeft => format!("at {}", ladder.left),
         Way::AtRight => format!("at {}", ladder.right),
     };
     let decides = if rung.deciding { " This decides." } else { "" };
     safe(&format!("{}, {way}: {} ({}).{decides}", rung.offset, rung.label, rung.source))
+}
+
+/// A segment of one that stands between the ends.
+fn from_path(ladder: &Ladder, named: &str, to: &str) -> String {
+    let device = ladder.device.as_deref().unwrap_or("a device on the path");
+    format!("{device}, in the name of {named}, to {to}")
 }
 
 /// The picture, and its numbers.
@@ -250,11 +319,11 @@ fn chart(chart: &Chart) -> Markup {
             (svg::chart(chart))
             details {
                 summary { "The numbers" }
-                div class="scroll" role="region" aria-label=(safe(&chart.caption)) tabindex="0" {
-                    table {
+                div class="scroll" role="region" aria-label=(safe(&chart.caption)) {
+                    table class="counts" {
                         thead { tr {
                             th scope="col" { "From (UTC)" }
-                            @for series in &chart.series { th scope="col" class="n" { (safe(&series.name)) } }
+                            @for series in &chart.series { th scope="col" class="n" { (broken(&series.name)) } }
                         } }
                         tbody { @for (at, time) in chart.times.iter().enumerate().filter(|(at, _)| any(*at)) { tr {
                             td class="t" { (time) }

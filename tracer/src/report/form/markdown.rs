@@ -44,6 +44,11 @@ pub fn safe(text: &str) -> String {
     out
 }
 
+/// Text that is pasted elsewhere: outside a table a bar between two letters means nothing.
+fn prose(text: &str) -> String {
+    safe(text).replace("\\|", "|")
+}
+
 /// Punctuation of addresses, times and numbers inside a word, which no Markdown reads as markup.
 fn is_plain(before: char, character: char, after: char) -> bool {
     let word = |character: char| character.is_ascii_alphanumeric();
@@ -82,7 +87,14 @@ fn block(out: &mut String, block: &Block) {
             }
         }
         Block::List { items } => items.iter().for_each(|item| line(out, &format!("- {}", safe(item)))),
-        Block::Statement { text } => line(out, &format!("> {}", safe(text))),
+        Block::Statement { text } => line(out, &format!("> {}", prose(text))),
+        Block::Folded { summary, blocks } => {
+            line(out, &safe(summary));
+            for block in blocks {
+                out.push('\n');
+                self::block(out, block);
+            }
+        }
         Block::Lines { source, lines } => self::lines(out, source, lines),
         Block::Table(table) => self::table(out, table),
         Block::Path(path) => self::path(out, path),
@@ -93,9 +105,12 @@ fn block(out: &mut String, block: &Block) {
 
 fn answer(out: &mut String, answer: &Answer) {
     line(out, &format!("**What happened**: {}\n", safe(&answer.what)));
+    if let Some(when) = &answer.when {
+        line(out, &format!("**When**: {}\n", safe(when)));
+    }
     line(out, &format!("**Whose doing**: {}\n", safe(&answer.who)));
     if let Some(effect) = answer.effect {
-        line(out, &format!("**Effect**: {effect}"));
+        line(out, &format!("**Effect**: {effect}\n"));
     }
     line(out, &format!("**How sure**: {}", safe(&answer.sure)));
     if !answer.next.is_empty() {
@@ -157,17 +172,23 @@ fn ladder(out: &mut String, ladder: &Ladder) {
         let arrow = match rung.way {
             Way::Right => "→",
             Way::Left => "←",
+            Way::RightFromPath => "┄ ◆ →",
+            Way::LeftFromPath => "← ◆ ┄",
             Way::AtLeft | Way::AtRight => "•",
         };
         let label =
             if rung.deciding { format!("**{}** (decides)", safe(&rung.label)) } else { safe(&rung.label) };
         let (left, right) = match rung.way {
-            Way::Right | Way::AtLeft => (label, String::new()),
-            Way::Left | Way::AtRight => (String::new(), label),
+            Way::Right | Way::RightFromPath | Way::AtLeft => (label, String::new()),
+            Way::Left | Way::LeftFromPath | Way::AtRight => (String::new(), label),
         };
         let cells = [safe(&rung.time), safe(&rung.offset), left, arrow.to_owned(), right, safe(&rung.source)];
         row(out, cells.into_iter());
     }
+    if let Some(device) = &ladder.device {
+        line(out, &format!("\n◆ is {}, in the name of the end beyond it.", safe(device)));
+    }
+    line(out, &format!("\n{}", safe(&ladder.note)));
 }
 
 fn chart(out: &mut String, chart: &Chart) {
@@ -200,6 +221,7 @@ mod tests {
         assert_eq!(safe("<img src=x>"), "\\<img src=x\\>");
         assert_eq!(safe("[a](http://b)"), "\\[a\\]\\(http\\://b)");
         assert_eq!(safe("| a | ```"), "\\| a \\| \\`\\`\\`");
+        assert_eq!(prose("PSH|ACK `x` \\|"), "PSH|ACK \\`x\\` \\\\|");
         assert_eq!(safe("- item"), "\\- item");
         assert_eq!(safe("1. x"), "1. x");
         assert_eq!(safe("# x"), "\\# x");

@@ -24,5 +24,14 @@ for (const button of document.querySelectorAll("button[data-select]")) {
   });
 }
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const details of document.querySelectorAll("details:not(.fold)")) details.open = true;
 });
+const scrollable = () => {
+  for (const box of document.querySelectorAll(".scroll")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+addEventListener("resize", scrollable);
+addEventListener("toggle", scrollable, true);
+scrollable();

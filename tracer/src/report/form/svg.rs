@@ -13,12 +13,14 @@ const WIDTH: usize = 1000;
 /// Where the two ends stand.
 const LEFT: usize = 120;
 const RIGHT: usize = 960;
+/// Where what is between them stands.
+const MIDDLE: usize = usize::midpoint(LEFT, RIGHT);
 /// Characters of a label that fit between them.
 const LABEL: usize = 108;
 /// Height of one line of text.
 const LINE: usize = 17;
 /// Height of the names above a diagram.
-const HEAD: usize = 40;
+const HEAD: usize = 46;
 /// Width of a bar and the gap behind it.
 const BUCKET: usize = 8;
 /// Height of the longest bar.
@@ -39,6 +41,9 @@ pub fn ladder(ladder: &Ladder) -> Markup {
         svg viewBox=(format!("0 0 {WIDTH} {bottom}")) aria-hidden="true" focusable="false" {
             text x=(LEFT) y="18" { (safe(&ladder.left)) }
             text x=(RIGHT) y="18" text-anchor="end" { (safe(&ladder.right)) }
+            @if let Some(device) = &ladder.device {
+                text class="name" x=(MIDDLE) y="36" text-anchor="middle" { "◆ " (safe(device)) ", in the name of the end beyond it" }
+            }
             line class="life" x1=(LEFT) x2=(LEFT) y1="26" y2=(bottom) {}
             line class="life" x1=(RIGHT) x2=(RIGHT) y1="26" y2=(bottom) {}
             @for (top, height, lines, rung) in &rungs { (self::rung(*top, *height, lines, rung)) }
@@ -48,9 +53,8 @@ pub fn ladder(ladder: &Ladder) -> Markup {
 
 fn rung(top: usize, height: usize, lines: &[String], rung: &Rung) -> Markup {
     let wire = top + LINE * lines.len() + 8;
-    let middle = usize::midpoint(LEFT, RIGHT);
     let (x, anchor) = match rung.way {
-        Way::Right | Way::Left => (middle, "middle"),
+        Way::Right | Way::Left | Way::RightFromPath | Way::LeftFromPath => (MIDDLE, "middle"),
         Way::AtLeft => (LEFT + 16, "start"),
         Way::AtRight => (RIGHT - 16, "end"),
     };
@@ -82,10 +86,27 @@ fn arrow(way: Way, y: usize) -> Markup {
                 line class="wire" x1=(from + 8) x2=(to) y1=(y) y2=(y) {}
                 path class="tip" d=(format!("M{} {} l11 -5 v10 z", from, y)) {}
             }
+            Way::RightFromPath => {
+                line class="wire beyond" x1=(from) x2=(MIDDLE) y1=(y) y2=(y) {}
+                line class="wire" x1=(MIDDLE) x2=(to - 8) y1=(y) y2=(y) {}
+                path class="tip" d=(format!("M{} {} l-11 -5 v10 z", to, y)) {}
+                (diamond(y))
+            }
+            Way::LeftFromPath => {
+                line class="wire" x1=(from + 8) x2=(MIDDLE) y1=(y) y2=(y) {}
+                line class="wire beyond" x1=(MIDDLE) x2=(to) y1=(y) y2=(y) {}
+                path class="tip" d=(format!("M{} {} l11 -5 v10 z", from, y)) {}
+                (diamond(y))
+            }
             Way::AtLeft => { circle class="tip" cx=(LEFT) cy=(y) r="6" {} }
             Way::AtRight => { circle class="tip" cx=(RIGHT) cy=(y) r="6" {} }
         }
     }
+}
+
+/// What sends from between the ends.
+fn diamond(y: usize) -> Markup {
+    html! { path class="tip" d=(format!("M{MIDDLE} {} l6 6 l-6 6 l-6 -6 z", y - 6)) {} }
 }
 
 /// Counts over time, one row of bars per line, all to the same scale. Names and ends stand beside the pictures, so

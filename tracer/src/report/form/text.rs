@@ -52,6 +52,12 @@ fn block(out: &mut String, block: &Block) {
         Block::Fields { fields } => self::fields(out, fields),
         Block::List { items } => items.iter().for_each(|item| entry(out, "- ", item)),
         Block::Statement { text } => entry(out, "    ", text),
+        Block::Folded { summary, blocks } => {
+            entry(out, "", summary);
+            for block in blocks {
+                self::block(out, block);
+            }
+        }
         Block::Lines { source, lines } => {
             entry(out, "", &format!("{source}:"));
             for line in lines {
@@ -71,6 +77,9 @@ fn entry(out: &mut String, first: &str, text: &str) {
 
 fn answer(out: &mut String, answer: &Answer) {
     entry(out, "What happened  ", &answer.what);
+    if let Some(when) = &answer.when {
+        entry(out, "When           ", when);
+    }
     entry(out, "Whose doing    ", &answer.who);
     if let Some(effect) = answer.effect {
         entry(out, "Effect         ", effect);
@@ -104,7 +113,7 @@ fn table(out: &mut String, table: &Table) {
         })
         .collect();
     entry(out, "", &format!("{}:", table.caption));
-    if widths.iter().sum::<usize>() + 2 * widths.len() <= WIDTH {
+    if let Some(widths) = fitted(&widths) {
         return in_columns(out, table, &cells, &widths);
     }
     for row in &cells {
@@ -115,17 +124,39 @@ fn table(out: &mut String, table: &Table) {
     }
 }
 
+/// Widths that fit the page: only the widest columns give, and none becomes too narrow to read.
+fn fitted(widths: &[usize]) -> Option<Vec<usize>> {
+    /// Columns that are no wider than this keep their width: times, ids, numbers, slugs.
+    const KEPT: usize = 30;
+    let room = WIDTH.checked_sub(2 * widths.len())?;
+    let mut widths = widths.to_vec();
+    while widths.iter().sum::<usize>() > room {
+        let widest = widths.iter_mut().max()?;
+        if *widest <= KEPT {
+            return None;
+        }
+        *widest -= 1;
+    }
+    Some(widths)
+}
+
 fn in_columns(out: &mut String, table: &Table, cells: &[Vec<String>], widths: &[usize]) {
     let titles: Vec<String> = table.columns.iter().map(|column| column.title.to_owned()).collect();
     for row in std::iter::once(&titles).chain(cells) {
-        let mut line = String::new();
-        for ((column, cell), width) in table.columns.iter().zip(row).zip(widths) {
-            let cell = if column.number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-            line.push_str("  ");
-            line.push_str(&cell);
+        let broken: Vec<Vec<String>> =
+            row.iter().zip(widths).map(|(cell, width)| wrap(cell, Some(*width))).collect();
+        let height = broken.iter().map(Vec::len).max().unwrap_or(1);
+        for at in 0..height {
+            let mut line = String::new();
+            for ((column, cell), width) in table.columns.iter().zip(&broken).zip(widths) {
+                let cell = cell.get(at).map_or("", String::as_str);
+                let cell = if column.number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+                line.push_str("  ");
+                line.push_str(&cell);
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
         }
-        out.push_str(line.trim_end());
-        out.push('\n');
     }
 }
 
@@ -139,10 +170,15 @@ fn path(out: &mut String, path: &Path) {
 
 fn ladder(out: &mut String, ladder: &Ladder) {
     entry(out, "", &format!("{}  <->  {}", ladder.left, ladder.right));
+    if let Some(device) = &ladder.device {
+        entry(out, "", &format!("D is {device}, in the name of the end beyond it"));
+    }
     for rung in &ladder.rungs {
         let arrow = match rung.way {
             Way::Right => "|---->|",
             Way::Left => "|<----|",
+            Way::RightFromPath => "|. D->|",
+            Way::LeftFromPath => "|<-D .|",
             Way::AtLeft => "*     |",
             Way::AtRight => "|     *",
         };
@@ -150,9 +186,7 @@ fn ladder(out: &mut String, ladder: &Ladder) {
         let first = format!("{:>14}  {arrow}  ", rung.offset);
         entry(out, &first, &format!("{} [{}]{decides}", rung.label, rung.source));
     }
-    if let Some(first) = ladder.rungs.first() {
-        entry(out, "", &format!("+0 is {}.", first.time));
-    }
+    entry(out, "", &ladder.note);
 }
 
 fn chart(out: &mut String, chart: &Chart) {
