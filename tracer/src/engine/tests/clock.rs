@@ -44,7 +44,9 @@ fn changed(seconds: i64, middle: Mono, step: &mut Step) {
 fn judged(seconds: i64) -> Vec<Said> {
     let mut steps = steps();
     let middle = steps[steps.len() / 2].now.before(Duration::from_millis(300));
-    steps.iter_mut().for_each(|step| changed(seconds, middle, step));
+    for step in &mut steps {
+        changed(seconds, middle, step);
+    }
     let (mut engine, mut verdicts, mut last) = (Engine::new(Limits::default()), Vec::new(), Mono(0));
     for step in steps {
         last = step.now;

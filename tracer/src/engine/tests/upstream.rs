@@ -158,7 +158,7 @@ fn with_the_peers_usual_distance_it_is_strong() {
 fn a_refusal_by_this_host_is_proven_and_the_reply_comes_before_its_effect() {
     let socket = connecting();
     let reset = refusal(&socket);
-    let syn = crate::model::Packet {
+    let syn = Packet {
         source: socket.local,
         destination: socket.remote,
         flags: TcpFlags(TcpFlags::SYN),
