@@ -1,9 +1,11 @@
 // An HTTP server under Node. `/hang` never answers, `/throw` ends the process by an exception that nobody catches.
-// Usage: node server.js HOST PORT [KEEP_ALIVE_MS [SOCKET_TIMEOUT_MS]]
+// Usage: node server.js HOST PORT [KEEP_ALIVE_MS [SOCKET_TIMEOUT_MS [REQUEST_TIMEOUT_MS]]]
 const http = require("http");
-const [host, port, keepAlive, timeout] = process.argv.slice(2);
+const [host, port, keepAlive, timeout, requestTimeout] = process.argv.slice(2);
 
-const server = http.createServer((request, response) => {
+const patience = Number(requestTimeout || 0);
+const limits = { requestTimeout: patience, headersTimeout: patience, connectionsCheckingInterval: 100 };
+const server = http.createServer(limits, (request, response) => {
   if (request.url === "/hang") {
     console.log("hanging");
     return;
@@ -15,7 +17,7 @@ const server = http.createServer((request, response) => {
   response.end("hello\n");
 });
 server.keepAliveTimeout = Number(keepAlive || 5000);
-if (timeout) {
+if (Number(timeout)) {
   server.setTimeout(Number(timeout));
 }
 server.listen(Number(port), host);

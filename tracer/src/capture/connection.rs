@@ -20,6 +20,8 @@ const SILENT: u32 = 2;
 /// TLS: alert and application data records.
 const ALERT: u8 = 0x15;
 const APPLICATION_DATA: u8 = 0x17;
+/// TLS: handshake record.
+const HANDSHAKE: u8 = 0x16;
 /// Length of an encrypted alert as TLS 1.3 sends it, with the record header.
 const ENCRYPTED_ALERT: u32 = 24;
 
@@ -57,6 +59,8 @@ pub struct Connection {
     pub established: bool,
     /// What other connections to the listening address taught, when this one was opened.
     pub history: Option<PeerHistory>,
+    /// The first words of its life are those of TLS; `None` as long as there are none, or where they were not captured.
+    tls: Option<bool>,
     unreachable: Option<(u64, Box<IcmpError>)>,
     reset: Option<Box<Resetting>>,
 }
@@ -81,6 +85,7 @@ impl Connection {
             accepted: false,
             established: !opening,
             history: None,
+            tls: None,
             unreachable: None,
             reset: None,
         }
@@ -107,6 +112,7 @@ impl Connection {
     pub fn takes(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) -> Option<Sighting> {
         let other = 1 - from;
         self.opening(from, segment, bytes);
+        self.tls = self.tls.or_else(|| self.opened.and_then(|_| speech(bytes.payload)));
         let old = self.state(from);
         let outstanding = segment.flags.has(TcpFlags::FIN) && self.outstanding(from);
         if segment.flags.has(TcpFlags::ACK) {
@@ -321,6 +327,7 @@ impl Connection {
                         .map(|history| Baseline { ttl: history.ttl, source: BaselineSource::PeerHistory })),
             syn_ack: if opens { other.opening.as_deref().cloned() } else { None },
             peer_history: history,
+            tls: self.tls,
             unseen: own.unseen(time) + other.unseen(time),
         }
     }
@@ -372,6 +379,16 @@ impl Resetting {
         told.extend(rest.into_iter().map(|(time, what)| Sighting { time, what, ends: ends.clone(), isns }));
         told
     }
+}
+
+/// Whether these are words of TLS or of plain HTTP. Others may still be followed by TLS: a PROXY protocol, STARTTLS.
+fn speech(payload: &[u8]) -> Option<bool> {
+    const METHODS: [&[u8]; 8] =
+        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"PRI "];
+    if payload.starts_with(&[HANDSHAKE, 3]) {
+        return Some(true);
+    }
+    METHODS.iter().any(|method| payload.starts_with(method)).then_some(false)
 }
 
 /// TLS says goodbye before FIN; that asks for no answer.

@@ -217,6 +217,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         baseline: baseline(sock, syn_ack.as_ref()),
         syn_ack,
         peer_history: history(sock),
+        tls: None,
         unseen: 0,
     }
 }
@@ -269,6 +270,7 @@ pub fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         baseline: None,
         syn_ack: None,
         peer_history: None,
+        tls: None,
         unseen: 0,
     }
 }

@@ -70,6 +70,7 @@ pub fn upstream() -> Socket {
         baseline: Some(Baseline { ttl: 63, source: BaselineSource::SynAck }),
         syn_ack: None,
         peer_history: None,
+        tls: None,
         unseen: 0,
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::join::Pair;
 use crate::model::{
     AccessRecord, Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Packet,
-    ProcessFacts, Side, Socket, Task, TcpState,
+    ProcessFacts, Side, Socket, Task, TcpFlags, TcpState,
 };
-use crate::timeline::{Incident, Tuple};
+use crate::timeline::{Incident, Tuple, listens_on};
 
 /// `EADDRNOTAVAIL`.
 const ADDRESS_NOT_AVAILABLE: i32 = 99;
@@ -137,6 +138,15 @@ impl<'a> Case<'a> {
         self.side() == Some(Side::Client)
     }
 
+    /// The client's connection carries TLS to Nginx, as a capture or the configuration says; `None` where neither does.
+    pub fn is_tls(&self) -> Option<bool> {
+        let told = self.socket().and_then(|socket| socket.tls);
+        let local = self.tuple().filter(|_| self.is_client())?.local;
+        let listeners = self.host.nginx.http_listeners.iter();
+        let here = listeners.filter(|(listener, _)| listens_on(*listener, local));
+        told.or_else(|| here.map(|(_, tls)| *tls).reduce(|one, other| one || other))
+    }
+
     /// State of Nginx's socket before.
     pub fn state(&self) -> TcpState {
         self.incident.state()
@@ -155,6 +165,13 @@ impl<'a> Case<'a> {
     /// The RST that arrived, as seen on the wire.
     pub fn reset_packet(&self) -> Option<&'a Packet> {
         self.incident.reset_received().and_then(|event| event.packet.as_ref())
+    }
+
+    /// A stateless RST for a connection that the peer had not closed: its host has no such connection (any more).
+    pub fn is_reset_without_socket(&self) -> bool {
+        let bare =
+            self.reset_packet().is_some_and(|packet| !packet.flags.has(TcpFlags::ACK) && packet.window == 0);
+        bare && self.state() == TcpState::Established
     }
 
     /// The event that is the failure, Nginx's own if there is one.
@@ -242,12 +259,26 @@ impl<'a> Case<'a> {
 
     /// The other end's process, as an event of it shows.
     pub fn peer_exit(&self) -> Option<&'a Event> {
-        self.peer.iter().copied().find(|event| event.task.exiting.is_some())
+        self.peer_before().find(|event| event.task.exiting.is_some())
     }
 
     /// The reset the other end sent.
     pub fn peer_reset(&self) -> Option<&'a Event> {
-        self.peer.iter().copied().find(|event| matches!(event.kind, EventKind::ResetSent { .. }))
+        self.peer_before().find(|event| matches!(event.kind, EventKind::ResetSent { .. }))
+    }
+
+    /// What the other end did until Nginx's end received a RST: only that can have caused it.
+    fn peer_before(&self) -> impl Iterator<Item = &'a Event> {
+        self.peer.iter().copied().filter(|event| !self.is_after_reset(event))
+    }
+
+    /// The other end did this when Nginx's had received a RST before. A kernel tells of a RST when it has left, which
+    /// on one host may be after it arrived (`tcp_send_active_reset`).
+    pub fn is_after_reset(&self, event: &Event) -> bool {
+        const TOLD_LATE: Duration = Duration::from_millis(20);
+        let trip = self.socket().map_or(0, |socket| u64::from(socket.srtt_us));
+        let reset = self.incident.reset_received();
+        reset.is_some_and(|reset| event.time > reset.time.after(TOLD_LATE + Duration::from_micros(trip)))
     }
 
     /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).

@@ -54,7 +54,9 @@ pub fn judge(case: &Case) -> Option<Verdict> {
 
 fn unnoticed(case: &Case) -> bool {
     let connection = matches!(case.incident.subject, Subject::Connection(_));
-    connection && case.line.is_none() && (case.incident.own.is_empty() || stray(case) || ordinary_close(case))
+    connection
+        && case.line.is_none()
+        && (case.incident.own.is_empty() || stray(case) || challenged(case) || ordinary_close(case))
 }
 
 /// A segment without data for a connection this host does not know, answered with a RST as it has to be:
@@ -72,6 +74,15 @@ fn stray(case: &Case) -> bool {
     let here = |listener| case.tuple().is_some_and(|tuple| listens_on(listener, tuple.local));
     let overflowed = case.overflows.iter().any(|note| note.side.is_nginx() && here(note.listener));
     no_socket && !overflowed && case.sent_reason().is_some_and(|reason| UNKNOWN.contains(&reason))
+}
+
+/// A segment that is no answer to this SYN, as of an earlier connection with the same ports, is reset and the SYN goes on
+/// (RFC 9293, section 3.10.7.3).
+fn challenged(case: &Case) -> bool {
+    case.incident.own.iter().all(|event| {
+        let waits = event.socket.as_ref().is_some_and(|socket| socket.state == TcpState::SynSent);
+        waits && event.packet.is_some() && matches!(event.kind, EventKind::ResetSent { .. })
+    })
 }
 
 /// Nginx closes a client connection while the last segments are being repeated: the kernel goes on repeating

@@ -160,8 +160,8 @@ mod tests {
     use crate::engine::{Engine, Limits};
     use crate::recording::{Reader, play};
 
-    /// Parts that no recording needs, because the lab cannot play what they are for on this machine, or does not yet;
-    /// tests in `engine::tests` play them by hand.
+    /// Parts that no recording needs, because the lab cannot play what they are for on this machine, or does not yet.
+    /// Tests beside the code look at some of them.
     const UNPLAYED: &[&str] = &[
         "Unopposed(\"hop_differs_history\")",
         "Unfound(\"late_data\")",

@@ -77,6 +77,9 @@ pub struct NginxConfig {
     pub upstreams: Vec<SocketAddr>,
     /// Listen addresses, with the `backlog` where one is set.
     pub listeners: Vec<(SocketAddr, Option<u32>)>,
+    /// Listen addresses of HTTP, each with whether a server speaks TLS there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_listeners: Vec<(SocketAddr, bool)>,
     /// Files or directives that could not be read.
     pub problems: Vec<String>,
     /// The directives that bear on resets, as they stand in the files. The judge does not look at them.

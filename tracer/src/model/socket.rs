@@ -213,6 +213,9 @@ pub struct Socket {
     pub syn_ack: Option<Packet>,
     /// What other connections to the same address taught.
     pub peer_history: Option<PeerHistory>,
+    /// Its first words were those of TLS; only a capture can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
     /// Packets shortly before that must have been sent and were not seen; only a capture can tell.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unseen: u32,

@@ -70,6 +70,7 @@ fn merged(instances: &[Instance]) -> NginxConfig {
         all.real_ip |= config.real_ip;
         all.upstreams.extend(&config.upstreams);
         all.listeners.extend(&config.listeners);
+        all.http_listeners.extend(&config.http_listeners);
         all.problems.extend(config.problems.iter().cloned());
         all.excerpt.extend(config.excerpt.iter().cloned());
     }

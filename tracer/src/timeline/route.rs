@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Event, EventKind, Socket, TcpFlags};
+use crate::model::{Event, EventKind, Side, Socket, TcpFlags};
 
 use super::Tuple;
 
@@ -48,6 +48,7 @@ pub fn route(event: &Event, known: &impl Known) -> Route {
             Route::Aftermath(known_way_round(Tuple::new(*local, *remote), known))
         }
         EventKind::ResetSent { local, remote, .. } => match &event.socket {
+            Some(socket) if is_of_others(event, socket) => Route::Nothing,
             Some(socket) => of_socket(socket),
             None => without_socket(event, Tuple::new(*local, *remote), known),
         },
@@ -61,6 +62,12 @@ pub fn route(event: &Event, known: &impl Known) -> Route {
 fn of_socket(socket: &Socket) -> Route {
     let tuple = Tuple::of(socket);
     if socket.side.is_nginx() { Route::Own(tuple) } else { Route::Peer(tuple) }
+}
+
+/// A process that is not Nginx resets a connection to an upstream of Nginx that nobody saw Nginx open: its own.
+fn is_of_others(event: &Event, socket: &Socket) -> bool {
+    let unknown = socket.opened.is_none() && socket.owner.is_none() && !socket.preexisting;
+    unknown && socket.side == Side::Upstream && event.task.is_actor && !event.task.is_nginx
 }
 
 fn known_way_round(tuple: Tuple, known: &impl Known) -> Tuple {

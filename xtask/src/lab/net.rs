@@ -175,6 +175,42 @@ impl Network {
         batch(&["-n", &self.name(behind), "-batch", "-"], &["neigh flush dev right".to_owned()])
     }
 
+    /// Puts a bridge on the link at a router's left, with a filter for the IPv4 packets that it carries. Addresses and
+    /// Ethernet addresses stay as they are; the bridge stays until the guard goes, the link is cut then.
+    pub fn bridge_before(&self, router: Node, script: &str) -> Result<Guard> {
+        let (bridge, name) = (format!("{}-bridge", self.prefix), self.name(router));
+        let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == router).map_or(0, |(place, _)| place);
+        let show = shell::read(self.inside(router, "cat").arg("/sys/class/net/left/address"))?;
+        let guard = cleanup::later(Action::Namespace(bridge.clone()));
+        batch(&["-batch", "-"], &[format!("netns add {bridge}")])?;
+        let mut moved = vec![
+            format!("link set left netns {bridge} name outside"),
+            format!("link add left address {} type veth peer name inside netns {bridge}", show.trim()),
+        ];
+        let mut ports = vec!["link add bridge type bridge".to_owned(), "link set bridge up".to_owned()];
+        for (port, address) in [("outside", "02:00:00:00:78:01"), ("inside", "02:00:00:00:78:02")] {
+            ports.push(format!("link set {port} address {address}"));
+            ports.push(format!("link set {port} master bridge"));
+            ports.push(format!("link set {port} up"));
+        }
+        for family in [Family::V4, Family::V6] {
+            interface(&mut moved, family, "left", place - 1, 2, false);
+            (0..place - 1).for_each(|link| route(&mut moved, family, place, link));
+        }
+        // Without a way to its addresses the kernel makes no RST for a packet.
+        ports.push("route add default dev bridge".to_owned());
+        batch(&["-n", &name, "-batch", "-"], &moved)?;
+        batch(&["-n", &bridge, "-batch", "-"], &ports)?;
+        let inside = |program: &str| {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &bridge, program]);
+            command
+        };
+        shell::read(inside("sh").args(["-c", "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables"]))?;
+        feed(inside("nft").args(["-f", "-"]), script)?;
+        Ok(guard)
+    }
+
     /// Gives an address beyond a node a next hop on its right that nobody has.
     pub fn lead_astray(&self, node: Node, to: IpAddr, family: Family) -> Result<()> {
         let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == node).map_or(0, |(place, _)| place);
@@ -248,6 +284,14 @@ fn route(script: &mut Vec<String>, family: Family, place: u8, link: u8) {
 
 fn batch(arguments: &[&str], script: &[String]) -> Result<()> {
     feed(Command::new(shell::need("ip")?).args(arguments), &(script.join("\n") + "\n"))
+}
+
+/// A table with one rule in its chain at this hook.
+pub fn table(family: Family, name: &str, hook: &str, rule: &str) -> String {
+    format!(
+        "table {} {name} {{\n chain lab {{\n  type filter hook {hook} priority 0; policy accept;\n  {rule}\n }}\n}}\n",
+        family.nft()
+    )
 }
 
 /// Runs a command with a text on its stdin.

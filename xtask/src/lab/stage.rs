@@ -4,8 +4,9 @@
 //! everything back when the scenario is over.
 
 use super::bench::{Bench, Seat};
+use super::cleanup::Guard;
 use super::memory::Group;
-use super::net::{Family, Node};
+use super::net::{Family, Node, table};
 use super::nginx::Frozen;
 use super::puppet::{Puppet, numbered};
 use super::scenario::Place;
@@ -267,6 +268,11 @@ impl<'a> Stage<'a> {
         self.bench.network.fail_over(Node::Near, Node::Web)
     }
 
+    /// A bridge on the link between Nginx and its gateway applies this rule to what it carries.
+    pub fn bridge(&self, rule: &str) -> Result<Guard> {
+        self.bench.network.bridge_before(Node::Near, &table(Family::V4, "bridging", "forward", rule))
+    }
+
     /// The Nginx host sends what is for this scenario's upstream to a neighbour that does not exist.
     pub fn lead_astray(&self) -> Result<()> {
         self.bench.network.lead_astray(Node::Web, self.upstream().ip(), self.family())
@@ -486,12 +492,4 @@ impl Drop for Stage<'_> {
             drop(self.bench.network.local_ports(Node::Web, first, last));
         }
     }
-}
-
-/// A table with one rule in its chain at this hook.
-fn table(family: Family, name: &str, hook: &str, rule: &str) -> String {
-    format!(
-        "table {} {name} {{\n chain lab {{\n  type filter hook {hook} priority 0; policy accept;\n  {rule}\n }}\n}}\n",
-        family.nft()
-    )
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod client;
+mod clock;
 mod engine;
 mod icmp;
 mod listener;

@@ -3,7 +3,8 @@
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Phase};
 use crate::model::{
-    Baseline, BaselineSource, EventKind, MessageKind, PeerHistory, Socket, TcpFlags, TcpState,
+    Baseline, BaselineSource, EventKind, ExitStatus, MessageKind, Packet, PeerHistory, Socket, TcpFlags,
+    TcpState,
 };
 
 fn recv_failed(milliseconds: u64) -> (u64, crate::model::Input) {
@@ -157,7 +158,7 @@ fn with_the_peers_usual_distance_it_is_strong() {
 fn a_refusal_by_this_host_is_proven_and_the_reply_comes_before_its_effect() {
     let socket = connecting();
     let reset = refusal(&socket);
-    let syn = crate::model::Packet {
+    let syn = Packet {
         source: socket.local,
         destination: socket.remote,
         flags: TcpFlags(TcpFlags::SYN),
@@ -236,7 +237,8 @@ fn a_reset_right_after_reuse_is_the_keepalive_race_with_its_idle_time() {
         Kind::ResetReceived,
         Party::Upstream,
         Cause::UpstreamKeepaliveRace,
-        Certainty::Strong,
+        // No FIN had come: the host may as well have forgotten the connection.
+        Certainty::Weak,
     );
     let verdict = with_impact(verdict, Impact::RequestRetried);
     let race = verdict.evidence.iter().find(|piece| piece.code == "keepalive_race").unwrap();
@@ -409,4 +411,23 @@ fn a_process_that_resets_while_it_dies_is_told_once_as_dying() {
     .remove(0);
     let codes: Vec<&str> = verdict.evidence.iter().map(|piece| piece.code.as_ref()).collect();
     assert!(codes.contains(&"peer_process_exit") && !codes.contains(&"peer_process_reset"), "{codes:?}");
+}
+
+#[test]
+fn a_process_that_ends_after_the_reset_did_not_cause_it() {
+    let exit = ExitStatus { signal: 9, status: 0, core_dumped: false };
+    let later = closed(180, upstream_peer(), app(Some(exit)));
+    let verdicts = play(vec![received(100, upstream(), Some(active_reset(&upstream()))), later]);
+    assert_eq!(verdicts[0].cause, Cause::UpstreamAbort, "{verdicts:#?}");
+}
+
+#[test]
+fn a_reset_on_loopback_in_the_name_of_a_socket_that_lives_on_is_netfilters() {
+    let socket = upstream();
+    let mut host = host();
+    host.local_addresses.push(socket.remote.ip());
+    let reset = Packet { on_loopback: true, ..stateless_reset(&socket) };
+    let later = closed(180, upstream_peer(), app(None));
+    let verdicts = play_on(host, vec![received(100, socket, Some(reset)), later]);
+    assert_eq!((verdicts[0].cause, verdicts[0].certainty), (Cause::LocalFirewall, Certainty::Proven));
 }

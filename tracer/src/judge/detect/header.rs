@@ -57,9 +57,11 @@ fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
         "A bare RST (no ACK, window 0, no options) although the peer had sent no FIN and the connection was ESTABLISHED with {} bytes received: no socket of the peer sent it",
         socket.bytes_received
     );
-    // A host that restarted sends the same, and a path that changed shows it one hop off.
-    let next_hop = socket.baseline.is_some_and(|baseline| hop::difference(packet.ttl, baseline.ttl) == 1);
-    let origins = if next_hop { Origins::PEER_LISTENER } else { Origins::DEVICE.and(Origins::PEER_LISTENER) };
+    // A host that restarted sends the same, and a path that changed shows it one hop off; an address that moved to
+    // another server shows it at any distance.
+    let off = socket.baseline.map_or(0, |baseline| hop::difference(packet.ttl, baseline.ttl));
+    let peers = off == 1 || (off > 1 && hop::may_have_moved(case));
+    let origins = if peers { Origins::PEER_LISTENER } else { Origins::DEVICE.and(Origins::PEER_LISTENER) };
     Some(Finding::supporting("stateless_form", origins, detail).valued(&packet.flags.names()))
 }
 

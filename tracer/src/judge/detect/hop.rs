@@ -24,6 +24,8 @@ const SHORT_TRIP_US: u32 = 1_000;
 /// Distance that no path in use comes near: the TTL started at an unusual value.
 const FAR: u8 = 32;
 
+/// For this long after a handshake its path is taken to be the same.
+const STEADY: Duration = Duration::from_secs(1);
 /// Two hooks see one packet within this time.
 const SAME_PACKET: Duration = Duration::from_millis(1);
 
@@ -42,7 +44,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let proven = findings.iter().any(|finding| finding.decisive && finding.speaks_for.meets(Origins::DEVICE));
     let against = if proven { Origins::NONE } else { Origins::DEVICE };
     findings.push(own(packet, baseline.ttl, source_name(baseline.source), difference, against));
-    findings.extend(history(packet, socket, baseline.source));
+    findings.extend(history(packet, socket, baseline.source).filter(|_| is_told_now(case, socket)));
 }
 
 /// The RST is not as far away as the packets of this connection's own handshake, by more than the one hop that a path
@@ -53,6 +55,16 @@ pub fn starts_elsewhere(case: &Case) -> bool {
     own.is_some_and(|baseline| {
         difference(packet.ttl, baseline.ttl) > 1 && !has_own_ttl(packet, socket, baseline.ttl)
     })
+}
+
+/// The distance may differ because the address is somewhere else by now: a connection whose handshake was long ago, and
+/// a RST that routers brought here. What starts on this host's own link did not come the way to another site.
+pub fn may_have_moved(case: &Case) -> bool {
+    let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return false };
+    let recent = socket.opened.is_some_and(|opened| case.time().since(opened) <= STEADY);
+    let heard = socket.baseline.is_some_and(|baseline| baseline.source == BaselineSource::Data)
+        && socket.last_received_ms.is_some_and(|ago| u128::from(ago) <= STEADY.as_millis());
+    !recent && !heard && !INITIAL.contains(&packet.ttl)
 }
 
 /// The peer's socket has a TTL of its own (`IP_TTL`), which says nothing about its distance. A stateless reset never
@@ -100,6 +112,12 @@ fn history(packet: &Packet, socket: &Socket, source: BaselineSource) -> Option<F
     );
     let differs = Finding::supporting("hop_differs_history", Origins::DEVICE, detail).against(Origins::PEER);
     Some(differs.compared(&packet.ttl, &history.ttl))
+}
+
+/// Another connection's handshake says where the address is only if it was a moment ago.
+fn is_told_now(case: &Case, socket: &Socket) -> bool {
+    socket.peer_history.is_some_and(|history| case.time().distance(history.last_syn_ack) <= STEADY)
+        || !may_have_moved(case)
 }
 
 /// The latest handshake with that address was the one of this very connection: it is no second witness.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::judge::case::{ABORTED, Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Backlog, Event, EventKind, Socket, TcpFlags, TcpState};
+use crate::model::{Backlog, Event, EventKind, Packet, Socket, TcpFlags, TcpState};
 
 use crate::timeline::listens_on;
 
 use super::state;
+use crate::judge::rules::TLS_ALERT_BYTES;
 
 /// Adds the findings about this host's own doing.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
@@ -33,6 +34,9 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
     let seen_here =
         |event: &&Event| event.elsewhere.is_none() && !matches!(event.kind, EventKind::OtherCapture(_));
     let peer_is_here = case.peer.iter().any(seen_here) || case.socket().is_some_and(opened_here);
+    if packet.on_loopback && case.is_local(packet.source) {
+        return rejected_between(case, packet);
+    }
     (packet.on_loopback && known && !peer_is_here && !case.is_local(packet.source)).then(|| {
         let detail = format!(
             "The RST in the name of {} came in on the loopback interface, although that address is not one of this host's: netfilter here made it",
@@ -40,6 +44,18 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
         );
         Finding::decisive("reset_on_loopback", Origins::FILTER, detail)
     })
+}
+
+/// Both ends are on this host, the RST never left it, and the end in whose name it came lived on.
+fn rejected_between(case: &Case, packet: &Packet) -> Option<Finding> {
+    let later = |event: &&&Event| event.elsewhere.is_none() && case.is_after_reset(event);
+    let event = case.peer.iter().find(later).filter(|_| case.peer_reset().is_none())?;
+    let after = event.time.since(case.time()).as_millis();
+    let detail = format!(
+        "The RST in the name of {} came in on the loopback interface, and its socket on this host was still open {after} ms later: netfilter here made it",
+        packet.source
+    );
+    Some(Finding::decisive("reset_on_loopback", Origins::FILTER, detail))
 }
 
 fn worker_exiting(case: &Case) -> Option<Finding> {
@@ -72,7 +88,7 @@ fn own_reset(case: &Case) -> Option<Finding> {
         Some("NO_SOCKET") if answers_syn(event) => {
             Some(named("no_listener", reason, "the SYN met no listener on this port"))
         }
-        Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET") => Some(after_close(event, reason)),
+        Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET") => Some(after_close(case, event, reason)),
         Some("TCP_ABORT_ON_CLOSE" | "TCP_STATE" | "TCP_DISCONNECT_WITH_DATA" | "TCP_ABORT_ON_LINGER")
         | None
             if event.packet.is_none() =>
@@ -92,12 +108,15 @@ fn named(code: &'static str, reason: Option<&str>, why: &str) -> Finding {
     Finding::decisive(code, Origins::NGINX, detail).valued(&reason.unwrap_or("none"))
 }
 
-fn after_close(event: &Event, reason: Option<&str>) -> Finding {
+/// Whether a few bytes are more than a farewell is known only where it is known whether the connection carries TLS.
+fn after_close(case: &Case, event: &Event, reason: Option<&str>) -> Finding {
     let bytes = event.packet.as_ref().map_or(0, |packet| packet.payload_len);
+    let clear = !case.is_client() || bytes > TLS_ALERT_BYTES || case.is_tls().is_some();
     let detail = format!(
         "A segment with {bytes} bytes came after Nginx had closed the connection, so the kernel answered with a RST"
     );
-    Finding::decisive("data_after_close", Origins::NGINX, detail).valued(&reason.unwrap_or("none"))
+    let late = Finding::supporting("data_after_close", Origins::NGINX, detail);
+    Finding { decisive: clear, ..late }.valued(&reason.unwrap_or("none"))
 }
 
 fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Finding> {

@@ -1,11 +1,16 @@
 //! The other end of the connection on this very host: the process or the kernel that sent the reset, seen
 //! doing it. The strongest evidence there is, and only to be had where upstream or client run here.
 
+use std::time::Duration;
+
 use crate::judge::case::{Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
 use crate::judge::record::{exit_text, host_text, process_text};
-use crate::model::{Backlog, Event, EventKind, Side};
+use crate::model::{Backlog, Event, EventKind, Side, TcpFlags};
 use crate::timeline::listens_on;
+
+/// An overflow this long before the connection was opened, or after its end, still speaks of it.
+const AROUND: Duration = Duration::from_secs(2);
 
 /// Adds the findings about the other end.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
@@ -43,7 +48,7 @@ fn reset(case: &Case) -> Option<Finding> {
         let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
         return Some(acted.against(Origins::DEVICE).valued(&reason));
     }
-    let refused_handshake = reason == "INVALID_SYN";
+    let refused_handshake = reason == "INVALID_SYN" && !answers_syn(event);
     if backlog.map_or(refused_handshake, Backlog::is_full) {
         let detail = format!(
             "The upstream's listener {} was full and answered with a RST (tcp_abort_on_overflow)",
@@ -68,17 +73,28 @@ fn answered(event: &Event, reason: &str) -> Finding {
     Finding::decisive("peer_no_socket", origins, detail).against(Origins::DEVICE).valued(&reason)
 }
 
-/// The upstream's listener is on this host and dropped this very connection, or one at that time.
+/// A SYN for a handshake under way is answered so, too (`tcp_check_req`).
+fn answers_syn(event: &Event) -> bool {
+    event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+}
+
+/// The upstream's listener is on this host and dropped this very connection, or one at that time. A connection that a
+/// process reset had been accepted.
 fn listener(case: &Case) -> Option<Finding> {
     let tuple = case.tuple()?;
+    let accepted = case.peer_reset().is_some_and(|event| event.packet.is_none());
+    let opened = case.socket().and_then(|socket| socket.opened).unwrap_or(case.incident.first);
+    let meanwhile =
+        |note: &OverflowNote| note.time.after(AROUND) >= opened && note.time <= case.time().after(AROUND);
     let connecting = case.connecting() || case.socket().is_some_and(|socket| socket.bytes_received == 0);
     let ours = |note: &&OverflowNote| {
         note.side == Side::UpstreamPeer
             && listens_on(note.listener, tuple.remote)
             && case.is_local(tuple.remote)
+            && meanwhile(note)
     };
     let notes = || case.overflows.iter().filter(ours);
-    if !connecting || case.is_client() {
+    if !connecting || accepted || case.is_client() {
         return None;
     }
     let exact = notes().find(|note| note.client == Some(tuple.local));

@@ -78,7 +78,12 @@ fn race(case: &Case) -> Option<Finding> {
     let detail = format!(
         "The connection had been idle for {idle} ms; the peer's end of it came {after} ms after Nginx used it again"
     );
-    Some(Finding::supporting("keepalive_race", Origins::PEER, detail).valued(&idle))
+    // The end of an idle connection is a FIN; a RST without a socket and without one before it may as well come from a
+    // host that has forgotten the connection.
+    let unannounced = case.peer.is_empty() && case.is_reset_without_socket();
+    let origins = if unannounced { Origins::LOSS } else { Origins::PEER };
+    let detail = if unannounced { format!("{detail}; no FIN had come before") } else { detail };
+    Some(Finding::supporting("keepalive_race", origins, detail).valued(&idle))
 }
 
 /// Idle time and delay in milliseconds, when a pooled upstream connection was ended by the peer within a

@@ -90,5 +90,6 @@ fn only_an_alert(look: &Look) -> bool {
         EventKind::ResetSeen { answers, .. } => answers.as_ref(),
         _ => None,
     });
-    answered.is_some_and(|packet| packet.payload_len <= TLS_ALERT_BYTES)
+    let short = answered.is_some_and(|packet| packet.payload_len <= TLS_ALERT_BYTES);
+    short && look.case.is_tls() != Some(false)
 }

@@ -101,9 +101,10 @@ fn nginx_had_closed(look: &Look) -> bool {
     look.case.state().we_closed()
 }
 
-/// The client had closed, and what did not reach it is no longer than a TLS `close_notify`: no response is that short.
+/// The client had closed, and what did not reach it is no longer than a TLS `close_notify`, which plain HTTP has not.
 fn only_a_farewell(look: &Look) -> bool {
-    look.case.state().peer_closed() && look.case.outstanding() <= u64::from(TLS_ALERT_BYTES)
+    let short = look.case.outstanding() <= u64::from(TLS_ALERT_BYTES);
+    short && look.case.state().peer_closed() && look.case.is_tls() != Some(false)
 }
 
 /// A response under way, an upstream leg dropped for it, or Nginx's own words.

@@ -56,7 +56,7 @@ impl Look<'_, '_> {
 pub const DEVICE_TIMER_MS: u64 = 60_000;
 
 /// Largest TLS alert record that an end still sends when it closes or the other has: `close_notify` under any cipher.
-const TLS_ALERT_BYTES: u32 = 31;
+pub const TLS_ALERT_BYTES: u32 = 31;
 
 /// One rule.
 pub struct Rule {

@@ -125,5 +125,7 @@ fn timed_out(look: &Look) -> bool {
 /// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.
 fn only_an_alert(look: &Look) -> bool {
     let limit = look.case.line_class() == Some(MessageClass::ConfigLimit);
-    !limit && trigger(look).is_some_and(|packet| packet.payload_len <= TLS_ALERT_BYTES)
+    !limit
+        && look.case.is_tls() != Some(false)
+        && trigger(look).is_some_and(|packet| packet.payload_len <= TLS_ALERT_BYTES)
 }

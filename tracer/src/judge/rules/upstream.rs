@@ -1,8 +1,8 @@
 //! A RST arrived on an upstream connection.
 
 use crate::judge::finding::Origins;
+use crate::model::Socket;
 use crate::model::verdict::{Cause, Party};
-use crate::model::{TcpFlags, TcpState};
 
 use super::{Look, Rule};
 
@@ -104,6 +104,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::DEVICE,
     },
     Rule {
+        name: "received/race_without_fin",
+        when: |look| look.has("keepalive_race") && look.case.is_reset_without_socket(),
+        party: Party::Upstream,
+        cause: Cause::UpstreamKeepaliveRace,
+        origins: Origins::LOSS,
+    },
+    Rule {
         name: "received/keepalive_race",
         when: |look| look.has("keepalive_race"),
         party: Party::Upstream,
@@ -122,6 +129,13 @@ pub const RULES: &[Rule] = &[
         when: forgotten,
         party: Party::Upstream,
         cause: Cause::UpstreamRestarted,
+        origins: Origins::NO_SOCKET,
+    },
+    Rule {
+        name: "received/never_taken",
+        when: |look| look.case.is_reset_without_socket(),
+        party: Party::Upstream,
+        cause: Cause::UpstreamAbort,
         origins: Origins::NO_SOCKET,
     },
     Rule {
@@ -160,9 +174,8 @@ fn stateless(look: &Look) -> bool {
     look.case.reset_packet().is_some_and(crate::model::Packet::is_stateless_reset)
 }
 
-/// A stateless reset for a connection the peer had never closed: its host has no such connection (any more).
+/// Its host does not know the connection any more, and had known it: it had acknowledged something.
 fn forgotten(look: &Look) -> bool {
-    let bare =
-        look.case.reset_packet().is_some_and(|packet| !packet.flags.has(TcpFlags::ACK) && packet.window == 0);
-    bare && look.case.state() == TcpState::Established
+    let known = |socket: &Socket| socket.bytes_received > 0 || socket.bytes_acked > 1;
+    look.case.is_reset_without_socket() && look.case.socket().is_none_or(known)
 }

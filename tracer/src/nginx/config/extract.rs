@@ -1,6 +1,7 @@
 //! Picks from the directives what [`Configuration`] holds.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::excerpt::Excerpt;
@@ -65,12 +66,17 @@ fn hosts(root: &Path) -> Hosts {
 }
 
 /// A block that is open.
+#[derive(Default)]
 struct Open {
     name: String,
     /// The variable that the lines of a `map` or the like give values to.
     variable: Option<String>,
     /// A `listen` stood in it.
     listens: bool,
+    /// `ssl on` stands in it (until Nginx 1.25).
+    tls: bool,
+    /// Where it listens, and whether with `ssl`.
+    addresses: Vec<(SocketAddr, bool)>,
 }
 
 struct Extractor<'a> {
@@ -113,7 +119,7 @@ impl<'a> Extractor<'a> {
             self.groups.extend(words.get(1).cloned());
         }
         let variable = Variables::of_block(words).map(str::to_owned);
-        self.blocks.push(Open { name, variable, listens: false });
+        self.blocks.push(Open { name, variable, ..Open::default() });
     }
 
     /// A server of HTTP without `listen` listens on port 80 (`ngx_http_add_listen`, running as root).
@@ -121,7 +127,13 @@ impl<'a> Extractor<'a> {
         let Some(block) = self.blocks.pop() else { return };
         let is_http = self.blocks.last().is_some_and(|outer| outer.name == "http");
         if block.name == "server" && is_http && !block.listens {
+            self.blocks.push(block);
             self.listen("80", &[]);
+            return self.close();
+        }
+        if is_http {
+            let speech = block.addresses.into_iter().map(|(address, tls)| (address, tls || block.tls));
+            self.found.facts.http_listeners.extend(speech);
         }
     }
 
@@ -139,6 +151,11 @@ impl<'a> Extractor<'a> {
         match name.as_str() {
             "set" => self.variables.set(arguments),
             "listen" if self.inside("server") => self.listen(first, &arguments[1..]),
+            "ssl" if first == "on" => {
+                if let Some(block) = self.blocks.last_mut() {
+                    block.tls = true;
+                }
+            }
             "server" if self.inside("upstream") => self.server(first),
             "keepalive_timeout" if self.inside("upstream") => {
                 self.found.facts.upstream_keepalive_timeouts_ms.extend(value::milliseconds(first));
@@ -161,12 +178,16 @@ impl<'a> Extractor<'a> {
     }
 
     fn listen(&mut self, address: &str, options: &[String]) {
+        let tls = options.iter().any(|option| option == "ssl");
         if let Some(block) = self.blocks.last_mut() {
             block.listens = true;
         }
         let backlog = options.iter().find_map(|option| option.strip_prefix("backlog=")?.parse().ok());
         match value::listen(address, &self.hosts) {
             Address::Known(addresses) => {
+                if let Some(block) = self.blocks.last_mut() {
+                    block.addresses.extend(addresses.iter().map(|address| (*address, tls)));
+                }
                 self.found.facts.listeners.extend(addresses.into_iter().map(|address| (address, backlog)));
             }
             Address::Unix => {}
@@ -274,6 +295,8 @@ impl<'a> Extractor<'a> {
         facts.upstreams.dedup();
         facts.listeners.sort_unstable();
         facts.listeners.dedup();
+        facts.http_listeners.sort_unstable();
+        facts.http_listeners.dedup();
         for times in [
             &mut facts.connect_timeouts_ms,
             &mut facts.read_timeouts_ms,
@@ -342,7 +365,7 @@ mod tests {
             (
                 "etc/nginx/sites/a.conf",
                 "upstream back { server app:8080; server 10.0.0.9 backup; server other:1; keepalive_timeout 15s; }\n\
-                 server { listen 127.0.0.1:8080 backlog=77 reuseport; lingering_close off;\n\
+                 server { listen 127.0.0.1:8080 ssl backlog=77 reuseport; lingering_close off;\n\
                  location / { proxy_pass http://back; proxy_read_timeout 1m; }\n\
                  location /d { proxy_pass https://10.0.0.7/x; error_log /var/log/d.log debug; }\n\
                  location /v { proxy_pass http://$target; }\n\
@@ -363,6 +386,9 @@ mod tests {
         let listeners: Vec<_> =
             found.facts.listeners.iter().map(|(address, log)| (address.to_string(), *log)).collect();
         assert_eq!(listeners, [("0.0.0.0:80".to_owned(), None), ("127.0.0.1:8080".to_owned(), Some(77))]);
+        let speech: Vec<_> =
+            found.facts.http_listeners.iter().map(|(address, tls)| (address.to_string(), *tls)).collect();
+        assert_eq!(speech, [("0.0.0.0:80".to_owned(), false), ("127.0.0.1:8080".to_owned(), true)]);
         assert_eq!(found.facts.connect_timeouts_ms, [2000]);
         assert_eq!(found.facts.read_timeouts_ms, [60_000]);
         assert_eq!(found.facts.upstream_keepalive_timeouts_ms, [15_000]);

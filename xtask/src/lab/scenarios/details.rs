@@ -12,6 +12,9 @@ use std::time::Duration;
 
 const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
 const UNLINGERING: &str = "server { listen @LISTEN@; root @ROOT@; lingering_close off; }\n";
+/// No certificate is needed for what is said in plain text to it.
+const TLS: &str =
+    "server { listen @LISTEN@ ssl; ssl_reject_handshake on; root @ROOT@; lingering_close off; }\n";
 const PROBING: &str = "server { listen @LISTEN@ so_keepalive=1s:1s:2; root @ROOT@; }\n";
 const PROBING_UPSTREAM: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; }\n\
      server { listen @LISTEN@; location / { proxy_pass http://@NAME@; proxy_http_version 1.1; \
@@ -63,10 +66,34 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
-        name: "client-farewell-after-close",
-        says: "the client answers Nginx's close with as little as a TLS close_notify: nothing is lost",
+        name: "trap-short-words-after-close",
+        says: "the same with as few bytes as a farewell of TLS has, where nobody speaks TLS",
         servers: UNLINGERING,
-        drive: |stage| talks_on(stage, "hex @ 15030300020100"),
+        drive: |stage| talks_on(stage, "send @ one more"),
+        expect: &[Expect {
+            party: "nginx",
+            causes: &["nginx_closed_unread"],
+            kinds: &["reset_sent"],
+            // Whether what the client went on about was wanted cannot be known.
+            impacts: &["connection_only", "response_truncated"],
+            least: Certainty::Strong,
+            side: Some(Side::Client),
+            checks: &[Check::Evidence(&["data_after_close"])],
+            ..INCIDENT
+        }],
+        log: LogTruth::Silent,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "client-farewell-after-close",
+        says: "the client answers Nginx's close of a TLS listener with a close_notify: nothing is lost",
+        servers: TLS,
+        drive: |stage| {
+            let client = stage.connect()?;
+            stage.request(client, "GET /small")?;
+            stage.response(client, "400")?;
+            talk(stage, client, "hex @ 15030300020100")
+        },
         expect: &[Expect {
             party: "client",
             causes: &["client_late_reset"],
@@ -200,6 +227,10 @@ fn idle_reset(stage: &mut Stage<'_>) -> Result<()> {
 fn talks_on(stage: &mut Stage<'_>, words: &str) -> Result<()> {
     let client = stage.connect()?;
     stage.last_exchange(client)?;
+    talk(stage, client, words)
+}
+
+fn talk(stage: &mut Stage<'_>, client: u32, words: &str) -> Result<()> {
     stage.client.tell(&words.replace('@', &client.to_string()))?;
     stage.client.tell(&format!("drain {client}")).map(drop)
 }

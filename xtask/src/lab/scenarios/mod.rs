@@ -9,6 +9,7 @@ mod ending;
 mod ends;
 mod filters;
 mod firewall;
+mod halves;
 mod healthy;
 mod host;
 mod icmp;
@@ -21,6 +22,7 @@ mod mptcp;
 mod mtu;
 mod nginx;
 mod overflow;
+mod paths;
 mod protocols;
 mod proxies;
 mod race;
@@ -64,6 +66,8 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         proxies::TABLE,
         topology::TABLE,
         traps::TABLE,
+        paths::TABLE,
+        halves::TABLE,
     ]
     .into_iter()
     .flatten()

@@ -16,7 +16,7 @@ use std::time::Duration;
 const V4: &[Family] = &[Family::V4];
 
 /// The request passes on as it comes.
-const STREAMED: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
+pub(super) const STREAMED: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
      proxy_http_version 1.1; proxy_request_buffering off; client_max_body_size 1m; } }\n";
 const IMPATIENT: &str =
     "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_read_timeout 1s; } }\n";
@@ -153,6 +153,15 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "nginx-behind-keepalive-requests",
+        says: "a second Nginx closes each connection after keepalive_requests: nobody loses anything",
+        families: V4,
+        servers: KEPT,
+        drive: many,
+        log: LogTruth::Silent,
+        ..ORDINARY
+    },
+    Scenario {
         name: "nginx-behind-reloaded",
         says: "a second Nginx reloads: its old worker closes idle connections, and nobody loses anything",
         families: V4,
@@ -211,6 +220,16 @@ fn worker_killed(stage: &mut Stage<'_>) -> Result<()> {
     stage.acts(worker);
     nginx::signal(worker, Signal::KILL)?;
     stage.client.tell(&format!("drain {client}")).map(drop)
+}
+
+fn many(stage: &mut Stage<'_>) -> Result<()> {
+    let _proxy = stage.program("nginx", BEHIND)?;
+    let client = stage.connect()?;
+    for _ in 0..10 {
+        stage.request(client, "GET /healthy")?;
+        stage.response(client, "200")?;
+    }
+    Ok(())
 }
 
 fn reloaded(stage: &mut Stage<'_>) -> Result<()> {

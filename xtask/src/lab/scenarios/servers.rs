@@ -4,12 +4,12 @@
 //! certain order.
 
 use super::super::net::Family;
-use super::super::nginx;
 use super::super::program::Program;
 use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::proxies::{RACE, UPSTREAM, race};
+use super::super::{kernel, nginx};
+use super::proxies::{RACE, STREAMED, UPSTREAM, race};
 use super::{KEPT, PLAIN};
 use anyhow::Result;
 use rustix::process::Signal;
@@ -32,6 +32,17 @@ const UVICORN: &[&str] = &[
     "uvicorn",
     "--timeout-keep-alive",
     "1",
+    "--host",
+    "@HOST@",
+    "--port",
+    "@PORT@",
+    "asgi:application",
+];
+const UVICORN_SPENT: &[&str] = &[
+    "-m",
+    "uvicorn",
+    "--limit-max-requests",
+    "2",
     "--host",
     "@HOST@",
     "--port",
@@ -114,6 +125,23 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "uvicorn-max-requests",
+        says: "uvicorn ends after --limit-max-requests, and nothing listens until it is started again",
+        families: V4,
+        place: Place::Local,
+        servers: KEPT,
+        drive: |stage| spent(stage, "python3", UVICORN_SPENT),
+        expect: &[Expect {
+            causes: &["upstream_refused"],
+            kinds: &["refused"],
+            least: Certainty::Proven,
+            ..UPSTREAM
+        }],
+        log: LogTruth::Always("connect() failed (111"),
+        needs: UVICORN_HERE,
+        ..ORDINARY
+    },
+    Scenario {
         name: "node-keepalive-race",
         says: "Node closes a connection idle for keepAliveTimeout in the moment Nginx uses it again",
         families: V4,
@@ -137,6 +165,16 @@ pub const TABLE: &[Scenario] = &[
             ..UPSTREAM
         }],
         log: LogTruth::Always(EARLY),
+        needs: &["node"],
+        ..ORDINARY
+    },
+    Scenario {
+        name: "node-request-timeout",
+        says: "an upload takes longer than Node's requestTimeout: it answers 408 and closes with the rest unread",
+        families: V4,
+        servers: STREAMED,
+        drive: slow_upload,
+        log: LogTruth::Silent,
         needs: &["node"],
         ..ORDINARY
     },
@@ -258,6 +296,10 @@ fn worker_acts(
 
 fn healthy(stage: &mut Stage<'_>, program: &str, arguments: &[&str], requests: u32) -> Result<()> {
     let _server = stage.program(program, arguments)?;
+    healthy_requests(stage, requests)
+}
+
+fn healthy_requests(stage: &mut Stage<'_>, requests: u32) -> Result<()> {
     for _ in 0..requests {
         let client = stage.connect()?;
         stage.request(client, "GET /healthy")?;
@@ -265,6 +307,26 @@ fn healthy(stage: &mut Stage<'_>, program: &str, arguments: &[&str], requests: u
         stage.leave(client)?;
     }
     Ok(())
+}
+
+/// Two requests that are served, and one that finds nobody.
+fn spent(stage: &mut Stage<'_>, program: &str, arguments: &[&str]) -> Result<()> {
+    let server = stage.program(program, arguments)?;
+    healthy_requests(stage, 2)?;
+    wait::until("the server has ended", wait::SOON, || {
+        kernel::state(server.pid()).is_none_or(|state| state == 'Z').then_some(())
+    })?;
+    let client = stage.connect()?;
+    stage.request(client, "GET /healthy")?;
+    stage.response(client, "502")
+}
+
+fn slow_upload(stage: &mut Stage<'_>) -> Result<()> {
+    let _server = stage.program("node", &["server.js", "@HOST@", "@PORT@", "1000", "0", "500"])?;
+    let client = stage.connect()?;
+    let head = "POST /hang HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: 100\\r\\n\\r\\nhalf";
+    stage.client.tell(&format!("send {client} {head}"))?;
+    stage.client.tell(&format!("head {client}")).map(drop)
 }
 
 /// One connection keeps the child busy, two wait for it (the kernel compares with `>`), and Nginx's is dropped.
