@@ -54,6 +54,35 @@ fn the_first_screen_names_the_culprit_of_a_forged_reset() {
 }
 
 #[test]
+fn the_steps_are_drawn_from_whom_they_came() {
+    let of = |cause: &str| {
+        let text = stdout(&report(&recording("lab-01-error.rec"), &["--cause", cause, "--top", "20"]));
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let forged = of("middlebox_forged_reset");
+    assert!(forged.contains("|<-D .|") && forged.contains("in the name of the end beyond it"), "{forged}");
+    // An ICMP error is sent in the name of its sender, and is no segment of TCP.
+    let rejected = of("middlebox_reject");
+    assert!(rejected.contains("ICMP error that quotes the segment"), "{rejected}");
+    assert!(!rejected.contains("10.77.3.2:0 to"), "{rejected}");
+    let portless = of("nginx_resource_limit");
+    assert!(portless.contains("it got no local port, so no SYN was sent"), "{portless}");
+}
+
+#[test]
+fn packets_are_numbered_as_a_viewer_does_and_a_command_writes_them() {
+    let text = stdout(&report(&recording("07-info.rec"), &["--id", &forged()]));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("captured; its time is that of the event, frame 1"), "{words}");
+    let command = format!("07-info.rec --id {} -o packets.pcapng", forged());
+    assert!(words.replace("| ", "").contains(&command), "{words}");
+    assert!(text.contains("(whether the clock was synchronised is not known)"), "{text}");
+    let output = report(&recording("07-info.rec"), &["--id", &forged(), "--format", "pcapng"]);
+    let comments = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(comments.contains(&format!("Incident {}, frame 1 of its 3", forged())), "{comments}");
+}
+
+#[test]
 fn a_window_counts_every_incident_once() {
     let incidents = verdicts("00-error.rec", |verdict| {
         verdict["impact"] != "harmless" && verdict["consequence_of"].is_null()

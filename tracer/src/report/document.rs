@@ -194,10 +194,20 @@ pub struct Ladder {
     /// Name of what sends from between them; `None` where nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// It sends in the name of the end beyond it; an ICMP error is sent in its own.
+    pub in_anothers_name: bool,
     /// How to read it.
     pub note: String,
     /// Earliest first.
     pub rungs: Vec<Rung>,
+}
+
+impl Ladder {
+    /// What sends from between the ends, and in whose name.
+    pub fn between(&self) -> Option<String> {
+        let name = if self.in_anothers_name { ", in the name of the end beyond it" } else { "" };
+        self.device.as_ref().map(|device| format!("{device}{name}"))
+    }
 }
 
 /// One step of a ladder diagram.

@@ -50,7 +50,13 @@ pub fn packets(
 
 fn row(frame: usize, one: &Captured, setting: &Setting<'_>) -> Vec<String> {
     let packet = &one.packet;
+    let arrival = setting.arrival(one.netns, packet).unwrap_or_else(|| "not known".to_owned());
     let time = if one.exact { one.time.rfc3339() } else { format!("{} (of the event)", one.time.rfc3339()) };
+    if one.role == Role::IcmpError {
+        let ends = format!("{} to {}", packet.source.ip(), packet.destination.ip());
+        let what = format!("ICMP error that quotes the segment with seq {}", packet.seq);
+        return vec![frame.to_string(), time, ends, what, ip(packet), arrival];
+    }
     vec![
         frame.to_string(),
         time,
@@ -64,7 +70,7 @@ fn row(frame: usize, one: &Captured, setting: &Setting<'_>) -> Vec<String> {
             listed(&packet.options)
         ),
         ip(packet),
-        setting.arrival(one.netns, packet).unwrap_or_else(|| "not known".to_owned()),
+        arrival,
     ]
 }
 

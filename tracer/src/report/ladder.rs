@@ -37,9 +37,10 @@ pub fn ladder(verdict: &Verdict, dossier: Option<&Dossier>, frames: &Frames) -> 
     let steps = order::ordered(verdict, connection, steps);
     let from_path = |step: &Step| matches!(step.way, Way::LeftFromPath | Way::RightFromPath);
     let device = steps.iter().any(from_path).then(|| device(verdict).to_owned());
+    let in_anothers_name = steps.iter().any(|step| from_path(step) && step.sort != Sort::Icmp);
     let note = note(verdict, &steps);
     let (left, right) = (ends.left, ends.right);
-    Some(Ladder { left, right, device, note, rungs: rungs(steps) })
+    Some(Ladder { left, right, device, in_anothers_name, note, rungs: rungs(steps) })
 }
 
 /// Who is drawn between the ends, as surely as the verdict names it.

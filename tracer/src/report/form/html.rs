@@ -307,7 +307,10 @@ fn step(ladder: &Ladder, rung: &Rung) -> String {
 /// A segment of one that stands between the ends.
 fn from_path(ladder: &Ladder, named: &str, to: &str) -> String {
     let device = ladder.device.as_deref().unwrap_or("a device on the path");
-    format!("{device}, in the name of {named}, to {to}")
+    if ladder.in_anothers_name {
+        return format!("{device}, in the name of {named}, to {to}");
+    }
+    format!("{device} to {to}")
 }
 
 /// The picture, and its numbers.

@@ -185,8 +185,8 @@ fn ladder(out: &mut String, ladder: &Ladder) {
         let cells = [safe(&rung.time), safe(&rung.offset), left, arrow.to_owned(), right, safe(&rung.source)];
         row(out, cells.into_iter());
     }
-    if let Some(device) = &ladder.device {
-        line(out, &format!("\n◆ is {}, in the name of the end beyond it.", safe(device)));
+    if let Some(device) = ladder.between() {
+        line(out, &format!("\n◆ is {}.", safe(&device)));
     }
     line(out, &format!("\n{}", safe(&ladder.note)));
 }

@@ -41,17 +41,17 @@ pub fn ladder(ladder: &Ladder) -> Markup {
         svg viewBox=(format!("0 0 {WIDTH} {bottom}")) aria-hidden="true" focusable="false" {
             text x=(LEFT) y="18" { (safe(&ladder.left)) }
             text x=(RIGHT) y="18" text-anchor="end" { (safe(&ladder.right)) }
-            @if let Some(device) = &ladder.device {
-                text class="name" x=(MIDDLE) y="36" text-anchor="middle" { "◆ " (safe(device)) ", in the name of the end beyond it" }
+            @if let Some(device) = ladder.between() {
+                text class="name" x=(MIDDLE) y="36" text-anchor="middle" { "◆ " (safe(&device)) }
             }
             line class="life" x1=(LEFT) x2=(LEFT) y1="26" y2=(bottom) {}
             line class="life" x1=(RIGHT) x2=(RIGHT) y1="26" y2=(bottom) {}
-            @for (top, height, lines, rung) in &rungs { (self::rung(*top, *height, lines, rung)) }
+            @for (top, height, lines, rung) in &rungs { (self::rung(*top, *height, lines, rung, ladder.in_anothers_name)) }
         }
     }
 }
 
-fn rung(top: usize, height: usize, lines: &[String], rung: &Rung) -> Markup {
+fn rung(top: usize, height: usize, lines: &[String], rung: &Rung, beyond: bool) -> Markup {
     let wire = top + LINE * lines.len() + 8;
     let (x, anchor) = match rung.way {
         Way::Right | Way::Left | Way::RightFromPath | Way::LeftFromPath => (MIDDLE, "middle"),
@@ -68,13 +68,14 @@ fn rung(top: usize, height: usize, lines: &[String], rung: &Rung) -> Markup {
             @for (at, line) in lines.iter().enumerate() {
                 text class="label" x=(x) y=(top + LINE * (at + 1) - 3) text-anchor=(anchor) { (line) }
             }
-            (arrow(rung.way, wire))
+            (arrow(rung.way, wire, beyond))
             text class="dim" x=(x) y=(wire + 16) text-anchor=(anchor) { (safe(&rung.source)) }
         }
     }
 }
 
-fn arrow(way: Way, y: usize) -> Markup {
+/// `beyond`: what comes from the middle is drawn on, dashed, to the end in whose name it is.
+fn arrow(way: Way, y: usize, beyond: bool) -> Markup {
     let (from, to) = (LEFT + 2, RIGHT - 2);
     html! {
         @match way {
@@ -87,14 +88,14 @@ fn arrow(way: Way, y: usize) -> Markup {
                 path class="tip" d=(format!("M{} {} l11 -5 v10 z", from, y)) {}
             }
             Way::RightFromPath => {
-                line class="wire beyond" x1=(from) x2=(MIDDLE) y1=(y) y2=(y) {}
+                @if beyond { line class="wire beyond" x1=(from) x2=(MIDDLE) y1=(y) y2=(y) {} }
                 line class="wire" x1=(MIDDLE) x2=(to - 8) y1=(y) y2=(y) {}
                 path class="tip" d=(format!("M{} {} l-11 -5 v10 z", to, y)) {}
                 (diamond(y))
             }
             Way::LeftFromPath => {
                 line class="wire" x1=(from + 8) x2=(MIDDLE) y1=(y) y2=(y) {}
-                line class="wire beyond" x1=(MIDDLE) x2=(to) y1=(y) y2=(y) {}
+                @if beyond { line class="wire beyond" x1=(MIDDLE) x2=(to) y1=(y) y2=(y) {} }
                 path class="tip" d=(format!("M{} {} l11 -5 v10 z", from, y)) {}
                 (diamond(y))
             }

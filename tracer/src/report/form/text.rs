@@ -170,8 +170,8 @@ fn path(out: &mut String, path: &Path) {
 
 fn ladder(out: &mut String, ladder: &Ladder) {
     entry(out, "", &format!("{}  <->  {}", ladder.left, ladder.right));
-    if let Some(device) = &ladder.device {
-        entry(out, "", &format!("D is {device}, in the name of the end beyond it"));
+    if let Some(device) = ladder.between() {
+        entry(out, "", &format!("D is {device}"));
     }
     for rung in &ladder.rungs {
         let arrow = match rung.way {
