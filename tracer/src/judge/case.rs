@@ -167,6 +167,11 @@ impl<'a> Case<'a> {
         self.incident.reset_received().and_then(|event| event.packet.as_ref())
     }
 
+    /// A RST without a socket and without a FIN before it, and nothing of the other end that would say more.
+    pub fn is_unannounced(&self) -> bool {
+        self.peer.is_empty() && self.is_reset_without_socket()
+    }
+
     /// A stateless RST for a connection that the peer had not closed: its host has no such connection (any more).
     pub fn is_reset_without_socket(&self) -> bool {
         let bare =

@@ -80,7 +80,7 @@ fn race(case: &Case) -> Option<Finding> {
     );
     // The end of an idle connection is a FIN; a RST without a socket and without one before it may as well come from a
     // host that has forgotten the connection.
-    let unannounced = case.peer.is_empty() && case.is_reset_without_socket();
+    let unannounced = case.is_unannounced();
     let origins = if unannounced { Origins::LOSS } else { Origins::PEER };
     let detail = if unannounced { format!("{detail}; no FIN had come before") } else { detail };
     Some(Finding::supporting("keepalive_race", origins, detail).valued(&idle))

@@ -105,7 +105,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "received/race_without_fin",
-        when: |look| look.has("keepalive_race") && look.case.is_reset_without_socket(),
+        when: |look| look.has("keepalive_race") && look.case.is_unannounced(),
         party: Party::Upstream,
         cause: Cause::UpstreamKeepaliveRace,
         origins: Origins::LOSS,
