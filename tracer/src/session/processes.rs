@@ -69,7 +69,8 @@ impl Processes {
         let now = Known { comm: comm(pid), facts: process(pid), young: 0 };
         let known = self.known.entry(pid).or_insert_with(|| now.clone());
         known.young = age(known.young);
-        if now.facts.exe.is_some() || known.comm != now.comm {
+        let is_gone = now.comm.is_empty();
+        if now.facts.exe.is_some() || !(is_gone || known.comm == now.comm) {
             *known = Known { young: known.young, ..now };
         }
     }
@@ -201,6 +202,12 @@ mod tests {
             "a dead process stays known"
         );
         child.wait().unwrap();
+        // It was among those that ran when they were listed, and is gone when it is looked at.
+        processes.look(&running);
+        assert!(
+            processes.found(pid, "sleep").is_some_and(|facts| facts.exe.is_some()),
+            "a gone one stays known"
+        );
         for _ in 0..YOUNG_LOOKS {
             processes.look(&running);
         }

@@ -102,7 +102,7 @@ pub const TABLE: &[Scenario] = &[
             harmless: true,
             ..INCIDENT
         }],
-        log: LogTruth::Silent,
+        log: LogTruth::Info("client sent plain HTTP request to HTTPS port"),
         ..ORDINARY
     },
     Scenario {

@@ -119,7 +119,7 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         place: Place::Local,
         servers: STREAMED,
-        drive: |stage| upload(stage, "/upload"),
+        drive: |stage| upload(stage, "/patient"),
         expect: &[
             Expect { least: Certainty::Proven, most: Certainty::Proven, ..ABORT },
             // The second Nginx is one, too, and seen as such.

@@ -174,7 +174,8 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         servers: STREAMED,
         drive: slow_upload,
-        log: LogTruth::Silent,
+        // Whether the client leaves before Nginx has told it the end.
+        log: LogTruth::Either,
         needs: &["node"],
         ..ORDINARY
     },
