@@ -19,8 +19,9 @@ const REFRESHED: usize = 2;
 /// Looks at which a process that came lately is looked at again. It may have been found between `fork` and `execve`,
 /// under its parent's name, and a container's runtime or a service manager may still have to move it to its group.
 const YOUNG_LOOKS: u8 = 5;
-/// Of those so many in one look, where a host starts more than that.
-const MOST_YOUNG: usize = 64;
+/// Of those so many in one look, where a host starts more than that: those with the highest numbers, which are the
+/// newest until numbers begin anew.
+const MOST_YOUNG: usize = 128;
 
 /// A process as it was at the last look.
 #[derive(Debug, Clone)]
@@ -61,7 +62,7 @@ impl Processes {
         let few: Vec<u32> = self.known.range(self.refreshed..).take(REFRESHED).map(|(pid, _)| *pid).collect();
         self.refreshed = if few.len() < REFRESHED { 0 } else { few.last().map_or(0, |pid| pid + 1) };
         let young = self.known.iter().filter(|(_, known)| known.young > 0).map(|(pid, _)| *pid);
-        young.take(MOST_YOUNG).chain(few).collect()
+        young.rev().take(MOST_YOUNG).chain(few).collect()
     }
 
     /// What ends between two looks, and was not waited for yet, stays known as it was.

@@ -4,7 +4,7 @@
 //! The setting is that of a network namespace, so each of these is alone on its bench. What completes the one handshake
 //! is held back by a router until the queue is full: then its next segment finds no room, whatever the speed.
 
-use super::super::net::{Family, Node};
+use super::super::net::Node;
 use super::super::puppet::numbered;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side, View};
 use super::super::stage::Stage;
@@ -61,8 +61,6 @@ pub const TABLE: &[Scenario] = &[
     Scenario {
         name: "overflow-abort-upstream",
         says: "an upstream in a container beside Nginx has a full accept queue, and its kernel aborts Nginx's connection",
-        // Over IPv4 the listener's drops are told in two incidents now and then.
-        families: &[Family::V6],
         servers: PLAIN,
         drive: upstreams_listener,
         expect: &[
