@@ -44,20 +44,15 @@ enum Task {
     Vm(vm::Options),
     /// The packages: deb, rpm, and what a container needs.
     Dist(dist::Options),
-    /// The daemon's check, inside its namespaces.
-    #[command(hide = true)]
+    #[command(hide = true, about = "The daemon's check, inside its namespaces")]
     Attend(attend::Options),
     /// The daemon under mixed traffic for a while: memory, descriptors, and its counts against the kernel's (root).
     Soak(attend::soak::Options),
-    /// Nginx's speed, and the daemon's memory and counts, while 50,000 RSTs a second leave the host (root)
-    Flood(attend::flood::Options),
     /// Measure what watching costs (root); not part of the tests.
     Bench(bench::Options),
-    /// The first program inside such a machine.
-    #[command(hide = true)]
+    #[command(hide = true, about = "The first program inside such a machine")]
     VmGuest(vm::GuestOptions),
-    /// One end of the lab's connections.
-    #[command(hide = true)]
+    #[command(hide = true, about = "One end of the lab's connections")]
     Peer,
 }
 
@@ -73,7 +68,6 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::Attend(options) => attend::play(&options),
         Task::Soak(options) => attend::soak::run(&options),
-        Task::Flood(options) => attend::flood::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),
         Task::Peer => peer::run(),

@@ -1,4 +1,4 @@
-//! `cargo xtask flood`: the daemon while strangers' segments make Nginx's host send tens of thousands of RSTs a second.
+//! `cargo xtask bench flood`: the daemon while strangers' segments make Nginx's host send tens of thousands of RSTs a second.
 //! Nginx's speed is measured during the flood without and with the daemon, in turns. Memory must stay bounded, the RSTs
 //! counted must be the kernel's, what is not told must be counted, and the first real reset afterwards must be told.
 //!
@@ -31,7 +31,7 @@ const MOST_MEMORY: u64 = 64 << 10;
 /// What the kernel side could not tell.
 const LOST: &str = "rstscope_lost_total{";
 
-/// Options of `flood`.
+/// Options of `bench flood`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     /// How long each time, seconds.
@@ -66,7 +66,7 @@ fn outside(options: &Options) -> Result<()> {
     let binary = fs::canonicalize(&binary).with_context(|| format!("no {}", binary.display()))?;
     let (duration, rate) = (options.duration.to_string(), options.rate.to_string());
     let rounds = options.rounds.to_string();
-    let ours = ["flood", "--duration", &duration, "--rate", &rate, "--rounds", &rounds, "--binary"];
+    let ours = ["bench", "flood", "--duration", &duration, "--rate", &rate, "--rounds", &rounds, "--binary"];
     super::in_namespaces("flood", |command| {
         command.args(ours).arg(binary).arg("--inside");
     })

@@ -13,6 +13,7 @@ mod traffic;
 mod watcher;
 pub mod wrk;
 
+use crate::attend::flood;
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Subject {
     Kernel(KernelOptions),
     /// How fast `rstscope log` reads, beside grep and a regular expression, and its memory on an endless log.
     Log(log::LogOptions),
+    /// Nginx's speed, and the daemon's memory and counts, while 50,000 RSTs a second leave the host (root).
+    Flood(flood::Options),
 }
 
 /// Options of `bench kernel`.
@@ -57,5 +60,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.subject {
         Subject::Kernel(options) => kernel::run(options),
         Subject::Log(options) => log::run(options),
+        Subject::Flood(options) => flood::run(options),
     }
 }
