@@ -53,6 +53,8 @@ pub struct Ledger {
     by_way: HashMap<Way, usize, RandomState>,
     by_isn: HashMap<(u32, u32), Option<usize>, RandomState>,
     syns: HashSet<u32, RandomState>,
+    /// Sequence numbers of resets.
+    resets: HashSet<u32, RandomState>,
     hosts: HashSet<IpAddr, RandomState>,
     /// First and last packet.
     pub span: Option<(u64, u64)>,
@@ -99,6 +101,9 @@ impl Ledger {
         if opens {
             self.syns.insert(segment.seq);
         }
+        if segment.flags.has(TcpFlags::RST) && self.resets.len() < MOST {
+            self.resets.insert(segment.seq);
+        }
         if known.is_none() {
             self.hosts.extend([segment.source.ip(), segment.destination.ip()]);
         }
@@ -139,6 +144,11 @@ impl Ledger {
     /// A SYN with this number passed, whatever its addresses.
     pub fn has_syn(&self, isn: u32) -> bool {
         self.syns.contains(&isn)
+    }
+
+    /// A reset with this sequence number passed, whatever its addresses.
+    pub fn has_reset(&self, seq: u32) -> bool {
+        self.resets.contains(&seq)
     }
 
     /// Packets from or to this host passed.
