@@ -6,6 +6,7 @@
 //!        └── once a second: pulse ─► metrics, service manager
 //! ```
 
+mod allocator;
 mod changes;
 mod coverage;
 mod export;
@@ -80,6 +81,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
         let what = what.to_owned();
         move |source| DaemonError::System { what, source }
     };
+    allocator::set_up();
     let helper = notices::helper(config)?;
     let journal = Journal::start().map_err(system("start the thread that writes the log"))?;
     let (store, aside) = Store::create_or_set_aside(&config.store.path)?;
@@ -196,8 +198,9 @@ fn start_writer(store: Store, config: &Config, journal: &Journal, told: Told) ->
     Writer::start(store, config.store.retention(), stored, begin)
 }
 
-/// The probes are attached: from here on this thread only looks.
+/// The probes are attached: from here on this thread only looks, and what it knew of the kernel's types is gone.
 fn confine(journal: &Journal) {
+    allocator::trim();
     let keeps_bpf = !crate::probe::maps_need_no_capability();
     journal.confined("watching", guard::watcher(keeps_bpf));
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use sd_notify::NotifyState;
 
+use super::allocator::Trim;
 use super::coverage::Coverage;
 use super::notify::notify;
 use super::patterns::Patterns;
@@ -25,6 +26,7 @@ pub(super) struct Status {
     /// Nginx's processes at the last pulse.
     processes: Vec<u32>,
     coverage: Coverage,
+    trim: Trim,
 }
 
 impl Status {
@@ -38,6 +40,7 @@ impl Status {
             patterns,
             processes: Vec::new(),
             coverage,
+            trim: Trim::new(),
         }
     }
 
@@ -71,6 +74,7 @@ impl Status {
         }
         pulse.upstream_changes.iter().for_each(|change| self.patterns.change(change));
         self.coverage.pulse(&pulse);
+        self.trim.pulse(pulse.engine.events + pulse.engine.lines);
         self.shared.beat(pulse);
         self.tell_problems();
         let mut states = vec![NotifyState::Watchdog];
