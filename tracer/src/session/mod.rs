@@ -17,6 +17,7 @@ pub mod record;
 pub mod run;
 pub mod settings;
 pub mod system;
+mod ticks;
 pub mod upstreams;
 pub mod vacated;
 pub mod view;

@@ -8,7 +8,7 @@ use rstscope_ebpf::abi::Counter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::access::{self, AccessLogs};
 use super::closing::{self, Baseline};
@@ -18,6 +18,7 @@ use super::lines::Lines;
 use super::observe::Standing;
 use super::premature::PrematureCloses;
 use super::processes::Processes;
+use super::ticks::Ticks;
 use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::account::loss;
@@ -34,8 +35,6 @@ use crate::recording::{Recorded, Recorder};
 const BATCH: usize = 256;
 /// How often Nginx is looked for again, and losses and clocks are read.
 const LOOK: Duration = Duration::from_secs(1);
-/// Sleep when no incident is waiting.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -201,7 +200,7 @@ impl Session {
         say: &mut impl FnMut(Say<'_>),
     ) -> Result<bool, SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
-        let mut looks = ticks(LOOK);
+        let looks = ticks(LOOK)?;
         let mut waiting = false;
         loop {
             self.watch.look(settings, self.netns);
@@ -216,7 +215,6 @@ impl Session {
                 waiting = true;
             }
             self.tell_pulse(settings, say)?;
-            looks.reset();
             tokio::select! {
                 _ = looks.tick() => {}
                 new = changes.next() => *settings = new,
@@ -260,9 +258,9 @@ impl Session {
         say: &mut impl FnMut(Say<'_>),
     ) -> Result<(), SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
-        let mut looks = ticks(LOOK);
+        let looks = ticks(Duration::ZERO)?;
         loop {
-            match self.wake((signals, changes), &mut looks, end).await {
+            match self.wake((signals, changes), &looks, end).await {
                 Wake::Stop => return Ok(()),
                 Wake::Inputs => self.take(settings, BATCH),
                 Wake::Accesses => self.take_accesses(),
@@ -313,10 +311,12 @@ impl Session {
     async fn wake(
         &mut self,
         (signals, changes): (&mut Signals, &mut Changes),
-        looks: &mut Interval,
+        looks: &Ticks,
         end: Option<Instant>,
     ) -> Wake {
-        let wait = self.next_deadline().map_or(IDLE, |deadline| deadline.since(clock::now()));
+        // Where nothing waits the next look is soon enough.
+        let deadline = self.next_deadline().map(|deadline| deadline.since(clock::now()).min(LOOK));
+        let deadline = deadline.map(|wait| Instant::now() + wait);
         tokio::select! {
             biased;
             () = signals.any() => Wake::Stop,
@@ -326,7 +326,7 @@ impl Session {
             new = changes.next() => Wake::Settings(Box::new(new)),
             () = self.inbox.filled() => Wake::Inputs,
             () = self.accesses.ready() => Wake::Accesses,
-            () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
+            () = until(deadline) => Wake::Deadline,
         }
     }
 
@@ -397,10 +397,12 @@ impl Session {
         let mut processes = mem::take(&mut self.processes);
         let looked = spawn_blocking(move || {
             let changed = watch.look(&settings, netns);
-            if settings.pulse {
+            if settings.pulse && watch.queues_are_due() {
                 watch.look_at_queues();
             }
-            processes.look(watch.processes());
+            if watch.looked() || processes.awaits() {
+                processes.look(watch.processes());
+            }
             (watch, processes, changed)
         });
         let (watch, processes, changed) = looked.await.map_err(|error| SessionError::System {
@@ -477,10 +479,9 @@ impl Session {
     }
 }
 
-fn ticks(every: Duration) -> Interval {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// Ticks for every look, the first after so long.
+fn ticks(first: Duration) -> Result<Ticks, SessionError> {
+    Ticks::new(first, LOOK).map_err(|source| SessionError::System { what: "make a timer", source })
 }
 
 async fn until(end: Option<Instant>) {
