@@ -93,14 +93,21 @@ fn ported(line: &str) -> String {
 
 /// Verdicts of two captures; every time of the second is moved on by so many seconds.
 fn correlated(name: &str, ahead: u32) -> (String, String) {
-    let mut far = fs::read(folder().join(format!("{name}.upstream.pcap"))).expect("the fixture");
-    let number =
-        |file: &[u8], at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four bytes"));
-    let mut at = 24;
-    while at < far.len() {
-        let (seconds, length) = (number(&far, at) + ahead, number(&far, at + 8));
-        far[at..at + 4].copy_from_slice(&seconds.to_le_bytes());
-        at += 16 + usize::try_from(length).expect("a length");
+    correlated_with(name, ahead, |_| true)
+}
+
+/// The same, with those frames of the second that its filter keeps.
+fn correlated_with(name: &str, ahead: u32, keeps: impl Fn(&[u8]) -> bool) -> (String, String) {
+    let whole = fs::read(folder().join(format!("{name}.upstream.pcap"))).expect("the fixture");
+    let number = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().expect("four bytes"));
+    let (mut far, mut at) = (whole[..24].to_vec(), 24);
+    while at < whole.len() {
+        let end = at + 16 + usize::try_from(number(at + 8)).expect("a length");
+        if keeps(&whole[at + 16..end]) {
+            far.extend((number(at) + ahead).to_le_bytes());
+            far.extend(&whole[at + 4..end]);
+        }
+        at = end;
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), far).expect("written");
@@ -128,6 +135,22 @@ fn the_other_end_raises_what_one_capture_cannot_prove() {
     assert_eq!(weak.matches("upstream_restarted weak").count(), 2, "{weak}");
     let (strong, _) = correlated("upstream-forgot-kept", 0);
     assert_eq!(strong.matches("upstream_restarted strong").count(), 2, "{strong}");
+}
+
+/// A frame of a capture of all interfaces (`LINKTYPE_LINUX_SLL2`) with a TCP segment that carries SYN, FIN or RST.
+fn begins_or_ends(frame: &[u8]) -> bool {
+    let address = if frame[..2] == [0x86, 0xdd] { 40 } else { 20 };
+    frame.get(20 + address + 13).is_some_and(|flags| flags & 0b111 != 0)
+}
+
+#[test]
+fn a_capture_with_a_filter_shows_nothing_by_what_it_lacks() {
+    for name in ["drop-data", "drop-syn", "forged-far-silent"] {
+        let whole = correlated(name, 0).0;
+        assert!(whole.contains(" proven") || whole.contains(" strong"), "{whole}");
+        let filtered = correlated_with(name, 0, begins_or_ends).0;
+        assert_eq!(filtered, judged(name, &[]), "{name}: as without the second capture");
+    }
 }
 
 #[test]

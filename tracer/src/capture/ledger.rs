@@ -53,7 +53,10 @@ pub struct Ledger {
     by_way: HashMap<Way, usize, RandomState>,
     by_isn: HashMap<(u32, u32), Option<usize>, RandomState>,
     syns: HashSet<u32, RandomState>,
-    hosts: HashSet<IpAddr, RandomState>,
+    senders: HashSet<IpAddr, RandomState>,
+    receivers: HashSet<IpAddr, RandomState>,
+    /// Something passed that a filter for the begin and end of connections would not let pass.
+    is_plain: bool,
     /// First and last packet.
     pub span: Option<(u64, u64)>,
     /// Connections beyond the bound.
@@ -99,11 +102,13 @@ impl Ledger {
         if opens {
             self.syns.insert(segment.seq);
         }
-        if known.is_none() {
-            self.hosts.extend([segment.source.ip(), segment.destination.ip()]);
-        }
         let Some(flow) = self.flows.get_mut(place) else { return };
+        if flow.ways[index].ttl.is_none() && !segment.flags.has(TcpFlags::RST) {
+            self.senders.insert(segment.source.ip());
+            self.receivers.insert(segment.destination.ip());
+        }
         flow.ways[index].takes(segment);
+        self.is_plain |= segment.flags.is_plain();
         if segment.flags.has(TcpFlags::SYN | TcpFlags::ACK)
             && let [Some(own), Some(other)] = [flow.ways[index].isn, flow.ways[1 - index].isn]
         {
@@ -141,9 +146,14 @@ impl Ledger {
         self.syns.contains(&isn)
     }
 
-    /// Packets from or to this host passed.
-    pub fn knows(&self, host: IpAddr) -> bool {
-        self.hosts.contains(&host)
+    /// What this host sends would be here: something of it is, and the capture is not one of SYN, FIN and RST only.
+    pub fn hears_from(&self, host: IpAddr) -> bool {
+        self.is_plain && self.senders.contains(&host)
+    }
+
+    /// What is sent to this host would be here, likewise.
+    pub fn hears_for(&self, host: IpAddr) -> bool {
+        self.is_plain && self.receivers.contains(&host)
     }
 
     /// Every connection whose handshake passed.

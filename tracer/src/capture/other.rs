@@ -1,8 +1,6 @@
 //! A sighting of one capture looked up in the capture of the other end. Says only what both captures carry:
 //! where the other one lost packets, did not run, or does not know the host, it says nothing.
 
-use std::net::SocketAddr;
-
 use crate::model::{Event, EventKind, Mono, OtherCapture, Side, Socket, Task};
 
 use super::end::behind;
@@ -62,8 +60,9 @@ impl Other {
         };
         match &sighting.what {
             What::Reset { from, packet, .. } if *from == peer => {
-                let reset =
-                    self.had(sighting, found, ends[peer].local, |found| found.way(peer).has(packet))?;
+                let is_there = found.is_some_and(|found| found.way(peer).has(packet));
+                let complete = self.ledger.hears_from(ends[peer].local.ip());
+                let reset = self.had(sighting, found, is_there, complete)?;
                 let other_reset = found.is_some_and(|found| self.foreign(sighting, found, nginx));
                 let (there, doubt) = self.there(sighting.time);
                 let went_on = found.is_some_and(|found| found.way(peer).spoke > there.saturating_add(doubt));
@@ -79,8 +78,9 @@ impl Other {
                 let acked = |found: Found<'_>| found.way(peer).acked.is_some_and(|ack| behind(ack, una));
                 let (there, doubt) = self.there(sighting.time);
                 let by_then = there.saturating_add(doubt);
-                let passed = |found: Found<'_>| found.way(nginx).stretch.has(una, by_then);
-                let arrived = self.had(sighting, found, ends[peer].local, passed)?;
+                let is_there = found.is_some_and(|found| found.way(nginx).stretch.has(una, by_then));
+                let complete = self.ledger.hears_for(ends[peer].local.ip());
+                let arrived = self.had(sighting, found, is_there, complete)?;
                 let answered = found.is_some_and(acked);
                 Some(OtherCapture { arrived: Some(arrived), answered, ..nothing })
             }
@@ -89,19 +89,19 @@ impl Other {
     }
 
     /// Whether something passed there. That it did not is only said if it would have been seen: the capture ran, lost
-    /// nothing, knows the host, and the connection cannot have gone by under another address.
+    /// nothing, is complete for that host, and the connection cannot have gone by under another address.
     fn had(
         &self,
         sighting: &Sighting,
         found: Option<Found<'_>>,
-        peer: SocketAddr,
-        did: impl Fn(Found<'_>) -> bool,
+        is_there: bool,
+        complete: bool,
     ) -> Option<bool> {
-        if found.is_some_and(&did) {
+        if is_there {
             return Some(true);
         }
         let hidden = found.is_none() && sighting.isns[0].is_none_or(|isn| self.ledger.has_syn(isn));
-        let reliable = !self.is_lossy && self.ran(sighting.time) && self.ledger.knows(peer.ip()) && !hidden;
+        let reliable = !self.is_lossy && complete && self.ran(sighting.time) && !hidden;
         reliable.then_some(false)
     }
 
@@ -122,6 +122,9 @@ impl Other {
     /// A RST in Nginx's name passed there that did not pass here.
     fn foreign(&self, sighting: &Sighting, found: Found<'_>, nginx: usize) -> bool {
         let ends = &sighting.ends;
+        if !self.own.hears_from(ends[nginx].local.ip()) {
+            return false;
+        }
         let own = self.own.find((ends[0].local, sighting.isns[0]), (ends[1].local, sighting.isns[1]));
         let sent =
             |seq: u32| own.is_none_or(|own| own.way(nginx).resets.iter().any(|(ours, ..)| *ours == seq));

@@ -288,8 +288,8 @@ impl<'a> Case<'a> {
 
     /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).
     pub fn destroyer(&self) -> Option<&'a Task> {
-        let foreign = |event: &&Event| event.task.is_actor && !event.task.is_nginx;
-        let sent = self.incident.reset_sent().filter(|event| event.packet.is_none()).filter(foreign);
+        let sent = self.incident.reset_sent().filter(|event| event.packet.is_none());
+        let sent = sent.filter(|event| event.task.is_foreign());
         let aborted = || self.incident.closed().filter(|_| self.error() == ABORTED);
         sent.or_else(aborted).map(|event| &event.task)
     }

@@ -24,7 +24,7 @@ mod waiting;
 mod witness;
 
 use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
-use crate::model::{EventKind, TcpFlags, TcpState};
+use crate::model::{EventKind, TcpState};
 use crate::timeline::{Subject, listens_on};
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Processes, Races};
@@ -66,9 +66,7 @@ fn stray(case: &Case) -> bool {
         ["NO_SOCKET", "TCP_FLAGS", "INVALID_SYN", "TCP_OLD_ACK", "TCP_INVALID_ACK_SEQUENCE"];
     let no_socket = case.incident.own.iter().all(|event| {
         let empty = event.packet.as_ref().is_none_or(|packet| packet.payload_len == 0);
-        event.socket.is_none()
-            && empty
-            && !event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+        event.socket.is_none() && empty && !event.answers_syn()
     });
     // What came for a listener that was full lately may belong to a client that it had turned away.
     let here = |listener| case.tuple().is_some_and(|tuple| listens_on(listener, tuple.local));

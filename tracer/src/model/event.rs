@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, IcmpError, Mono, Packet, ProcessFacts, Side, Socket, TcpState};
+use super::{Baseline, IcmpError, Mono, Packet, ProcessFacts, Side, Socket, TcpFlags, TcpState};
 
 /// How a process ended, from `task_struct.exit_code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +39,11 @@ impl Task {
     /// Nobody in particular: what was seen had no task, or it is not known.
     pub fn nobody() -> Self {
         Self { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false }
+    }
+
+    /// It did what was seen, and is not Nginx.
+    pub fn is_foreign(&self) -> bool {
+        self.is_actor && !self.is_nginx
     }
 }
 
@@ -208,4 +213,11 @@ pub struct Event {
     /// It happened on another host, and came here by `rstscope correlate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<Box<Elsewhere>>,
+}
+
+impl Event {
+    /// The packet opens a connection: a RST, if one was sent, answers it.
+    pub fn answers_syn(&self) -> bool {
+        self.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+    }
 }

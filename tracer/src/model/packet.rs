@@ -28,6 +28,11 @@ impl TcpFlags {
         self.0 & mask == mask
     }
 
+    /// Neither SYN nor FIN nor RST.
+    pub fn is_plain(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST) == 0
+    }
+
     /// Names joined by `|`, for example `RST|ACK`.
     pub fn names(self) -> String {
         const NAMES: [(u8, &str); 6] =

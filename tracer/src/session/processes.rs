@@ -89,7 +89,7 @@ impl Processes {
 
     /// Hands an event to the engine, and before it what is known of a process that acted in it.
     pub fn event(&mut self, engine: &mut Recorder, now: Mono, event: Event) {
-        if event.task.is_actor && !event.task.is_nginx {
+        if event.task.is_foreign() {
             self.describe(engine, now, event.task.pid, &event.task.comm);
         }
         engine.handle(now, Input::Event(Box::new(event)));

@@ -67,7 +67,7 @@ fn of_socket(socket: &Socket) -> Route {
 /// A process that is not Nginx resets a connection to an upstream of Nginx that nobody saw Nginx open: its own.
 fn is_of_others(event: &Event, socket: &Socket) -> bool {
     let unknown = socket.opened.is_none() && socket.owner.is_none() && !socket.preexisting;
-    unknown && socket.side == Side::Upstream && event.task.is_actor && !event.task.is_nginx
+    unknown && socket.side == Side::Upstream && event.task.is_foreign()
 }
 
 fn known_way_round(tuple: Tuple, known: &impl Known) -> Tuple {

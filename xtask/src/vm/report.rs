@@ -2,7 +2,7 @@
 
 use super::machine::Outcome;
 use super::plan::Told;
-use super::tiers;
+use super::tiers::{self, Lack};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,15 +137,19 @@ fn read_lab(cell: &mut Cell, value: &Value) {
             weaker: Vec::new(),
         }
     }));
-    let off = &cell.off;
-    cell.scenarios.iter_mut().for_each(|played| played.allow(|hook| off.contains_key(hook)));
+    let (off, release) = (&cell.off, &cell.release);
+    let lacks = |lack: Lack<'_>| match lack {
+        Lack::Hook(hook) => off.contains_key(hook),
+        Lack::ResetReasons => tiers::lacks_reset_reasons(release),
+    };
+    cell.scenarios.iter_mut().for_each(|played| played.allow(lacks));
 }
 
 impl Played {
-    /// Takes out of what is wrong what is right for a kernel without these hooks.
-    fn allow(&mut self, is_off: impl Fn(&str) -> bool) {
+    /// Takes out of what is wrong what is right for a kernel that lacks this.
+    fn allow(&mut self, lacks: impl Fn(Lack<'_>) -> bool) {
         for complaint in std::mem::take(&mut self.wrong) {
-            match tiers::allowed(&self.name, &complaint, &is_off) {
+            match tiers::allowed(&self.name, &complaint, &lacks) {
                 Some(why) => self.weaker.push(format!("{complaint}: {why}")),
                 None => self.wrong.push(complaint),
             }

@@ -71,7 +71,7 @@ fn too_large<'a>(case: &Case<'a>) -> Option<&'a str> {
 /// A worker of Nginx ended.
 pub fn worker_exit(case: &Case) -> Vec<Advice> {
     let ended = case.worker_exit().map(|event| &event.task);
-    let how = ended.and_then(how).map(|how| format!(": it was {how}")).unwrap_or_default();
+    let how = ended.map(how).unwrap_or_default();
     let change = match ended.and_then(|task| task.exiting) {
         Some(exit) if exit.signal == SIGKILL => {
             "find who sends SIGKILL: the OOM killer, a supervisor that does not wait, worker_shutdown_timeout"
@@ -90,7 +90,7 @@ pub fn worker_exit(case: &Case) -> Vec<Advice> {
 pub fn process_exit(case: &Case) -> Vec<Advice> {
     let Some(event) = case.peer_exit() else { return Vec::new() };
     let oom = case.was_chosen_by_oom(event);
-    let how = how(&event.task).map(|how| format!(" ({how})")).unwrap_or_default();
+    let how = how(&event.task);
     let change = match event.task.exiting {
         _ if oom => "raise the memory limit of the service, or find what takes the memory",
         Some(exit) if exit.signal == SIGKILL => {
@@ -110,8 +110,9 @@ pub fn process_exit(case: &Case) -> Vec<Advice> {
     )
 }
 
-fn how(task: &Task) -> Option<String> {
-    task.exiting.map(exit_text)
+/// In brackets; nothing if the process lives.
+fn how(task: &Task) -> String {
+    task.exiting.map(exit_text).map(|how| format!(" ({how})")).unwrap_or_default()
 }
 
 /// A process that is not Nginx destroyed the socket.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::judge::case::{ABORTED, Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Backlog, Event, EventKind, Packet, Socket, TcpFlags, TcpState};
+use crate::model::{Backlog, Event, EventKind, Packet, Socket, TcpState};
 
 use crate::timeline::listens_on;
 
@@ -85,7 +85,7 @@ fn own_reset(case: &Case) -> Option<Finding> {
             Origins::LOSS,
             "The kernel gave up after the peer left its TCP keepalive probes unanswered".to_owned(),
         )),
-        Some("NO_SOCKET") if answers_syn(event) => {
+        Some("NO_SOCKET") if event.answers_syn() => {
             Some(named("no_listener", reason, "the SYN met no listener on this port"))
         }
         Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET") => Some(after_close(case, event, reason)),
@@ -97,10 +97,6 @@ fn own_reset(case: &Case) -> Option<Finding> {
         }
         _ => None,
     }
-}
-
-fn answers_syn(event: &Event) -> bool {
-    event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
 }
 
 fn named(code: &'static str, reason: Option<&str>, why: &str) -> Finding {
@@ -121,7 +117,7 @@ fn after_close(case: &Case, event: &Event, reason: Option<&str>) -> Finding {
 
 fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Finding> {
     let task = &event.task;
-    if task.is_actor && !task.is_nginx {
+    if task.is_foreign() {
         let detail = format!(
             "Process {} ({}) on this host destroyed the socket; it is not Nginx",
             task.pid, task.comm

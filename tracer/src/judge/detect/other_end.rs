@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::judge::case::{Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
 use crate::judge::record::{exit_text, host_text, process_text};
-use crate::model::{Backlog, Event, EventKind, Side, TcpFlags};
+use crate::model::{Backlog, Event, EventKind, Side};
 use crate::timeline::listens_on;
 
 /// An overflow this long before the connection was opened, or after its end, still speaks of it.
@@ -48,7 +48,7 @@ fn reset(case: &Case) -> Option<Finding> {
         let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
         return Some(acted.against(Origins::DEVICE).valued(&reason));
     }
-    let refused_handshake = reason == "INVALID_SYN" && !answers_syn(event);
+    let refused_handshake = reason == "INVALID_SYN" && !event.answers_syn();
     if backlog.map_or(refused_handshake, Backlog::is_full) {
         let detail = format!(
             "The upstream's listener {} was full and answered with a RST (tcp_abort_on_overflow)",
@@ -74,10 +74,6 @@ fn answered(event: &Event, reason: &str) -> Finding {
 }
 
 /// A SYN for a handshake under way is answered so, too (`tcp_check_req`).
-fn answers_syn(event: &Event) -> bool {
-    event.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
-}
-
 /// The upstream's listener is on this host and dropped this very connection, or one at that time. A connection that a
 /// process reset had been accepted.
 fn listener(case: &Case) -> Option<Finding> {
