@@ -18,10 +18,13 @@ pub(super) struct Ticks(AsyncFd<OwnedFd>);
 impl Ticks {
     /// Ticks after `first`, and from then on with this period. What was missed is made up for by one.
     pub(super) fn new(first: Duration, period: Duration) -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         // A first time of zero would stop the timer.
-        let times =
-            Itimerspec { it_value: timespec(first.max(Duration::from_nanos(1))), it_interval: timespec(period) };
+        let times = Itimerspec {
+            it_value: timespec(first.max(Duration::from_nanos(1))),
+            it_interval: timespec(period),
+        };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
         // SAFETY: an `OwnedFd` names the same open descriptor from here to its end, which is that of the registration.
         let registered = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };

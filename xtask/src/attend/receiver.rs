@@ -37,8 +37,7 @@ impl Receiver {
 
     fn start_with(bodies: Option<Bodies>) -> Result<Self> {
         let listener = TcpListener::bind(ADDRESS)?;
-        let receiver =
-            Self { status: Arc::new([AtomicU16::new(200), AtomicU16::new(200)]), bodies };
+        let receiver = Self { status: Arc::new([AtomicU16::new(200), AtomicU16::new(200)]), bodies };
         let answering = receiver.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
