@@ -8,6 +8,7 @@ pub mod flood;
 mod nginx;
 mod receiver;
 pub mod soak;
+pub mod volume;
 
 use crate::suite::Count;
 use crate::{project, shell};

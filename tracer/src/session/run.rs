@@ -216,7 +216,7 @@ impl Session {
             }
             self.tell_pulse(settings, say)?;
             tokio::select! {
-                _ = looks.tick() => {}
+                () = looks.tick() => {}
                 new = changes.next() => *settings = new,
                 () = signals.any() => return Ok(false),
                 () = until(end) => return Ok(false),
@@ -322,7 +322,7 @@ impl Session {
             () = signals.any() => Wake::Stop,
             () = until(end) => Wake::Stop,
             // Before what comes in: a storm of it must not keep Nginx's reloads from being seen.
-            _ = looks.tick() => Wake::Look,
+            () = looks.tick() => Wake::Look,
             new = changes.next() => Wake::Settings(Box::new(new)),
             () = self.inbox.filled() => Wake::Inputs,
             () = self.accesses.ready() => Wake::Accesses,

@@ -21,11 +21,11 @@ impl Ticks {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         // A first time of zero would stop the timer.
-        let times = Itimerspec {
+        let setting = Itimerspec {
             it_value: timespec(first.max(Duration::from_nanos(1))),
             it_interval: timespec(period),
         };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &setting)?;
         // SAFETY: an `OwnedFd` names the same open descriptor from here to its end, which is that of the registration.
         let registered = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
         Ok(Self(registered.map_err(|error| error.into_parts().1)?))

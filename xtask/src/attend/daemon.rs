@@ -27,9 +27,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it.
     pub fn start(binary: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(binary, folder, "")
+    }
+
+    /// Starts it with more lines of the configuration's `[store]`.
+    pub fn start_with(binary: &Path, folder: &Path, store: &str) -> Result<Self> {
+        // An earlier one may have been here.
+        let _left = fs::remove_file(folder.join("notify.sock"));
         let manager = UnixDatagram::bind(folder.join("notify.sock"))?;
         manager.set_nonblocking(true)?;
-        fs::write(folder.join("rstscope.toml"), configuration(folder, ""))?;
+        fs::write(folder.join("rstscope.toml"), configuration(folder, store))?;
         let child = spawn(binary, folder)?;
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
         Ok(Self { binary, folder, manager, notices: String::new(), child, reader: None })

@@ -26,7 +26,7 @@ pub const RESETTING: &str = "127.0.0.1:9913";
 /// Clients at the same time.
 const CLIENTS: u32 = 4;
 /// Most resident memory, KiB.
-const MOST_MEMORY: u64 = 48 << 10;
+pub const MOST_MEMORY: u64 = 48 << 10;
 /// Growth of memory that is no leak: tables that fill, KiB.
 const GROWTH: u64 = 2 << 10;
 /// Growth of the number of descriptors that is none: scrapes and batches under way.
@@ -205,15 +205,21 @@ pub fn kernel_counter(name: &str) -> Result<u64> {
 }
 
 /// Clients that ask for all kinds of things, and the upstream that resets.
-struct Traffic {
+pub struct Traffic {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
     requests: Arc<AtomicU64>,
 }
 
 impl Traffic {
-    fn start(rate: u32) -> Result<Self> {
+    /// Starts upstream and clients, so many requests a second together.
+    pub fn start(rate: u32) -> Result<Self> {
         resetting_upstream(TcpListener::bind(RESETTING)?);
+        Ok(Self::again(rate))
+    }
+
+    /// Starts clients, where the upstream is there already.
+    pub fn again(rate: u32) -> Self {
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let pause = Duration::from_secs(1) * CLIENTS / rate.max(1);
         let client = |number: u32| {
@@ -231,10 +237,11 @@ impl Traffic {
             })
         };
         let clients = (0..CLIENTS).map(client).collect();
-        Ok(Self { stop, clients, requests })
+        Self { stop, clients, requests }
     }
 
-    fn stop(self) -> u64 {
+    /// Ends the clients; gives the number of requests.
+    pub fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
             // A client that failed has made fewer requests.
