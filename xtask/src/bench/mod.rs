@@ -33,7 +33,7 @@ enum Subject {
     Log(log::LogOptions),
     /// Nginx's speed, and the daemon's memory and counts, while 50,000 RSTs a second leave the host (root).
     Flood(flood::Options),
-    /// The daemon's memory and the times of questions with millions of verdicts in the store (root; 2.5 kB of disk each).
+    /// The daemon's memory and the times of questions with millions of verdicts in the store (root; 5 kB of disk each).
     Store(volume::Options),
 }
 
