@@ -136,6 +136,12 @@ impl Daemon {
         Ok(kill_process(Pid::from_child(&self.child), Signal::HUP)?)
     }
 
+    /// Stops it in the middle of whatever it does, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// Takes all the room that the store's file system has; gives the file that takes it.
     pub fn fill_disk(&self) -> Result<PathBuf> {
         let path = self.folder.join("state/filler");
