@@ -67,7 +67,7 @@ fn captures_of_the_lab_are_judged_as_before() {
 
 #[test]
 fn both_ends_of_a_whole_bench_of_the_lab_are_judged_as_before() {
-    for name in ["lab-0", "lab-1"] {
+    for name in ["lab-0", "lab-1", "lab-2"] {
         let (log, near, far) = (format!("{name}.log"), capture(name), format!("{name}.upstream.pcap.gz"));
         let mut command = Command::cargo_bin("rstscope").expect("the binary");
         command.current_dir(folder()).args(["correlate", &near, &far, "--error-log", &log, "--zone", "UTC"]);

@@ -53,6 +53,8 @@ pub struct Ledger {
     by_way: HashMap<Way, usize, RandomState>,
     by_isn: HashMap<(u32, u32), Option<usize>, RandomState>,
     syns: HashSet<u32, RandomState>,
+    /// Sequence numbers of resets.
+    resets: HashSet<u32, RandomState>,
     senders: HashSet<IpAddr, RandomState>,
     receivers: HashSet<IpAddr, RandomState>,
     /// Something passed that a filter for the begin and end of connections would not let pass.
@@ -102,6 +104,9 @@ impl Ledger {
         if opens {
             self.syns.insert(segment.seq);
         }
+        if segment.flags.has(TcpFlags::RST) && self.resets.len() < MOST {
+            self.resets.insert(segment.seq);
+        }
         let Some(flow) = self.flows.get_mut(place) else { return };
         if flow.ways[index].ttl.is_none() && !segment.flags.has(TcpFlags::RST) {
             self.senders.insert(segment.source.ip());
@@ -144,6 +149,11 @@ impl Ledger {
     /// A SYN with this number passed, whatever its addresses.
     pub fn has_syn(&self, isn: u32) -> bool {
         self.syns.contains(&isn)
+    }
+
+    /// A reset with this sequence number passed, whatever its addresses.
+    pub fn has_reset(&self, seq: u32) -> bool {
+        self.resets.contains(&seq)
     }
 
     /// What this host sends would be here: something of it is, and the capture is not one of SYN, FIN and RST only.

@@ -46,6 +46,10 @@ impl Other {
     fn seen(&self, sighting: &Sighting, nginx: usize) -> Option<OtherCapture> {
         let peer = 1 - nginx;
         let ends = &sighting.ends;
+        // Every host has that address, and what goes there passes nowhere else.
+        if ends[peer].local.ip().is_loopback() {
+            return None;
+        }
         let found = self.ledger.find((ends[0].local, sighting.isns[0]), (ends[1].local, sighting.isns[1]));
         let nothing = OtherCapture {
             file: self.file.clone(),
@@ -61,7 +65,9 @@ impl Other {
         match &sighting.what {
             What::Reset { from, packet, .. } if *from == peer => {
                 let is_there = found.is_some_and(|found| found.way(peer).has(packet));
-                let complete = self.ledger.hears_from(ends[peer].local.ip());
+                // A NAT that leads the connection elsewhere from now on gives the answer another address there.
+                let renamed = !is_there && self.ledger.has_reset(packet.seq);
+                let complete = !renamed && self.ledger.hears_from(ends[peer].local.ip());
                 let reset = self.had(sighting, found, is_there, complete)?;
                 let other_reset = found.is_some_and(|found| self.foreign(sighting, found, nginx));
                 let (there, doubt) = self.there(sighting.time);

@@ -277,13 +277,13 @@ impl<'a> Case<'a> {
         self.peer.iter().copied().filter(|event| !self.is_after_reset(event))
     }
 
-    /// The other end did this when Nginx's had received a RST before. A kernel tells of a RST when it has left, which
+    /// The other end did this when Nginx's had received a RST, or closed, before. A kernel tells of a RST when it has left, which
     /// on one host may be after it arrived (`tcp_send_active_reset`).
     pub fn is_after_reset(&self, event: &Event) -> bool {
         const TOLD_LATE: Duration = Duration::from_millis(20);
         let trip = self.socket().map_or(0, |socket| u64::from(socket.srtt_us));
-        let reset = self.incident.reset_received();
-        reset.is_some_and(|reset| event.time > reset.time.after(TOLD_LATE + Duration::from_micros(trip)))
+        let end = self.incident.reset_received().or_else(|| self.incident.closed());
+        end.is_some_and(|end| event.time > end.time.after(TOLD_LATE + Duration::from_micros(trip)))
     }
 
     /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).

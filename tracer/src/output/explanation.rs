@@ -299,7 +299,7 @@ mod tests {
             received/nobody_listens, received/seen_racing, received/seen_forgotten, received/seen_resetting,
             received/connect_answered_elsewhere, received/connect_refused, received/device_after_silence,
             received/device_or_guess, received/race_without_fin, received/keepalive_race,
-            received/reset_in_the_pool, received/forgotten, received/never_taken
+            received/forgotten, received/never_taken
 
         4. How certain that is
             the evidence earns: strong

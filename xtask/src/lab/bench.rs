@@ -24,6 +24,9 @@ pub const PATIENCE: Duration = Duration::from_secs(12);
 /// From the end of a driver until its log line must be there.
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Port of a second server of an upstream.
+pub const BACKUP: u16 = 8081;
+
 /// Ends the line that Nginx writes at `info` for every kept-alive client that closes in order.
 const ORDERLY_END: &str = "closed keepalive connection";
 
@@ -78,6 +81,7 @@ impl Seat {
             .replace("@FIXTURES@", &super::program::fixtures().display().to_string())
             .replace("@LISTEN_PORT@", &listener.port().to_string())
             .replace("@UPSTREAM@", &upstream.to_string())
+            .replace("@BACKUP@", &SocketAddr::new(upstream.ip(), BACKUP).to_string())
             .replace("@MAPPED_UPSTREAM@", &mapped(upstream).to_string())
     }
 }
@@ -101,12 +105,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A name for its files: that of its scenario, or a number where it has several.
-    fn name(&self) -> String {
+    /// A name for its files: what they are, and its scenario, or a number where it has several.
+    fn name(&self, kind: &str) -> String {
         let level = self.level.name();
         match self.seats.as_slice() {
-            [seat] => format!("lab-{}-{}-{level}", seat.scenario.name, seat.family.name()),
-            _ => format!("lab-{:02}-{level}", self.number),
+            [seat] => format!("{kind}-{}-{}-{level}", seat.scenario.name, seat.family.name()),
+            _ => format!("{kind}-{:02}-{level}", self.number),
         }
     }
 }
@@ -245,7 +249,10 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let bench = Bench::lay(&mut plan)?;
     let _quiet = plan.seats.iter().any(|seat| seat.scenario.expects_silence()).then(quiet::keep);
     let loss = plan.seats.iter().find_map(|seat| seat.scenario.loss);
-    let setup = setup.map(|setup| Setup { sizes: loss.map_or("", |loss| loss.sizes), ..setup.clone() });
+    let disabled =
+        plan.seats.iter().map(|seat| seat.scenario.disabled).find(|it| !it.is_empty()).unwrap_or_default();
+    let sizes = loss.map_or("", |loss| loss.sizes);
+    let setup = setup.map(|setup| Setup { sizes, disabled, ..setup.clone() });
     let mut older = bench.before(&plan)?;
     let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
     let tracer = setup.as_ref().map(start).transpose()?;
@@ -254,7 +261,11 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let second = second.map(observe).transpose()?;
     let capture = |node, name| Capture::start(&bench.network, node, bench.nginx.folder(), name);
     let captures = match after.pcap {
-        Some(_) => Some((capture(Node::Web, "web.pcap")?, capture(Node::Upstream, "upstream.pcap")?)),
+        Some(_) => Some([
+            capture(Node::Web, "web.pcap")?,
+            capture(Node::Upstream, "upstream.pcap")?,
+            capture(Node::Client, "client.pcap")?,
+        ]),
         None => None,
     };
     let mut played = Vec::new();
@@ -266,8 +277,8 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
             bail!("interrupted");
         }
     }
-    if let (Some((web, upstream)), Some(binary)) = (captures, &after.pcap) {
-        return captured(&plan, &played, [web, upstream], binary, &bench, after);
+    if let (Some(captures), Some(binary)) = (captures, &after.pcap) {
+        return captured(&plan, &played, captures, binary, &bench, after);
     }
     let Some(tracer) = tracer else { return Ok(without_records(&plan, played)) };
     let file = tracer.records_file();
@@ -279,16 +290,14 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         if let Some(folder) = &after.copy_to {
             two_ends::copy(bench.nginx.folder(), folder, plan.number)?;
         }
+        record_to(&plan, two_ends::judgement(bench.nginx.folder()), "two-ends", after)?;
         return Ok(two_ends::rows(&plan, &played, &records));
     }
     let rows = rows(&plan, played, &records, &stats, schema);
     if let Some(folder) = &after.copy_to {
         copy_files(bench.nginx.folder(), folder, plan.number)?;
     }
-    if let Some(folder) = &after.record_to {
-        let recording = bench.nginx.folder().join(tracer::RECORDING);
-        Neutral::here().copy(&recording, &file, folder, &plan.name())?;
-    }
+    record_to(&plan, (bench.nginx.folder().join(tracer::RECORDING), file), "lab", after)?;
     if after.keep {
         report::print(&rows);
         crate::say!("\nkept until Ctrl-C: {} and its namespaces", bench.nginx.folder().display());
@@ -301,7 +310,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
 fn captured(
     plan: &Plan,
     played: &[(Truth, Vec<String>)],
-    captures: [Capture; 2],
+    captures: [Capture; 3],
     binary: &Path,
     bench: &Bench,
     after: &After,
@@ -316,8 +325,26 @@ fn captured(
             std::fs::copy(file, folder.join(format!("{}-{name}", plan.number)))?;
         }
     }
-    let records = capture::judged(binary, &[&files[0]], &log, plan)?;
-    Ok(capture::rows(plan, played, &records))
+    let web = &files[0];
+    let ends: &[&[&Path]] = if after.two_ends { &[&[web, &files[1]], &[web, &files[2]]] } else { &[&[web]] };
+    let mut rows = Vec::new();
+    for (files, name) in ends.iter().zip(["captures", "captures-client"]) {
+        let records = capture::judged(binary, files, &log, plan)?;
+        record_to(plan, capture::judgement(bench.nginx.folder()), name, after)?;
+        rows.extend(capture::rows(plan, played, &records));
+    }
+    Ok(rows)
+}
+
+/// Keeps a recording and its verdicts as a fixture, if that was asked for.
+fn record_to(
+    plan: &Plan,
+    (recording, verdicts): (PathBuf, PathBuf),
+    kind: &str,
+    after: &After,
+) -> Result<()> {
+    let Some(folder) = &after.record_to else { return Ok(()) };
+    Neutral::here().copy(&recording, &verdicts, folder, &plan.name(kind))
 }
 
 fn copy_files(from: &Path, to: &Path, bench: usize) -> Result<()> {

@@ -7,7 +7,7 @@ use super::judge::{self, Finding};
 use super::net::{Network, Node};
 use super::scenario::Certainty;
 use super::stage::Truth;
-use super::{nginx, wait};
+use super::{nginx, tracer, wait};
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -82,20 +82,27 @@ impl Capture {
     }
 }
 
-/// What `rstscope pcap` says of captures and the log of a bench.
+/// What `rstscope pcap` says of the capture and the log of a bench, or `rstscope correlate` of captures of both ends.
 pub fn judged(binary: &Path, captures: &[&Path], log: &Path, plan: &Plan) -> Result<Vec<Value>> {
     let mut command = Command::new(binary);
-    command.arg("pcap").args(captures).arg("--error-log").arg(log);
+    let (recording, verdicts) = judgement(log.parent().context("a log without a folder")?);
+    command.arg(if captures.len() > 1 { "correlate" } else { "pcap" }).args(captures);
+    command.arg("--error-log").arg(log).arg("--record").arg(recording);
     command.args(["--format", "json", "--include-harmless"]);
     for seat in &plan.seats {
         command.args(["--nginx", &seat.listener().to_string(), "--upstream", &seat.upstream().to_string()]);
     }
     let out = command.output().with_context(|| format!("cannot start {}", binary.display()))?;
     if !out.status.success() {
-        bail!("rstscope pcap ended with {}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+        bail!("rstscope ended with {}: {}", out.status, String::from_utf8_lossy(&out.stderr));
     }
-    let lines = std::str::from_utf8(&out.stdout).context("records that are no text")?.lines();
-    lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a record: {line}"))).collect()
+    std::fs::write(&verdicts, out.stdout)?;
+    tracer::read_records(&verdicts)
+}
+
+/// Where the recording of what was judged is, and what was said of it.
+pub fn judgement(folder: &Path) -> (PathBuf, PathBuf) {
+    (folder.join("captures.rec"), folder.join("captures.ndjson"))
 }
 
 /// One row per seat: what the capture says beside the ground truth. Wrong is only what it says for sure.

@@ -63,16 +63,17 @@ pub struct Options {
     /// Copy every bench's records, statistics and error log into this folder.
     #[arg(long, value_name = "FOLDER")]
     records: Option<PathBuf>,
-    /// Record every bench, and put each recording with its verdicts into this folder: fixtures of tests/replay.rs.
+    /// Record every bench, and put each recording with its verdicts into this folder: fixtures of tests/replay.rs. With
+    /// `--two-ends` or `--pcap` it is the recording of what the two recordings, or the captures, gave.
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_tracer")]
     record: Option<PathBuf>,
     /// Capture every bench with tcpdump and judge the capture and the log instead of running a tracer. Fails if
-    /// a strong or proven verdict names the wrong party.
-    #[arg(long, conflicts_with_all = ["no_tracer", "record"])]
+    /// a strong or proven verdict names the wrong party. With `--two-ends` the captures of both ends.
+    #[arg(long, conflicts_with = "no_tracer")]
     pcap: bool,
     /// Run a second tracer on the host of the upstreams, and judge with both recordings (`rstscope correlate`). Fails
     /// if a strong or proven verdict names the wrong party, or if the second recording does not decide what it must.
-    #[arg(long, conflicts_with_all = ["no_tracer", "record", "pcap"])]
+    #[arg(long, conflicts_with = "no_tracer")]
     two_ends: bool,
     /// Play the faults without a tracer: checks what Nginx logs.
     #[arg(long)]
@@ -197,7 +198,16 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
     };
     let record = options.record.is_some() || options.two_ends;
     let (format, launcher) = ("json", Vec::new());
-    Ok(Setup { binary, format, colour: false, include_harmless: true, record, launcher, sizes: "" })
+    Ok(Setup {
+        binary,
+        format,
+        colour: false,
+        include_harmless: true,
+        record,
+        launcher,
+        sizes: "",
+        disabled: "",
+    })
 }
 
 /// Builds the tracer; gives its place.

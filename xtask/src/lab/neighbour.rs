@@ -166,11 +166,11 @@ fn refused_resets(network: &Network) -> Result<Puppet> {
     let (id, local) = numbered(&answer)?;
     client.tell(&format!("send {id} GET / HTTP/1.1\\r\\n"))?;
     let sent = wait::until("a RST in the connection's name", wait::SOON, || {
-        device.tell(&format!("inject {local} {} 63 0 R 100 0", listener(2))).ok()
+        device.tell(&format!("inject {local} {} 63 0 R 100 0 0", listener(2))).ok()
     });
     sent?;
     for number in 1..REFUSED {
-        device.tell(&format!("inject {local} {} 63 0 R {} 0", listener(2), 100 + number))?;
+        device.tell(&format!("inject {local} {} 63 0 R {} 0 0", listener(2), 100 + number))?;
     }
     Ok(client)
 }

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Bytes of the static file that a client stops reading; far more than all socket buffers hold.
 const BIG_FILE: u64 = 64 << 20;
 
+/// How far a port that was given up is from the one that replaces it.
+const GIVEN_UP: u16 = 1_000;
+
 /// Severity of the error log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -118,6 +121,21 @@ impl Nginx {
             let workers = kernel::children(self.master());
             (!workers.is_empty() && !workers.contains(&old)).then_some(())
         })
+    }
+
+    /// Reloads without a listener, waits for the next worker, and tells the one before to end. That one's descriptor is
+    /// the last of the listener then.
+    pub fn give_up(&self, listener: SocketAddr) -> Result<()> {
+        let old = self.worker()?;
+        let file = self.folder.join("nginx.conf");
+        let text = std::fs::read_to_string(&file)?;
+        let elsewhere = SocketAddr::new(listener.ip(), listener.port() + GIVEN_UP);
+        std::fs::write(&file, text.replace(&listener.to_string(), &elsewhere.to_string()))?;
+        signal(self.master(), Signal::HUP)?;
+        wait::until("the next worker", wait::SOON, || {
+            (kernel::children(self.master()).len() > 1).then_some(())
+        })?;
+        signal(old, Signal::QUIT)
     }
 
     /// Kills the worker (SIGKILL) and waits until the master has started another.

@@ -43,6 +43,8 @@ pub struct Scenario {
     pub arguments: &'static [&'static str],
     /// Programs and files without which it is skipped.
     pub needs: &'static [&'static str],
+    /// Hooks that the tracer does without, as on a kernel that refuses them; such a scenario is alone.
+    pub disabled: &'static str,
     /// How the kernel side must lose something, if it must; verdicts are not compared then.
     pub loss: Option<Loss>,
 }
@@ -72,6 +74,7 @@ pub const ORDINARY: Scenario = Scenario {
     expect: &[],
     log: LogTruth::Silent,
     alone: false,
+    disabled: "",
     loss: None,
     hidden: false,
     host_wide: false,

@@ -344,6 +344,16 @@ impl<'a> Stage<'a> {
         self.bench.nginx.reload()
     }
 
+    /// Reloads Nginx without this scenario's port, and asks its worker, which may be stopped, to end in order.
+    pub fn give_up_port(&self) -> Result<()> {
+        self.bench.nginx.give_up(self.listener())
+    }
+
+    /// The folder of Nginx, with everything it serves in `static`.
+    pub fn folder(&self) -> &std::path::Path {
+        self.bench.nginx.folder()
+    }
+
     /// Kills Nginx's worker as `kill -9` does, and waits for the next one.
     pub fn kill_worker(&self) -> Result<()> {
         self.bench.nginx.kill_worker()

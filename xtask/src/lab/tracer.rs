@@ -41,6 +41,8 @@ pub struct Setup {
     pub launcher: Vec<String>,
     /// Sizes of its tables other than those for this host; empty for these.
     pub sizes: &'static str,
+    /// Hooks that it does without; empty: none.
+    pub disabled: &'static str,
 }
 
 impl Setup {
@@ -54,6 +56,7 @@ impl Setup {
             record: false,
             launcher: Vec::new(),
             sizes: "",
+            disabled: "",
         }
     }
 }
@@ -99,6 +102,9 @@ impl Tracer {
         }
         if !setup.sizes.is_empty() {
             command.env("RSTSCOPE_SIZES", setup.sizes);
+        }
+        if !setup.disabled.is_empty() {
+            command.env("RSTSCOPE_DISABLE", setup.disabled);
         }
         command.args(arguments);
         let begin = Instant::now();

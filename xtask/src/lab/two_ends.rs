@@ -8,10 +8,10 @@ use super::fixture::Neutral;
 use super::judge;
 use super::net::{Network, Node};
 use super::stage::Truth;
-use super::tracer::{RECORDING, Setup, Tracer};
+use super::tracer::{self, RECORDING, Setup, Tracer};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -58,7 +58,9 @@ pub fn observe(network: &Network, setup: &Setup, folder: &Path) -> Result<Tracer
 /// Judges both recordings.
 pub fn judged(binary: &Path, folder: &Path) -> Result<Vec<Value>> {
     let mut command = Command::new(binary);
+    let (recording, verdicts) = judgement(folder);
     command.arg("correlate").arg(folder.join(RECORDING)).arg(folder.join(FOLDER).join(RECORDING));
+    command.arg("--record").arg(recording);
     let out = command.args(["--format", "json", "--include-harmless"]).output();
     let out = out.with_context(|| format!("cannot start {}", binary.display()))?;
     let said = String::from_utf8_lossy(&out.stderr);
@@ -68,8 +70,14 @@ pub fn judged(binary: &Path, folder: &Path) -> Result<Vec<Value>> {
     if !out.status.success() {
         bail!("rstscope correlate ended with {}: {said}", out.status);
     }
-    let lines = std::str::from_utf8(&out.stdout).context("records that are no text")?.lines();
-    lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a record: {line}"))).collect()
+    std::fs::write(verdicts, out.stdout)?;
+    tracer::read_records(&judgement(folder).1)
+}
+
+/// Where the recording of both together is, and what was said of it.
+pub fn judgement(folder: &Path) -> (PathBuf, PathBuf) {
+    let folder = folder.join(FOLDER);
+    (folder.join("together.rec"), folder.join("together.ndjson"))
 }
 
 /// Copies both recordings, without what only says on which machine they were made.

@@ -11,6 +11,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// From a packet until it must have been looked at.
+const NOTICED: Duration = Duration::from_secs(2);
+/// Between two looks.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// Longest packet looked at, bytes.
 const LONGEST: usize = 65_536;
@@ -38,6 +44,8 @@ pub struct Forgery {
     pub offset: u32,
     /// Window as on the wire.
     pub window: u16,
+    /// Bytes of data behind the header.
+    pub payload: usize,
 }
 
 impl Watch {
@@ -71,14 +79,27 @@ impl Watch {
         Some(())
     }
 
+    /// Numbers after the latest segment between these ends; on a busy machine it is looked at a moment after it passed.
+    fn last(&self, ends: (SocketAddr, SocketAddr)) -> Result<(u32, u32)> {
+        let begin = Instant::now();
+        loop {
+            if let Some(numbers) = self.flows().get(&ends).copied() {
+                return Ok(numbers);
+            }
+            if begin.elapsed() > NOTICED {
+                bail!("nothing of that connection has passed");
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
     fn flows(&self) -> std::sync::MutexGuard<'_, Flows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes up a segment and sends it; answers its sequence number.
     pub fn inject(&self, forgery: &Forgery) -> Result<String> {
-        let seen = self.flows().get(&(forgery.to, forgery.from)).copied();
-        let (next, expected) = seen.context("nothing of that connection has passed")?;
+        let (next, expected) = self.last((forgery.to, forgery.from))?;
         let mut tcp = TcpHeader::new(
             forgery.from.port(),
             forgery.to.port(),
@@ -109,18 +130,13 @@ fn ends(net: &NetSlice<'_>) -> Option<(IpAddr, IpAddr)> {
 }
 
 fn send(forgery: &Forgery, mut tcp: TcpHeader) -> Result<()> {
-    let mut packet = Vec::new();
+    let (mut packet, data) = (Vec::new(), vec![b'x'; forgery.payload]);
+    let length = tcp.header_len_u16() + data.len() as u16;
     match (forgery.from.ip(), forgery.to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let mut ip = Ipv4Header::new(
-                tcp.header_len_u16(),
-                forgery.hops,
-                IpNumber::TCP,
-                from.octets(),
-                to.octets(),
-            )?;
+            let mut ip = Ipv4Header::new(length, forgery.hops, IpNumber::TCP, from.octets(), to.octets())?;
             ip.identification = forgery.identification;
-            tcp.checksum = tcp.calc_checksum_ipv4(&ip, &[])?;
+            tcp.checksum = tcp.calc_checksum_ipv4(&ip, &data)?;
             ip.header_checksum = ip.calc_header_checksum();
             ip.write(&mut packet)?;
         }
@@ -128,18 +144,19 @@ fn send(forgery: &Forgery, mut tcp: TcpHeader) -> Result<()> {
             let ip = Ipv6Header {
                 traffic_class: 0,
                 flow_label: Ipv6FlowLabel::ZERO,
-                payload_length: tcp.header_len_u16(),
+                payload_length: length,
                 next_header: IpNumber::TCP,
                 hop_limit: forgery.hops,
                 source: from.octets(),
                 destination: to.octets(),
             };
-            tcp.checksum = tcp.calc_checksum_ipv6(&ip, &[])?;
+            tcp.checksum = tcp.calc_checksum_ipv6(&ip, &data)?;
             ip.write(&mut packet)?;
         }
         _ => bail!("the ends are of different families"),
     }
     tcp.write(&mut packet)?;
+    packet.extend(data);
     send_raw(forgery.to, &packet)
 }
 

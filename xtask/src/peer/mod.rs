@@ -64,6 +64,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
             let (from, to): (IpAddr, SocketAddr) = (word()?.parse()?, word()?.parse()?);
             sockets.connect(from, to, word().ok().map(str::parse).transpose()?)
         }
+        "listen-unix" => sockets.listen_unix(word()?),
         "listen-mptcp" => sockets.listen_mptcp(word()?.parse()?, word()?.parse()?),
         "connect-mptcp" => sockets.connect_mptcp(word()?.parse()?, word()?.parse()?),
         "flood" => sockets.flood(word()?.parse()?, word()?.parse()?, word()?.parse()?),
@@ -83,6 +84,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "readable" => sockets.readable(word()?.parse()?),
         "ttl" => sockets.set_ttl(word()?.parse()?, word()?.parse()?),
         "reset" => sockets.reset(word()?.parse()?),
+        "forget" => sockets.forget(word()?.parse()?),
         "close" => sockets.close(word()?.parse()?),
         "finish" => sockets.finish(word()?.parse()?),
         "hog" => hog(),
@@ -98,6 +100,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
             flags: word()?.to_owned(),
             offset: word()?.parse()?,
             window: word()?.parse()?,
+            payload: word()?.parse()?,
         }),
         "storm-upstream" => storm::upstream(word()?.parse()?, word()?.parse()?),
         "storm" => Ok(storm::run(Storm {

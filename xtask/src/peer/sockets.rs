@@ -7,9 +7,12 @@ use super::serve::content_length;
 use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 /// A request or response head is never longer than this, bytes.
@@ -22,6 +25,8 @@ pub struct Sockets {
     listeners: HashMap<u32, TcpListener>,
     streams: HashMap<u32, TcpStream>,
     flood: Vec<OwnedFd>,
+    /// Unix sockets that nobody accepts from.
+    unheard: Vec<UnixListener>,
     /// What passes through this host, for a device that makes up packets.
     pub watch: Watch,
 }
@@ -35,6 +40,14 @@ impl Sockets {
     /// Listens by MPTCP; whoever speaks TCP only gets that.
     pub fn listen_mptcp(&mut self, address: SocketAddr, backlog: i32) -> Result<String> {
         self.listening(listening(open_mptcp(address)?, address, backlog)?)
+    }
+
+    /// Listens on a unix socket and takes nothing from it.
+    pub fn listen_unix(&mut self, path: &str) -> Result<String> {
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o777))?;
+        self.unheard.push(listener);
+        Ok(String::new())
     }
 
     fn listening(&mut self, listener: TcpListener) -> Result<String> {
@@ -157,6 +170,26 @@ impl Sockets {
     /// Closes with zero linger: the kernel sends a RST at once.
     pub fn reset(&mut self, id: u32) -> Result<String> {
         sockopt::set_socket_linger(self.stream(id)?, Some(Duration::ZERO))?;
+        self.close(id)
+    }
+
+    /// Ends a connection without sending anything: a socket under repair goes silently (tcp(7) names no such thing; CRIU
+    /// lives by it).
+    pub fn forget(&mut self, id: u32) -> Result<String> {
+        let (stream, on) = (self.stream(id)?.as_raw_fd(), 1_i32);
+        // SAFETY: the descriptor is open, and the option is an int that lives through the call.
+        let done = unsafe {
+            libc::setsockopt(
+                stream,
+                libc::IPPROTO_TCP,
+                libc::TCP_REPAIR,
+                (&raw const on).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        };
+        if done < 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
         self.close(id)
     }
 

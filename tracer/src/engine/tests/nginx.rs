@@ -268,27 +268,6 @@ fn an_ordinary_close_with_a_repetition_pending_is_nothing() {
 }
 
 #[test]
-fn an_upstream_timer_in_mid_answer_is_a_slow_upstream_although_nginx_resets() {
-    let socket = Socket {
-        unread: 10,
-        bytes_received: 9_000,
-        last_sent_ms: Some(3_100),
-        last_received_ms: Some(3_000),
-        ..upstream()
-    };
-    check(
-        vec![
-            sent(100, socket, "TCP_ABORT_ON_CLOSE", worker()),
-            logged(line(100, MessageKind::UPSTREAM_TIMED_OUT, Some(110), "reading upstream")),
-        ],
-        Kind::ResetSent,
-        Party::Upstream,
-        Cause::UpstreamSlow,
-        Certainty::Strong,
-    );
-}
-
-#[test]
 fn a_foreign_process_is_named_on_kernels_without_reasons_too() {
     let killer = Task { pid: 900, tid: 900, comm: "ss".to_owned(), is_nginx: false, ..worker() };
     let verdict = check(

@@ -75,8 +75,7 @@ fn incomplete(packet: &Packet, socket: &Socket) -> Option<Finding> {
             "RST|ACK with window {} and without timestamps: neither of the two resets a Linux peer sends on a connection with timestamps",
             packet.window
         );
-        let no_socket = Origins::APPLICATION.and(Origins::EXIT);
-        Finding::supporting("header_incomplete", Origins::DEVICE, detail).against(no_socket)
+        Finding::supporting("header_incomplete", Origins::DEVICE, detail)
     })
 }
 

@@ -29,10 +29,11 @@ const STEADY: Duration = Duration::from_secs(1);
 /// Two hooks see one packet within this time.
 const SAME_PACKET: Duration = Duration::from_millis(1);
 
-/// Adds the hop findings.
+/// Adds the hop findings, unless the sender was seen.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return };
-    if packet.on_loopback {
+    let seen = findings.iter().any(|finding| finding.decisive && finding.speaks_for.meets(Origins::PEER));
+    if packet.on_loopback || seen {
         return;
     }
     let Some(baseline) = socket.baseline else { return };

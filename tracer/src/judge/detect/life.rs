@@ -42,8 +42,17 @@ fn peer_alive(case: &Case) -> Option<Finding> {
         packet.seq,
         packet.payload_len
     );
-    let alive = Finding::decisive("peer_alive", Origins::DEVICE, detail).against(Origins::PEER);
-    Some(alive.compared(&end_of(packet), &sequence))
+    let alive = if may_be_its_filters(reset, socket) { Finding::supporting } else { Finding::decisive };
+    Some(alive("peer_alive", Origins::DEVICE, detail).compared(&end_of(packet), &sequence))
+}
+
+/// The packet filter of the peer's own host rejects a segment by a bare RST from where the peer is, and its socket
+/// lives on (`nf_send_reset`).
+fn may_be_its_filters(reset: &Event, socket: &Socket) -> bool {
+    let same = |packet: &Packet| {
+        socket.baseline.is_none_or(|baseline| hop::difference(packet.ttl, baseline.ttl) == 0)
+    };
+    reset.packet.as_ref().is_none_or(|packet| packet.is_stateless_reset() && same(packet))
 }
 
 /// What comes sooner may only have been overtaken by the RST on the way: a stateless reset quotes our own
@@ -99,6 +108,6 @@ fn both_ends(case: &Case) -> Option<Finding> {
             |there| format!("The other end of the connection is on {}", there.host),
         );
         let detail = format!("{place}; both ends received a RST, and neither kernel sent one");
-        Finding::decisive("both_ends_reset", Origins::DEVICE, detail).against(Origins::PEER)
+        Finding::decisive("both_ends_reset", Origins::DEVICE, detail)
     })
 }

@@ -36,7 +36,7 @@ fn reset(case: &Case, seen: &OtherCapture) -> Option<Finding> {
         (false, false) => {
             let detail =
                 format!("{name} has this connection and no such RST: it started between the two captures");
-            Some(weighed(seen, "not_sent", detail))
+            Some(weighed(seen, "not_sent", detail).against(Origins::PEER))
         }
         (true, _) => {
             let place = match seen.hops {
@@ -70,10 +70,10 @@ fn not_sent_by(case: &Case, seen: &OtherCapture) -> Finding {
 /// A single packet may be missing because that capture lost it; most do not say how many they lost.
 fn weighed(seen: &OtherCapture, code: &'static str, detail: String) -> Finding {
     if seen.sure {
-        return Finding::decisive(code, Origins::DEVICE, detail).against(Origins::PEER);
+        return Finding::decisive(code, Origins::DEVICE, detail);
     }
     let detail = format!("{detail}, unless that capture lost it: it does not say what it lost");
-    Finding::supporting(code, Origins::DEVICE, detail).against(Origins::PEER)
+    Finding::supporting(code, Origins::DEVICE, detail)
 }
 
 fn arrival(seen: &OtherCapture) -> Option<Finding> {
@@ -85,16 +85,12 @@ fn arrival(seen: &OtherCapture) -> Option<Finding> {
         (false, _) => {
             let detail =
                 format!("{name} does not have what was sent in vain: it was lost between the two captures");
-            let lost = Finding::decisive("never_arrived", Origins::LOSS, detail);
-            Some(lost.against(Origins::SLOW.and(Origins::PEER)))
+            Some(Finding::decisive("never_arrived", Origins::LOSS, detail))
         }
         (true, true) => {
             let detail =
                 format!("{name} has what was sent and the answer to it, which was lost on the way back");
-            Some(
-                Finding::decisive("answer_lost", Origins::LOSS, detail)
-                    .against(Origins::SLOW.and(Origins::PEER)),
-            )
+            Some(Finding::decisive("answer_lost", Origins::LOSS, detail))
         }
         (true, false) => {
             let detail = format!("{name} has what was sent, and no answer to it: that end stayed silent");
@@ -128,12 +124,8 @@ fn arrival_at_tcp(seen: &OtherCapture) -> Option<Finding> {
         ),
         (true, false) => return None,
     };
-    let lost = if seen.sure {
-        Finding::decisive(code, Origins::LOSS, detail)
-    } else {
-        Finding::supporting(code, Origins::LOSS, detail)
-    };
-    Some(lost.against(Origins::SLOW.and(Origins::PEER)))
+    let lost = if seen.sure { Finding::decisive } else { Finding::supporting };
+    Some(lost(code, Origins::LOSS, detail))
 }
 
 /// The listener there was full at that time, and dropped this connection if it says so itself.

@@ -29,8 +29,7 @@ fn exit(case: &Case) -> Option<Finding> {
         host_text(event),
         if case.was_chosen_by_oom(event) { ", chosen by the OOM killer" } else { "" }
     );
-    let ended = Finding::decisive("peer_process_exit", Origins::EXIT, detail).against(Origins::DEVICE);
-    Some(ended.valued(&exit))
+    Some(Finding::decisive("peer_process_exit", Origins::EXIT, detail).valued(&exit))
 }
 
 fn reset(case: &Case) -> Option<Finding> {
@@ -46,7 +45,7 @@ fn reset(case: &Case) -> Option<Finding> {
             host_text(event)
         );
         let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
-        return Some(acted.against(Origins::DEVICE).valued(&reason));
+        return Some(acted.valued(&reason));
     }
     let refused_handshake = reason == "INVALID_SYN" && !event.answers_syn();
     if backlog.map_or(refused_handshake, Backlog::is_full) {
@@ -70,7 +69,7 @@ fn answered(event: &Event, reason: &str) -> Finding {
         host_text(event)
     );
     let origins = Origins::NO_SOCKET.and(Origins::APPLICATION);
-    Finding::decisive("peer_no_socket", origins, detail).against(Origins::DEVICE).valued(&reason)
+    Finding::decisive("peer_no_socket", origins, detail).valued(&reason)
 }
 
 /// A SYN for a handshake under way is answered so, too (`tcp_check_req`).

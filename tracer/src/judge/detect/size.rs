@@ -22,8 +22,8 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
         socket.mss,
         times(socket.retransmits_pending)
     );
-    let lost = Finding::supporting("large_segments_lost", Origins::LARGE_LOSS, detail).against(Origins::SLOW);
-    findings.push(lost.valued(&socket.mss));
+    findings
+        .push(Finding::supporting("large_segments_lost", Origins::LARGE_LOSS, detail).valued(&socket.mss));
     let detail = format!(
         "The peer acknowledged {} of this connection sent after them: peer and path are alive",
         count(u64::from(socket.segments_sacked), "smaller segment")

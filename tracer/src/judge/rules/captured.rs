@@ -9,13 +9,6 @@ use super::{Look, Rule, TLS_ALERT_BYTES};
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
     Rule {
-        name: "captured/connect_answered_elsewhere",
-        when: |look| look.case.connecting() && elsewhere(look),
-        party: Party::Middlebox,
-        cause: Cause::MiddleboxReject,
-        origins: Origins::DEVICE,
-    },
-    Rule {
         name: "captured/device_after_silence",
         when: |look| elsewhere(look) && look.long_idle(),
         party: Party::Middlebox,

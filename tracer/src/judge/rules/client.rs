@@ -58,17 +58,17 @@ pub const RULES: &[Rule] = &[
         origins: Origins::PEER,
     },
     Rule {
-        name: "client/after_its_own_fin",
-        when: |look| look.case.state().peer_closed(),
-        party: Party::Client,
-        cause: Cause::ClientLateReset,
-        origins: Origins::PEER,
-    },
-    Rule {
         name: "client/request_unanswered",
         when: |look| look.has("request_unanswered"),
         party: Party::Client,
         cause: Cause::ClientAbort,
+        origins: Origins::PEER,
+    },
+    Rule {
+        name: "client/farewell_lost",
+        when: only_a_farewell,
+        party: Party::Client,
+        cause: Cause::ClientLateReset,
         origins: Origins::PEER,
     },
     Rule {

@@ -9,32 +9,11 @@ use super::{DEVICE_TIMER_MS, Look, Rule};
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
     Rule {
-        name: "closed/upstream_killed_for_memory",
-        when: |look| look.has("peer_process_exit") && upstream(look) && look.oom(),
-        party: Party::Upstream,
-        cause: Cause::UpstreamOomKill,
-        origins: Origins::EXIT,
-    },
-    Rule {
-        name: "closed/upstream_process_ended",
-        when: |look| look.has("peer_process_exit") && upstream(look),
-        party: Party::Upstream,
-        cause: Cause::UpstreamProcessExit,
-        origins: Origins::EXIT,
-    },
-    Rule {
         name: "closed/killed_by_another_process",
         when: |look| look.has("local_kill"),
         party: Party::Unknown,
         cause: Cause::InsufficientEvidence,
         origins: Origins::OTHER_PROCESS,
-    },
-    Rule {
-        name: "closed/client_left_first",
-        when: |look| !upstream(look) && look.has("upstream_leg_closed"),
-        party: Party::Client,
-        cause: Cause::ClientAbort,
-        origins: Origins::CLIENT_FIRST,
     },
     Rule {
         name: "closed/large_segments_lost",
@@ -147,13 +126,6 @@ pub const RULES: &[Rule] = &[
         party: Party::Upstream,
         cause: Cause::UpstreamClosedEarly,
         origins: Origins::PEER,
-    },
-    Rule {
-        name: "closed/limit_of_the_configuration",
-        when: |look| look.has("log_limit"),
-        party: Party::Nginx,
-        cause: Cause::NginxConfig,
-        origins: Origins::NGINX,
     },
     Rule {
         name: "closed/answer_awaited_in_vain",

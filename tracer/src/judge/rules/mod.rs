@@ -35,9 +35,11 @@ impl Look<'_, '_> {
         self.findings.iter().any(|finding| finding.decisive && finding.speaks_for.meets(origins))
     }
 
-    /// The hop distance differs and the header does not show the peer's own clock.
+    /// The hop distance differs, the header does not show the peer's own clock, and nobody saw it leave the peer's host.
     pub fn sent_from_elsewhere(&self) -> bool {
-        self.has("hop_differs") && !self.has("timestamps_continue")
+        let left_the_peer =
+            self.findings.iter().any(|it| it.code == "sent_there" && it.against != Origins::NONE);
+        self.has("hop_differs") && !self.has("timestamps_continue") && !left_the_peer
     }
 
     /// The process at the other end was chosen by the kernel's OOM killer.
@@ -114,14 +116,14 @@ fn tables(case: &Case) -> &'static [&'static [Rule]] {
     let received = case.incident.reset_received().is_some();
     let kind = case.incident.principal().map(|event| &event.kind);
     match (kind, case.side()) {
-        (None, _) => &[other::OTHER_END],
+        (None, _) => &[other::OTHER_END, closed::RULES],
         _ if case.worker_exit().is_some() && !received => &[other::WORKER],
         (_, Some(Side::Client)) if received => &[client::RULES],
         _ if received => &[upstream::DECIDED, upstream::RULES],
         (Some(EventKind::ResetSeen { .. }), _) => &[captured::RULES],
         // Why a SYN stays without an answer cannot be seen in a capture.
         (Some(EventKind::Closed { .. }), Some(Side::Client)) if case.is_capture() && case.connecting() => &[],
-        (Some(EventKind::Closed { .. }), _) => &[closed::RULES],
+        (Some(EventKind::Closed { .. }), _) => &[other::OTHER_END, closed::RULES],
         _ => &[sent::RULES],
     }
 }

@@ -33,49 +33,37 @@ pub const WORKER: &[Rule] = &[Rule {
     origins: Origins::NGINX,
 }];
 
-/// Nginx's own socket gave no event; the line says that it noticed.
+/// The other end was seen, and Nginx's own tells less: it closed, or gave no event at all and only the line says that it
+/// noticed.
 pub const OTHER_END: &[Rule] = &[
     Rule {
         name: "other_end/killed_for_memory",
-        when: |look| look.has("peer_process_exit") && look.oom(),
+        when: |look| upstream(look, "peer_process_exit") && look.oom(),
         party: Party::Upstream,
         cause: Cause::UpstreamOomKill,
         origins: Origins::EXIT,
     },
     Rule {
         name: "other_end/ended",
-        when: |look| look.has("peer_process_exit"),
+        when: |look| upstream(look, "peer_process_exit"),
         party: Party::Upstream,
         cause: Cause::UpstreamProcessExit,
         origins: Origins::EXIT,
     },
     Rule {
-        name: "other_end/listener_full",
-        when: |look| look.has("peer_listener_full"),
-        party: Party::Upstream,
-        cause: Cause::UpstreamListenOverflow,
-        origins: Origins::PEER_LISTENER,
-    },
-    Rule {
-        name: "other_end/refused",
-        when: |look| look.has("peer_no_socket") && refused(look),
-        party: Party::Upstream,
-        cause: Cause::UpstreamRefused,
-        origins: Origins::NO_SOCKET,
-    },
-    Rule {
         name: "other_end/reset",
-        when: |look| look.has("peer_process_reset") || look.has("peer_no_socket"),
+        when: |look| upstream(look, "peer_process_reset"),
         party: Party::Upstream,
         cause: Cause::UpstreamAbort,
         origins: Origins::APPLICATION,
     },
 ];
 
-fn overflow_side(look: &Look) -> Option<Side> {
-    look.case.incident.overflow.as_ref().map(|sum| sum.latest.side)
+/// The upstream's end did this, and Nginx's heard of it: where packets vanish, it waited in vain before.
+fn upstream(look: &Look, code: &str) -> bool {
+    !look.case.is_client() && look.has(code) && !look.has("unacknowledged")
 }
 
-fn refused(look: &Look) -> bool {
-    look.case.line.is_some_and(|line| line.record.errno == Some(111))
+fn overflow_side(look: &Look) -> Option<Side> {
+    look.case.incident.overflow.as_ref().map(|sum| sum.latest.side)
 }

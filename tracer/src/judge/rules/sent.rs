@@ -12,13 +12,6 @@ const TIMED_OUT_MS: u32 = 400;
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
     Rule {
-        name: "sent/killed_by_another_process",
-        when: |look| look.has("local_kill"),
-        party: Party::Unknown,
-        cause: Cause::InsufficientEvidence,
-        origins: Origins::OTHER_PROCESS,
-    },
-    Rule {
         name: "sent/local_resource",
         when: |look| look.has("memory_pressure") || look.has("log_resource"),
         party: Party::Nginx,
@@ -45,13 +38,6 @@ pub const RULES: &[Rule] = &[
         party: Party::Nginx,
         cause: Cause::NginxConfig,
         origins: Origins::NGINX,
-    },
-    Rule {
-        name: "sent/answer_awaited_in_vain",
-        when: |look| !look.case.is_client() && look.has("log_timed_out"),
-        party: Party::Upstream,
-        cause: Cause::UpstreamSlow,
-        origins: Origins::SLOW,
     },
     Rule {
         name: "sent/client_went_first",

@@ -59,7 +59,7 @@ pub const DECIDED: &[Rule] = &[
     },
     Rule {
         name: "received/seen_forgotten",
-        when: |look| seen(look) && forgotten(look),
+        when: |look| look.has("peer_no_socket") && forgotten(look),
         party: Party::Upstream,
         cause: Cause::UpstreamRestarted,
         origins: Origins::NO_SOCKET,
@@ -98,7 +98,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "received/device_or_guess",
-        when: |look| elsewhere(look) || guessed(look),
+        when: |look| {
+            elsewhere(look) || guessed(look) || look.has("header_incomplete") || look.has("peer_alive")
+        },
         party: Party::Middlebox,
         cause: Cause::MiddleboxForgedReset,
         origins: Origins::DEVICE,
@@ -115,13 +117,6 @@ pub const RULES: &[Rule] = &[
         when: |look| look.has("keepalive_race"),
         party: Party::Upstream,
         cause: Cause::UpstreamKeepaliveRace,
-        origins: Origins::PEER,
-    },
-    Rule {
-        name: "received/reset_in_the_pool",
-        when: |look| idle_in_pool(look) && !stateless(look),
-        party: Party::Upstream,
-        cause: Cause::UpstreamAbort,
         origins: Origins::PEER,
     },
     Rule {
@@ -158,20 +153,6 @@ fn elsewhere(look: &Look) -> bool {
 /// Several guesses, and the one that hit does not show the peer's own clock.
 fn guessed(look: &Look) -> bool {
     look.has("resets_refused") && !look.has("timestamps_continue")
-}
-
-/// A pooled connection: complete exchanges, silence since, and nobody asked for anything.
-pub fn idle_in_pool(look: &Look) -> bool {
-    let pooled = look.case.socket().is_some_and(|socket| {
-        !socket.awaits_answer()
-            && socket.bytes_received > 0
-            && (look.case.went_unnoticed() || socket.idle_ms().is_some_and(|idle| idle >= 500))
-    });
-    pooled && look.case.line.is_none()
-}
-
-fn stateless(look: &Look) -> bool {
-    look.case.reset_packet().is_some_and(crate::model::Packet::is_stateless_reset)
 }
 
 /// Its host does not know the connection any more, and had known it: it had acknowledged something.

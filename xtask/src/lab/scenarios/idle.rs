@@ -3,7 +3,7 @@
 //! The silence has to be as long as real devices' timers, so these take over a minute; they wait beside the others.
 
 use super::super::net::{Family, Node};
-use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
+use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
 use anyhow::Result;
 use std::time::Duration;
@@ -31,7 +31,18 @@ pub const TABLE: &[Scenario] = &[
         families: &[Family::V4],
         servers: KEPT_LONG,
         drive: |stage| forgotten(stage, "reject with tcp reset"),
-        expect: &[Expect { causes: &["middlebox_idle_reset"], kinds: &["reset_received"], ..FORGOT }],
+        expect: &[
+            Expect { causes: &["middlebox_idle_reset"], kinds: &["reset_received"], ..FORGOT },
+            // A device between client and Nginx does the same meanwhile.
+            Expect {
+                causes: &["middlebox_idle_reset"],
+                kinds: &["reset_received"],
+                impacts: &["harmless", "connection_only"],
+                side: Some(Side::Client),
+                logged: false,
+                ..FORGOT
+            },
+        ],
         log: LogTruth::Always("recv() failed (104"),
         alone: true,
         ..ORDINARY
@@ -61,16 +72,24 @@ fn forgotten(stage: &mut Stage<'_>, verdict: &str) -> Result<()> {
     stage.setting(Node::Far, "netfilter/nf_conntrack_tcp_timeout_established", "20")?;
     // A packet in the middle of an unknown connection is invalid, as it is for the firewalls people buy.
     stage.setting(Node::Far, "netfilter/nf_conntrack_tcp_loose", "0")?;
+    let mut device = stage.device(Node::Inner)?;
     let listener = stage.listen()?;
     let client = stage.connect()?;
-    stage.exchange(client, listener)?;
+    let upstream = stage.exchange(client, listener)?;
     let forgotten = stage.truth.upstream_local.clone();
+    let other = stage.connect()?;
+    stage.request(other, "GET /healthy")?;
+    stage.read_request(upstream)?;
+    stage.answer(upstream)?;
+    stage.response(other, "200")?;
     let start = stage.idle(SILENCE)?;
     stage.request(client, "GET /after-the-silence")?;
     stage.idle_ended(start);
     if verdict == "drop" {
         stage.response(client, "504")?;
     } else {
+        let other = stage.truth.client.clone().unwrap_or_default();
+        device.tell(&format!("inject {other} {} 64 0 R 0 0 0", stage.listener()))?;
         // Nginx tries again on a new connection.
         let again = stage.accept(listener)?;
         stage.read_request(again)?;

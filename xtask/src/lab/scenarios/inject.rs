@@ -66,10 +66,10 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "inject-same-distance-speaks",
-        says: "the hop limit is made to fit, and the upstream speaks again",
+        says: "the hop limit is made to fit, and the upstream speaks again: its host's own filter would look the same",
         servers: PLAIN,
         drive: |stage| reset(stage, EXACT, Some(THINKS)),
-        expect: &[PROVEN],
+        expect: &[Expect { least: Certainty::Weak, most: Certainty::Weak, ..FORGED }],
         log: RECV,
         ..ORDINARY
     },
@@ -79,6 +79,15 @@ pub const TABLE: &[Scenario] = &[
         servers: PLAIN,
         drive: |stage| reset(stage, Rst { flags: "RA", window: 512, identification: 7, ..EXACT }, Some(LATE)),
         expect: &[PROVEN],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-with-data",
+        says: "the RST carries data, which a RST may (RFC 9293, section 3.5.3) and hardly any host's does",
+        servers: PLAIN,
+        drive: |stage| reset(stage, Rst { hops: 60, payload: 40, ..EXACT }, None),
+        expect: &[FORGED],
         log: RECV,
         ..ORDINARY
     },
@@ -117,17 +126,20 @@ pub(super) struct Rst {
     pub flags: &'static str,
     pub offset: u32,
     pub window: u16,
+    /// Bytes of data behind the header.
+    pub payload: usize,
 }
 
 /// As the kernel of an upstream behind this router would send it: the routers on the way take two hops.
-pub(super) const EXACT: Rst = Rst { hops: 63, identification: 0, flags: "R", offset: 0, window: 0 };
+pub(super) const EXACT: Rst =
+    Rst { hops: 63, identification: 0, flags: "R", offset: 0, window: 0, payload: 0 };
 
 pub(super) fn inject(stage: &Stage<'_>, device: &mut Puppet, rst: Rst) -> Result<()> {
-    let Rst { hops, identification, flags, offset, window } = rst;
+    let Rst { hops, identification, flags, offset, window, payload } = rst;
     let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
     device
         .tell(&format!(
-            "inject {} {nginx} {hops} {identification} {flags} {offset} {window}",
+            "inject {} {nginx} {hops} {identification} {flags} {offset} {window} {payload}",
             stage.upstream()
         ))
         .map(drop)
@@ -179,7 +191,8 @@ fn volley(stage: &mut Stage<'_>) -> Result<()> {
     let rule = format!("{} drop", stage.leaving_upstream());
     stage.silence(Node::Far, &rule)?;
     for offset in [1_460, 4_380, 0] {
-        inject(stage, &mut device, Rst { hops: 60, identification: 9, flags: "RA", offset, window: 512 })?;
+        let rst = Rst { hops: 60, identification: 9, flags: "RA", offset, window: 512, payload: 0 };
+        inject(stage, &mut device, rst)?;
     }
     stage.response(client, "502")
 }

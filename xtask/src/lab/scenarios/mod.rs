@@ -2,6 +2,7 @@
 //!
 //! Adding a scenario is adding an entry to one of these tables and, where none fits, a driver beside it.
 
+mod blind;
 mod clients;
 mod details;
 mod emitters;
@@ -15,6 +16,7 @@ mod host;
 mod icmp;
 mod idle;
 mod inject;
+mod limits;
 mod losses;
 mod mapped;
 mod middlebox;
@@ -32,6 +34,7 @@ mod topology;
 mod traps;
 mod unavailable;
 mod upstream;
+mod witnesses;
 
 use super::scenario::Scenario;
 
@@ -68,6 +71,9 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         traps::TABLE,
         paths::TABLE,
         halves::TABLE,
+        witnesses::TABLE,
+        blind::TABLE,
+        limits::TABLE,
     ]
     .into_iter()
     .flatten()

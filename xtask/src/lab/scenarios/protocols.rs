@@ -19,7 +19,7 @@ const HTTP2: &str = "server { listen @LISTEN@ http2; root @ROOT@; location / { t
 
 /// Connection preface, empty SETTINGS, and HEADERS of stream 1 with `GET /` (RFC 9113, section 3.4; RFC 7541,
 /// appendix A: 82 is `:method GET`, 86 `:scheme http`, 84 `:path /`, 41 `:authority`).
-const HTTP2_REQUEST: &str = "505249202a20485454502f322e300d0a0d0a534d0d0a0d0a\
+pub(super) const HTTP2_REQUEST: &str = "505249202a20485454502f322e300d0a0d0a534d0d0a0d0a\
      000000040000000000\
      00000801050000000182868441036c6162";
 /// `RST_STREAM` of stream 1 with CANCEL.

@@ -12,7 +12,7 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// How long the connection is idle: the scenario itself.
-const IDLE: Duration = Duration::from_millis(1_200);
+pub(super) const IDLE: Duration = Duration::from_millis(1_200);
 
 pub(super) const RACE: Expect = Expect {
     party: "upstream",
@@ -130,7 +130,7 @@ fn half_dead(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     Ok((client, listener))
 }
 
-fn fin_lost(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn fin_lost(stage: &mut Stage<'_>) -> Result<()> {
     let (client, listener) = half_dead(stage)?;
     stage.request(client, "GET /again")?;
     repaired(stage, client, listener)

@@ -243,7 +243,10 @@ fn own_filter(stage: &mut Stage<'_>) -> Result<()> {
     let client = stage.connect()?;
     stage.request(client, "GET /filtered")?;
     stage.accept(listener)?;
-    stage.response(client, "502")
+    stage.response(client, "502")?;
+    // Its application, which knows of nothing, is not heard again.
+    let silent = format!("{} drop", stage.leaving_upstream());
+    stage.silence(Node::Far, &silent)
 }
 
 fn two_kinds(stage: &mut Stage<'_>) -> Result<()> {

@@ -1,7 +1,6 @@
 //! An upstream that cannot be had: every server marked down, no unix socket, a full listener, a host that
 //! has forgotten the connection.
 
-use super::super::net::Node;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::KEPT;
@@ -128,13 +127,9 @@ fn overflow(stage: &mut Stage<'_>) -> Result<()> {
     stage.response(client, "504")
 }
 
-/// The upstream's socket goes, and the RST that says so is lost: its host simply has no such connection.
+/// The upstream's socket goes without a word, as when its host restarts.
 fn forget(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
-    let rule = format!("{} tcp flags & rst == rst drop", stage.leaving_upstream());
-    stage.filter_output(Node::Upstream, &rule)?;
-    stage.server()?.tell(&format!("reset {upstream}"))?;
-    stage.clear_filters();
-    Ok(())
+    stage.server()?.tell(&format!("forget {upstream}")).map(drop)
 }
 
 fn forgot_kept(stage: &mut Stage<'_>) -> Result<()> {

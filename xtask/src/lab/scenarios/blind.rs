@@ -1,0 +1,136 @@
+//! What is left where the kernel refuses a hook: less evidence, and nobody accused wrongly for it.
+
+use super::super::net::{Family, Node};
+use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place, Scenario, Side};
+use super::super::stage::Stage;
+use super::super::wait;
+use super::PLAIN;
+use super::upstream::{ABORT, RECV, in_flight, linger_zero};
+use anyhow::Result;
+use std::time::Duration;
+
+/// From what is lost until it has been sent again.
+const REPEATED: Duration = Duration::from_millis(700);
+
+const V4: &[Family] = &[Family::V4];
+
+/// Hooks that are missing.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "blind-to-packets",
+        says: "the hook that sees the RST's packet is missing, and the upstream resets",
+        families: V4,
+        servers: PLAIN,
+        drive: linger_zero,
+        expect: &[Expect { most: Certainty::Weak, checks: &[Check::Evidence(&["reset_accepted"])], ..ABORT }],
+        log: RECV,
+        alone: true,
+        disabled: "cgroup_ingress",
+        ..ORDINARY
+    },
+    Scenario {
+        name: "blind-to-packets-client",
+        says: "the same with a client that resets while its request is worked on",
+        families: V4,
+        servers: PLAIN,
+        drive: client_resets,
+        expect: &[Expect {
+            party: "client",
+            causes: &["client_abort"],
+            side: Some(Side::Client),
+            impacts: &[],
+            logged: false,
+            ..ABORT
+        }],
+        log: LogTruth::Either,
+        alone: true,
+        disabled: "cgroup_ingress",
+        ..ORDINARY
+    },
+    Scenario {
+        name: "blind-to-resets",
+        says: "the hook that sees RSTs accepted is missing, and a local upstream resets: its process is seen doing it",
+        families: V4,
+        place: Place::Local,
+        servers: PLAIN,
+        drive: |stage| {
+            stage.server_acts()?;
+            linger_zero(stage)
+        },
+        expect: &[Expect { kinds: &[], most: Certainty::Proven, checks: &[Check::Sender], ..ABORT }],
+        log: RECV,
+        alone: true,
+        disabled: "tcp_receive_reset",
+        ..ORDINARY
+    },
+    Scenario {
+        name: "blind-to-resets-killed",
+        says: "the same with a local upstream that is killed with the request unread",
+        families: V4,
+        place: Place::Local,
+        servers: PLAIN,
+        drive: killed,
+        expect: &[Expect {
+            causes: &["upstream_process_exit"],
+            kinds: &[],
+            most: Certainty::Proven,
+            checks: &[Check::Sender],
+            ..ABORT
+        }],
+        log: RECV,
+        alone: true,
+        disabled: "tcp_receive_reset",
+        ..ORDINARY
+    },
+    Scenario {
+        name: "blind-to-sent-resets",
+        says: "the hook that sees RSTs sent is missing, and a process destroys a connection whose response is stuck",
+        families: V4,
+        servers: "server { listen @LISTEN@; root @ROOT@; }\n",
+        drive: destroyed,
+        expect: &[Expect {
+            party: "unknown",
+            causes: &["insufficient_evidence"],
+            kinds: &[],
+            impacts: &[],
+            least: Certainty::Undetermined,
+            most: Certainty::Undetermined,
+            side: Some(Side::Client),
+            logged: false,
+            checks: &[Check::Evidence(&["local_kill"])],
+            ..ABORT
+        }],
+        log: LogTruth::Either,
+        alone: true,
+        disabled: "tcp_send_reset",
+        needs: &["ss"],
+        ..ORDINARY
+    },
+];
+
+fn client_resets(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    stage.client.tell(&format!("reset {client}"))?;
+    stage.server()?.tell(&format!("drain {upstream}")).map(drop)
+}
+
+/// Nothing is heard of the client any more, so that what was sent is repeated.
+fn destroyed(stage: &mut Stage<'_>) -> Result<()> {
+    let rule = format!("{} drop", stage.towards_client());
+    let client = stage.connect()?;
+    stage.silence(Node::Inner, &rule)?;
+    stage.request(client, "GET /big")?;
+    stage.wait_client("the response is stuck", |socket| {
+        socket.is_some_and(|socket| socket.unacknowledged > 0)
+    })?;
+    wait::pass(REPEATED)?;
+    stage.destroy_client_socket()
+}
+
+fn killed(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.server()?.tell(&format!("readable {upstream}"))?;
+    stage.kill_server()?;
+    stage.response(client, "502")
+}
