@@ -34,8 +34,9 @@ use crate::guard::{self, GuardError};
 use crate::metrics::{Notices, Shared};
 use crate::outbound::otlp::Verdicts;
 use crate::output::{Fanout, Selection};
+use crate::recording;
 use crate::session::run::{Changes, Say};
-use crate::session::{self, SessionError, Settings, View};
+use crate::session::{self, Record, SessionError, Settings, View};
 use crate::store::{Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
@@ -169,6 +170,12 @@ fn settings(config: &Config) -> Settings {
         syslog: watch.syslog.iter().filter_map(|address| crate::cli::value::syslog(address).ok()).collect(),
         // Beside the store: what was read and what was stored belong together.
         positions: Some(config.store.path.with_file_name("positions.json")),
+        listen_ports: watch.listen_ports.clone(),
+        record: config.recording.enabled.then(|| Record {
+            path: recording::runs::beside(&config.store.path),
+            limit: config.recording.size.0,
+            without_end: true,
+        }),
         pulse: true,
         witnessing: true,
         ..Settings::default()

@@ -47,9 +47,15 @@ impl Status {
     /// Watching begins.
     pub(super) fn header(&self, page: &SessionHeader) {
         let masters: Vec<String> = page.nginx.iter().map(|nginx| nginx.master.to_string()).collect();
+        let ports: Vec<_> =
+            page.filters.iter().filter_map(|filter| filter.strip_prefix("--listen-port ")).collect();
+        let what = if ports.is_empty() {
+            format!("Nginx (master {})", masters.join(", "))
+        } else {
+            format!("what listens on port {}, for `rstscope correlate`", ports.join(", "))
+        };
         let text = format!(
-            "watching Nginx (master {}): {}, {}, {}",
-            masters.join(", "),
+            "watching {what}: {}, {}, {}",
             count(number(page.listeners.len()), "listen socket"),
             count(number(page.upstreams.len()), "upstream"),
             count(number(page.logs.len()), "log"),

@@ -25,7 +25,7 @@ pub mod watch;
 
 pub use pulse::Pulse;
 pub use run::{Ended, Say, run};
-pub use settings::Settings;
+pub use settings::{Record, Settings};
 pub use view::View;
 
 use std::path::PathBuf;

@@ -140,7 +140,7 @@ struct Session {
     inbox: Inbox,
     accesses: AccessLogs,
     engine: Recorder,
-    /// The end of the recording was told.
+    /// It was told that nothing is recorded any more.
     told: bool,
     processes: Processes,
     overflows: Overflows,
@@ -167,14 +167,14 @@ impl Session {
         let clock = clock::measure();
         let limits = Limits::default();
         let engine = if settings.witnessing { Engine::witnessing(limits) } else { Engine::new(limits) };
-        let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
+        let sink = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
         Ok(Self {
             environment,
             kernel,
             sources,
             inbox: Inbox::new(events, lines),
             accesses: AccessLogs::start()?,
-            engine: Recorder::new(engine, writer),
+            engine: Recorder::new(engine, sink),
             told: false,
             processes: Processes::default(),
             overflows: Overflows::default(),
@@ -286,15 +286,17 @@ impl Session {
         }
     }
 
-    /// Says once that the recording ended before the session.
+    /// Says that the recording ended before the session, and that the daemon's goes on.
     fn tell_recording(&mut self, say: &mut impl FnMut(Say<'_>)) {
-        if self.told {
+        let Some(recorded) = self.engine.recorded() else { return };
+        if recorded.stopped.is_some() == self.told {
             return;
         }
-        if let Some(why) = self.engine.recorded().and_then(|recorded| recorded.stopped) {
-            say(Say::Notice(&format!("the recording ends here: {why}; the trace goes on")));
-            self.told = true;
-        }
+        self.told = recorded.stopped.is_some();
+        say(Say::Notice(&match recorded.stopped {
+            Some(why) => format!("the recording ends here: {why}; the trace goes on"),
+            None => format!("the recording goes on, without {} inputs", recorded.left_out),
+        }));
     }
 
     fn tell_pulse(&mut self, settings: &Settings, say: &mut impl FnMut(Say<'_>)) -> Result<(), ProbeError> {
