@@ -8,6 +8,7 @@ pub mod flood;
 mod nginx;
 mod receiver;
 pub mod soak;
+pub mod volume;
 
 use crate::suite::Count;
 use crate::{project, shell};
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use daemon::{Daemon, ask, notice_id};
 use nginx::Nginx;
 use receiver::Receiver;
+use soak::{kernel_counter, metric_value};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -86,7 +88,7 @@ pub fn play(options: &Options) -> Result<ExitCode> {
     shell::run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&state))?;
     let receiver = Receiver::start()?;
     let mut daemon = Daemon::start(&options.binary, folder)?;
-    let steps: [(&str, Step); 10] = [
+    let steps: [(&str, Step); 11] = [
         ("it is ready and says that it waits, before there is an Nginx", ready_before_nginx),
         ("privileges are given up", privileges),
         ("verdicts are stored, told and counted, hostile strings included", verdicts),
@@ -95,6 +97,7 @@ pub fn play(options: &Options) -> Result<ExitCode> {
         ("a reload, a restart and an upgrade of Nginx are followed", nginx_changes),
         ("the configuration is read again; a wrong one changes nothing", reload),
         ("a full disk stops nothing, and nothing is lost", full_disk),
+        ("what happens while it is frozen is told when it goes on, and counted as the kernel does", frozen),
         ("kill -9 loses nothing that was told", killed),
         ("it ends in order, and the store has what a report needs", ended),
     ];
@@ -258,6 +261,29 @@ fn full_disk(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     until("everything that was told is stored", || Ok(daemon.missing()?.is_empty()))?;
     ensure!(ask("/metrics")?.contains("rstscope_lost_total{handover=\"store\"} 0"), "something was lost");
     Ok(())
+}
+
+/// Faults while nobody looks: the kernel's side keeps them.
+const WHILE_FROZEN: usize = 50;
+
+fn frozen(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
+    let before = daemon.told()?.len();
+    let counted = || metric_value("rstscope_resets_sent_total");
+    // What both had counted before; the kernel had begun earlier.
+    until("nothing is under way", || {
+        let sent = (counted()?, kernel_counter("OutRsts")?);
+        std::thread::sleep(Duration::from_millis(200));
+        Ok((counted()?, kernel_counter("OutRsts")?) == sent)
+    })?;
+    let (ours, theirs) = (counted()?, kernel_counter("OutRsts")?);
+    daemon.freeze(true)?;
+    let failed = (0..WHILE_FROZEN).try_for_each(|number| Nginx::fail(&format!("/frozen{number}")));
+    daemon.freeze(false)?;
+    failed?;
+    until("every fault is told", || Ok(daemon.told()?.len() >= before + WHILE_FROZEN))?;
+    until("the RSTs counted are the kernel's", || {
+        Ok(counted()?.saturating_sub(ours) == kernel_counter("OutRsts")?.saturating_sub(theirs))
+    })
 }
 
 fn killed(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {

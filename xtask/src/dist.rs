@@ -41,10 +41,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let binary = options.binary.clone().map_or_else(build, Ok)?;
     let packages = pack(&binary, env!("CARGO_PKG_VERSION"))?;
-    crate::say!("{}\n{}\n{}", packages.deb.display(), packages.rpm.display(), container(&binary)?.display());
-    if options.is_static {
-        crate::say!("{}", standing_alone(std::env::consts::ARCH)?.display());
-    }
+    let alone = options.is_static.then(|| standing_alone(std::env::consts::ARCH)).transpose()?;
+    let image = container(alone.as_ref().unwrap_or(&binary))?;
+    let made = [Some(&packages.deb), Some(&packages.rpm), Some(&image), alone.as_ref()];
+    made.into_iter().flatten().for_each(|path| crate::say!("{}", path.display()));
     if options.check || options.boot {
         let newer = pack(&binary, concat!(env!("CARGO_PKG_VERSION"), ".1"))?;
         if options.check {
@@ -94,7 +94,7 @@ fn pack(binary: &Path, version: &str) -> Result<Packages> {
     Ok(Packages { deb, rpm })
 }
 
-/// Puts together what an image is built from; gives the folder.
+/// Puts together what an image is built from, around a program that may need nothing else; gives the folder.
 fn container(binary: &Path) -> Result<PathBuf> {
     let folder = project::target().join("dist/container");
     put(binary, &folder.join("rstscope"), 0o755)?;

@@ -10,7 +10,7 @@ use crate::engine::{Engine, Limits};
 use crate::model::{
     CaptureFacts, Clock, Event, HostFacts, Input, LogRecord, Mono, NginxConfig, TcpState, Verdict,
 };
-use crate::recording::{Recorded, Recorder, Writer};
+use crate::recording::{Recorded, Recorder, Sink, Writer};
 
 pub use super::container::{CaptureError, Container, Ending};
 pub use super::lines::Lines;
@@ -244,7 +244,7 @@ impl Session {
         Self {
             packets,
             settings,
-            engine: Recorder::new(Engine::new(Limits::default()), writer),
+            engine: Recorder::new(Engine::new(Limits::default()), writer.map(Sink::File)),
             roles: None,
             unrelated: 0,
             lines: Vec::new().into_iter(),

@@ -7,8 +7,9 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::pcap::{self, JudgedArgs};
+use super::recordings::Form;
 use super::trace;
-use super::two_ends::{self, Form};
+use super::two_ends;
 use crate::capture::Offset;
 use crate::capture::session::{CaptureError, Packets};
 use crate::output::layout::count;
@@ -16,12 +17,12 @@ use crate::output::layout::count;
 /// Flags of `rstscope correlate`.
 #[derive(Debug, Clone, Args)]
 pub struct CorrelateArgs {
-    /// Capture or recording (`rstscope trace --record`) taken at the Nginx host
+    /// Capture, recording (`rstscope trace --record`) or store (`rstscope daemon`) of the Nginx host
     #[arg(value_name = "NGINX-HOST")]
     pub near: PathBuf,
 
-    /// The same from the other end at the same time: a capture of the upstream's host or the client's, a recording of the
-    /// upstream's (`rstscope trace --listen-port`)
+    /// The same from the other end at the same time: a capture of the upstream's host or the client's, a recording or store
+    /// of the upstream's (`--listen-port`, `watch.listen_ports`)
     #[arg(value_name = "OTHER-HOST")]
     pub far: PathBuf,
 
@@ -33,17 +34,12 @@ pub struct CorrelateArgs {
 /// Runs `rstscope correlate`.
 pub fn run(args: &CorrelateArgs) -> anyhow::Result<Exit> {
     match (Form::of(&args.near), Form::of(&args.far)) {
-        (Form::Recording, Form::Recording) => two_ends::run(args),
         (Form::Capture, Form::Capture) => captures(args),
-        (Form::Store, _) | (_, Form::Store) => Ok(trace::refuse(
-            "a store keeps verdicts, not the socket counters and packets by which both ends of a connection are \
-             found; record on both hosts with --record",
+        (Form::Capture, _) | (_, Form::Capture) => Ok(trace::refuse(
+            "one of them is a capture and the other a recording; both ends have to be of one kind",
             Exit::Input,
         )),
-        _ => Ok(trace::refuse(
-            "one file is a capture and the other a recording; both ends have to be of one kind",
-            Exit::Input,
-        )),
+        _ => two_ends::run(args),
     }
 }
 

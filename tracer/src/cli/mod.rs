@@ -13,6 +13,7 @@ pub mod input;
 pub mod log;
 pub mod pcap;
 pub mod query;
+mod recordings;
 pub mod replay;
 pub mod report;
 pub mod reporting;

@@ -1,24 +1,25 @@
 //! `rstscope replay`: its flags, and what is said on standard error about the recording.
 
-use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
 
 use super::exit::Exit;
+use super::recordings::{self, Recording, Source};
 use super::shown::{Format, ShownArgs};
 use super::trace;
 use crate::engine::{Engine, Limits};
+use crate::output::layout::count;
 use crate::output::{Closing, explanation, ndjson};
-use crate::recording::{End, Header, Played, Reader, play};
+use crate::recording::{End, Header, Played, play};
 use crate::session::View;
 
 /// Flags of `rstscope replay`.
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
-    /// What `rstscope trace --record` wrote
+    /// What `rstscope trace --record` wrote, or the store of a daemon, beside which it records
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
@@ -31,24 +32,34 @@ pub struct ReplayArgs {
     pub explain: Option<String>,
 }
 
-type Recording = Reader<BufReader<File>>;
-
 /// Runs `rstscope replay`.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
-    let name = args.file.display();
-    let file = match File::open(&args.file) {
-        Ok(file) => file,
-        Err(error) => return Ok(trace::refuse(format!("cannot read {name}: {error}"), Exit::Input)),
-    };
-    let mut recording = match Reader::open(BufReader::new(file)) {
-        Ok(recording) => recording,
-        Err(error) => return Ok(trace::refuse(format!("cannot replay {name}: {error}"), Exit::Input)),
+    let opened = recordings::of(&args.file).and_then(|mut sources| {
+        let newest = sources.pop().ok_or("there is no recording")?;
+        Ok((newest.open()?, sources))
+    });
+    let (mut recording, earlier) = match opened {
+        Ok(opened) => opened,
+        Err(why) => return Ok(trace::refuse(why, Exit::Input)),
     };
     trace::notice(&origin(recording.header()));
+    if let Some(text) = of_earlier_runs(&earlier) {
+        trace::notice(&text);
+    }
     match &args.explain {
         Some(id) => explain(args, &mut recording, id),
         None => show(args, &mut recording),
     }
+}
+
+/// The folder of a daemon has a recording for each of its runs.
+fn of_earlier_runs(earlier: &[Source]) -> Option<String> {
+    let last = earlier.last()?;
+    Some(format!(
+        "this is the daemon's latest run; what it recorded in {} is played by file, the newest being {}",
+        count(earlier.len() as u64, "earlier run"),
+        last.last_file()
+    ))
 }
 
 /// Shows the verdicts as the session did.

@@ -198,7 +198,7 @@ fn settings(args: &TraceArgs, afterwards: Option<&Afterwards>) -> Settings {
         positions: args.positions.clone(),
         syslog: args.syslog.clone(),
         listen_ports: args.listen_port.clone(),
-        record: record.map(|path| Record { path, limit: args.record_limit }),
+        record: record.map(|path| Record { path, limit: args.record_limit, without_end: false }),
     }
 }
 

@@ -1,109 +1,134 @@
-//! `rstscope correlate` with two recordings: what is opened, and what is said on standard error about them.
-
-use std::fs::File;
-use std::io::{BufReader, Read as _};
-use std::path::Path;
+//! `rstscope correlate` with two recordings: what is opened, and what is said on standard error about them. A folder of
+//! a daemon holds several, one for each of its runs; each is judged with that of the other host from the same time.
 
 use super::correlate::CorrelateArgs;
 use super::exit::Exit;
+use super::recordings::{self, Source, pairs};
 use super::{replay, trace};
+use crate::collect::clock;
 use crate::ends::{Offset, Outcome, Second, Witness, compare};
+use crate::model::Utc;
 use crate::output::Closing;
 use crate::output::layout::count;
-use crate::recording::{Reader, Recorder};
+use crate::recording::Recorder;
 use crate::session::{View, record};
 
-/// First bytes of a store.
-const STORE: &[u8] = b"SQLite format 3\0";
+/// Why nothing was judged.
+struct Refused(String, Exit);
 
-/// What a file that `correlate` is given is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// Packets.
-    Capture,
-    /// What `rstscope trace --record` wrote.
-    Recording,
-    /// The daemon's store.
-    Store,
-}
-
-impl Form {
-    /// By the first bytes; what cannot be read is for the reader of captures to complain about.
-    pub fn of(path: &Path) -> Self {
-        let mut start = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
-        match () {
-            () if read.is_err() => Self::Capture,
-            () if start.starts_with(STORE) => Self::Store,
-            () if start.get(8..20) == Some(b" {\"schema\":\"") => Self::Recording,
-            () => Self::Capture,
-        }
-    }
-}
-
-type Recording = Reader<BufReader<File>>;
-
-/// Judges the first recording with what the second tells.
+/// Judges the first recordings with what the second ones tell.
 pub fn run(args: &CorrelateArgs) -> anyhow::Result<Exit> {
     if !args.judged.of_captures().is_empty() {
         let flags = args.judged.of_captures().join(", ");
         return Ok(trace::refuse(format!("{flags}: recordings know that themselves"), Exit::Usage));
     }
-    let second = match open(&args.near).and_then(|first| Ok((first, open(&args.far)?))) {
-        Ok((mut first, mut second)) => match Witness::read(&mut second) {
-            Ok(witness) => compare(&mut first, witness),
-            Err(error) => {
-                let why = format!("{} cannot be the other end: {error}", args.far.display());
-                return Ok(trace::refuse(why, Exit::Input));
-            }
-        },
-        Err(why) => return Ok(trace::refuse(why, Exit::Input)),
+    let pairs = match paired(args) {
+        Ok(pairs) => pairs,
+        Err(Refused(why, exit)) => return Ok(trace::refuse(why, exit)),
     };
-    trace::notice(&clocks(second.offset));
-    show(args, &second)
-}
-
-fn open(path: &Path) -> Result<Recording, String> {
-    let name = path.display();
-    let file = File::open(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-    Reader::open(BufReader::new(file)).map_err(|error| format!("cannot use {name}: {error}"))
-}
-
-fn show(args: &CorrelateArgs, second: &Second) -> anyhow::Result<Exit> {
-    let mut first = match open(&args.near) {
-        Ok(first) => first,
-        Err(why) => return Ok(trace::refuse(why, Exit::Input)),
-    };
-    trace::notice(&replay::origin(first.header()));
     let outputs = match args.judged.shown.outputs() {
         Ok(outputs) => outputs,
         Err(error) => return Ok(trace::refuse(&error, Exit::Output)),
     };
-    let header = first.header().clone();
-    let writer = match args.judged.record.as_deref().map(|path| record::open(path, u64::MAX, &header)) {
-        Some(Err(error)) => return Ok(trace::refuse(format!("cannot record: {error}"), Exit::Output)),
-        writer => writer.and_then(Result::ok),
-    };
     let mut view = View::new(args.judged.shown.selection(), outputs);
-    let played =
-        second.play(&mut first, writer, |verdicts| verdicts.iter().try_for_each(|it| view.verdict(it)));
-    let Ok((outcome, engine)) = played else { return Ok(Exit::Success) }; // Nobody reads any more.
-    let lost = view.losses();
-    let (from, to) = (outcome.from.rfc3339(), outcome.to.rfc3339());
-    let closing = Closing { from, to, tally: view.tally().clone(), ..Closing::default() };
-    // A reader that went away does not want the summary either.
-    let _shown = view.finish(&closing);
-    if let Some(path) = args.judged.shown.stats() {
-        trace::write_stats(path, &closing)?;
+    let mut closing = Closing::default();
+    let mut is_whole = true;
+    for (near, far) in &pairs {
+        let outcome = match judged(args, near, far, &mut view) {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => return Ok(Exit::Success), // Nobody reads any more.
+            Err(Refused(why, exit)) => return Ok(trace::refuse(why, exit)),
+        };
+        is_whole &= outcome.is_whole;
+        closing.to = outcome.to.rfc3339();
+        if closing.from.is_empty() {
+            closing.from = outcome.from.rfc3339();
+        }
     }
-    trace::notice(&became(second.host(), outcome));
-    tell_recording(args, &engine);
+    closing.tally = view.tally().clone();
+    finish(args, view, &closing, is_whole)
+}
+
+fn finish(args: &CorrelateArgs, mut view: View, closing: &Closing, is_whole: bool) -> anyhow::Result<Exit> {
+    let lost = view.losses();
+    // A reader that went away does not want the summary either.
+    let _shown = view.finish(closing);
+    if let Some(path) = args.judged.shown.stats() {
+        trace::write_stats(path, closing)?;
+    }
     view.problems().iter().for_each(|problem| trace::notice(problem));
-    Ok(match (lost.total() > 0, outcome.is_whole) {
+    Ok(match (lost.total() > 0, is_whole) {
         (true, _) => Exit::Output,
         (false, false) => Exit::Input,
         (false, true) => Exit::Success,
     })
+}
+
+/// Each recording of the Nginx host with the one of the other host that goes with it.
+fn paired(args: &CorrelateArgs) -> Result<Vec<(Source, Source)>, Refused> {
+    let of = |path| recordings::of(path).map_err(|why| Refused(why, Exit::Input));
+    let (near, far) = (of(&args.near)?, of(&args.far)?);
+    let found = pairs(&begins(&near)?, &begins(&far)?, clock::measure().utc(clock::now()));
+    let pairs: Vec<_> = found
+        .into_iter()
+        .filter_map(|(first, second)| Some((near.get(first)?.clone(), far.get(second)?.clone())))
+        .collect();
+    match pairs.len() {
+        0 => {
+            let why = format!(
+                "{} and {} have no time in common: nothing that the one tells can be seen in the other",
+                args.near.display(),
+                args.far.display()
+            );
+            Err(Refused(why, Exit::Input))
+        }
+        1 => Ok(pairs),
+        _ if args.judged.record.is_some() => {
+            let names: Vec<_> = pairs.iter().map(|(near, _)| near.name()).collect();
+            let why = format!(
+                "--record takes one run of the daemon, and there are several, which begin with {}",
+                names.join(", ")
+            );
+            Err(Refused(why, Exit::Usage))
+        }
+        _ => Ok(pairs),
+    }
+}
+
+fn begins(sources: &[Source]) -> Result<Vec<Utc>, Refused> {
+    let begin = |source: &Source| {
+        let recording = source.open()?;
+        let began = recording.header().began.parse::<jiff::Timestamp>();
+        let began = began.map_err(|error| format!("cannot use {}: {error}", source.name()))?;
+        Ok(Utc(i64::try_from(began.as_nanosecond()).unwrap_or(i64::MAX)))
+    };
+    sources.iter().map(begin).collect::<Result<_, _>>().map_err(|why| Refused(why, Exit::Input))
+}
+
+/// Judges one recording with another; nothing if nobody reads the verdicts any more.
+fn judged(
+    args: &CorrelateArgs,
+    near: &Source,
+    far: &Source,
+    view: &mut View,
+) -> Result<Option<Outcome>, Refused> {
+    let open = |source: &Source| source.open().map_err(|why| Refused(why, Exit::Input));
+    let witness = Witness::read(&mut open(far)?)
+        .map_err(|error| Refused(format!("{} cannot be the other end: {error}", far.name()), Exit::Input))?;
+    let second: Second = compare(&mut open(near)?, witness);
+    trace::notice(&clocks(second.offset));
+    let mut first = open(near)?;
+    trace::notice(&replay::origin(first.header()));
+    let header = first.header().clone();
+    let writer = args.judged.record.as_deref().map(|path| record::open(path, u64::MAX, &header));
+    let writer =
+        writer.transpose().map_err(|error| Refused(format!("cannot record: {error}"), Exit::Output))?;
+    let played =
+        second.play(&mut first, writer, |verdicts| verdicts.iter().try_for_each(|it| view.verdict(it)));
+    let Ok((outcome, engine)) = played else { return Ok(None) };
+    trace::notice(&became(second.host(), outcome));
+    tell_recording(args, &engine);
+    Ok(Some(outcome))
 }
 
 fn tell_recording(args: &CorrelateArgs, engine: &Recorder) {

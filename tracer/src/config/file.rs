@@ -92,8 +92,14 @@ fn check(config: &Config) -> Result<(), String> {
             return Err(format!("{key}: {} is not an absolute path", path.display()));
         }
     }
-    if config.watch.nginx_ports.contains(&0) {
-        return Err("watch.nginx_ports: a port is a number from 1 to 65535".to_owned());
+    let ports = [
+        ("watch.nginx_ports", &config.watch.nginx_ports),
+        ("watch.listen_ports", &config.watch.listen_ports),
+    ];
+    for (key, ports) in ports {
+        if ports.contains(&0) {
+            return Err(format!("{key}: a port is a number from 1 to 65535"));
+        }
     }
     config.webhook.check()?;
     config.command.check()?;
@@ -152,6 +158,7 @@ mod tests {
             &["watch.upstreams", "backend:80", "not resolved"],
         );
         refused("[watch]\nnginx_ports = [0]\n", &["watch.nginx_ports"]);
+        refused("[watch]\nlisten_ports = [8080, 0]\n", &["watch.listen_ports"]);
         refused("[watch]\nsyslog = [\"tcp:1\"]\n", &["watch.syslog", "tcp:1"]);
         refused("[metrics]\nlisten = \"everywhere\"\n", &["x.toml:2"]);
         refused("[store\n", &["x.toml:1"]);

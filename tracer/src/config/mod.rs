@@ -27,6 +27,8 @@ pub struct Config {
     pub watch: Watch,
     /// Where verdicts are kept, and how long.
     pub store: Store,
+    /// What the verdicts were made of.
+    pub recording: Recording,
     /// The endpoint for Prometheus.
     pub metrics: Metrics,
     /// Verdicts for local programs.
@@ -55,6 +57,8 @@ pub struct Watch {
     pub syslog: Vec<String>,
     /// See and use only what happens in this network namespace.
     pub netns: Option<PathBuf>,
+    /// Watch what listens on these ports instead of an Nginx, for `rstscope correlate`.
+    pub listen_ports: Vec<u16>,
 }
 
 /// Where verdicts are kept, and how long.
@@ -83,6 +87,22 @@ impl Store {
     /// What is kept.
     pub fn retention(&self) -> Retention {
         Retention { age: Some(self.keep.0), bytes: Some(self.size.0) }
+    }
+}
+
+/// What the verdicts were made of, beside the store, for `rstscope replay` and `rstscope correlate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recording {
+    /// Whether it is kept.
+    pub enabled: bool,
+    /// Largest size of all its files.
+    pub size: Size,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { enabled: true, size: Size(64 << 20) }
     }
 }
 

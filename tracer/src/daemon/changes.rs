@@ -161,7 +161,7 @@ mod tests {
     fn recent(times: impl IntoIterator<Item = i64>) -> Recent {
         let mut recent = Recent::new(86_400, 10_000);
         let event = VerdictEvent::of(&samples::upstream_abort()).unwrap();
-        times.into_iter().for_each(|time| recent.add(VerdictEvent { time: Some(time), ..event.clone() }));
+        times.into_iter().for_each(|time| recent.add(&VerdictEvent { time: Some(time), ..event.clone() }));
         recent
     }
 

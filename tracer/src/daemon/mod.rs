@@ -6,6 +6,7 @@
 //!        └── once a second: pulse ─► metrics, service manager
 //! ```
 
+mod allocator;
 mod changes;
 mod coverage;
 mod export;
@@ -33,8 +34,9 @@ use crate::guard::{self, GuardError};
 use crate::metrics::{Notices, Shared};
 use crate::outbound::otlp::Verdicts;
 use crate::output::{Fanout, Selection};
+use crate::recording;
 use crate::session::run::{Changes, Say};
-use crate::session::{self, SessionError, Settings, View};
+use crate::session::{self, Record, SessionError, Settings, View};
 use crate::store::{Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
@@ -80,6 +82,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
         let what = what.to_owned();
         move |source| DaemonError::System { what, source }
     };
+    allocator::set_up();
     let helper = notices::helper(config)?;
     let journal = Journal::start().map_err(system("start the thread that writes the log"))?;
     let (store, aside) = Store::create_or_set_aside(&config.store.path)?;
@@ -167,6 +170,12 @@ fn settings(config: &Config) -> Settings {
         syslog: watch.syslog.iter().filter_map(|address| crate::cli::value::syslog(address).ok()).collect(),
         // Beside the store: what was read and what was stored belong together.
         positions: Some(config.store.path.with_file_name("positions.json")),
+        listen_ports: watch.listen_ports.clone(),
+        record: config.recording.enabled.then(|| Record {
+            path: recording::runs::beside(&config.store.path),
+            limit: config.recording.size.0,
+            without_end: true,
+        }),
         pulse: true,
         witnessing: true,
         ..Settings::default()
@@ -196,8 +205,9 @@ fn start_writer(store: Store, config: &Config, journal: &Journal, told: Told) ->
     Writer::start(store, config.store.retention(), stored, begin)
 }
 
-/// The probes are attached: from here on this thread only looks.
+/// The probes are attached: from here on this thread only looks, and what it knew of the kernel's types is gone.
 fn confine(journal: &Journal) {
+    allocator::trim();
     let keeps_bpf = !crate::probe::maps_need_no_capability();
     journal.confined("watching", guard::watcher(keeps_bpf));
 }

@@ -134,7 +134,7 @@ impl Watch {
                 Some(at) => receiver.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match heard {
-                Ok(Heard::Event(event)) => self.recent.add(event),
+                Ok(Heard::Event(event)) => self.recent.add(&event),
                 Ok(Heard::Mark(time)) => self.recent.mark(time),
                 Ok(Heard::Moment(moment)) => self.moments.add(moment),
                 Err(RecvTimeoutError::Timeout) => {
@@ -209,7 +209,7 @@ mod tests {
     fn burst(watch: &mut Watch, at: i64) {
         let event = VerdictEvent::of(&samples::upstream_abort()).unwrap();
         for second in 0..40 {
-            watch.recent.add(VerdictEvent { time: Some(at + second / 4), ..event.clone() });
+            watch.recent.add(&VerdictEvent { time: Some(at + second / 4), ..event.clone() });
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
         let mut watch = Watch::new(START - 7200);
         assert_eq!(told(&mut watch, START), Vec::<&str>::new());
         let event = VerdictEvent::of(&samples::upstream_abort()).unwrap();
-        watch.recent.add(event);
+        watch.recent.add(&event);
         assert_eq!(told(&mut watch, START + 60), Vec::<&str>::new());
     }
 
@@ -258,7 +258,7 @@ mod tests {
         let event = VerdictEvent::of(&samples::upstream_abort()).unwrap();
         for hour in 0..20 {
             for second in 0..5 {
-                watch.recent.add(VerdictEvent { time: Some(first + hour * 3600 + second), ..event.clone() });
+                watch.recent.add(&VerdictEvent { time: Some(first + hour * 3600 + second), ..event.clone() });
             }
         }
         let mut texts = Vec::new();

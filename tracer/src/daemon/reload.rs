@@ -69,6 +69,8 @@ fn needs_restart(was: &Config, is: &Config) -> Vec<&'static str> {
         ("watch.upstreams", was.watch.upstreams != is.watch.upstreams),
         ("watch.syslog", was.watch.syslog != is.watch.syslog),
         ("watch.netns", was.watch.netns != is.watch.netns),
+        ("watch.listen_ports", was.watch.listen_ports != is.watch.listen_ports),
+        ("recording", was.recording != is.recording),
         ("store.path", was.store.path != is.store.path),
         ("metrics", was.metrics != is.metrics),
         ("live", was.live != is.live),

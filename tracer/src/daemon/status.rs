@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use sd_notify::NotifyState;
 
+use super::allocator::Trim;
 use super::coverage::Coverage;
 use super::notify::notify;
 use super::patterns::Patterns;
@@ -25,6 +26,7 @@ pub(super) struct Status {
     /// Nginx's processes at the last pulse.
     processes: Vec<u32>,
     coverage: Coverage,
+    trim: Trim,
 }
 
 impl Status {
@@ -38,15 +40,22 @@ impl Status {
             patterns,
             processes: Vec::new(),
             coverage,
+            trim: Trim::new(),
         }
     }
 
     /// Watching begins.
     pub(super) fn header(&self, page: &SessionHeader) {
         let masters: Vec<String> = page.nginx.iter().map(|nginx| nginx.master.to_string()).collect();
+        let ports: Vec<_> =
+            page.filters.iter().filter_map(|filter| filter.strip_prefix("--listen-port ")).collect();
+        let what = if ports.is_empty() {
+            format!("Nginx (master {})", masters.join(", "))
+        } else {
+            format!("what listens on port {}, for `rstscope correlate`", ports.join(", "))
+        };
         let text = format!(
-            "watching Nginx (master {}): {}, {}, {}",
-            masters.join(", "),
+            "watching {what}: {}, {}, {}",
             count(number(page.listeners.len()), "listen socket"),
             count(number(page.upstreams.len()), "upstream"),
             count(number(page.logs.len()), "log"),
@@ -71,6 +80,7 @@ impl Status {
         }
         pulse.upstream_changes.iter().for_each(|change| self.patterns.change(change));
         self.coverage.pulse(&pulse);
+        self.trim.pulse(pulse.engine.events + pulse.engine.lines);
         self.shared.beat(pulse);
         self.tell_problems();
         let mut states = vec![NotifyState::Watchdog];

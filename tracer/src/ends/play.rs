@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 use crate::engine::{Engine, Limits};
 use crate::model::verdict::{Cause, Certainty, Party};
 use crate::model::{Clock, Event, HostFacts, Input, Mono, Utc, Verdict};
-use crate::recording::{Call, Reader, Recorder, Writer};
+use crate::recording::{Call, Reader, Recorder, Sink, Writer};
 
 use super::account::told;
 use super::clock::{Bounds, Clocks, Offset, by_wall};
@@ -94,7 +94,7 @@ impl Second {
         writer: Option<Writer>,
         mut show: impl FnMut(&[Verdict]) -> io::Result<()>,
     ) -> io::Result<(Outcome, Recorder)> {
-        let mut engine = Recorder::new(Engine::new(Limits::default()), writer);
+        let mut engine = Recorder::new(Engine::new(Limits::default()), writer.map(Sink::File));
         let mut outcome = Outcome { is_whole: true, ..Outcome::default() };
         let (mut now, mut sees_resets, mut clock, mut began) = (Mono(0), false, Clock::default(), None);
         for step in first {

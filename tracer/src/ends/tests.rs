@@ -14,7 +14,7 @@ use crate::model::{
     Clock, EventKind, HookState, HostFacts, Input, Losses, Overflow, Packet, ProcessFacts, QueueKind, Side,
     Socket, TcpState, Utc,
 };
-use crate::recording::{Header, Reader, Recorder, Writer};
+use crate::recording::{Header, Reader, Recorder, Sink, Writer};
 
 /// How far the kernel clock of the second host is ahead, milliseconds.
 const AHEAD: u64 = 7_000;
@@ -38,7 +38,7 @@ fn recorded(host: HostFacts, offset_ns: i64, inputs: Vec<(u64, Input)>) -> Vec<u
     let memory = Memory::default();
     let header = Header::of(host.host.clone(), &host.kernel, Utc(0));
     let writer = Writer::new(Box::new(memory.clone()), u64::MAX, &header).unwrap();
-    let mut engine = Recorder::new(Engine::new(Limits::default()), Some(writer));
+    let mut engine = Recorder::new(Engine::new(Limits::default()), Some(Sink::File(writer)));
     engine.handle(at(0), Input::Clock(Clock { offset_ns }));
     engine.handle(at(0), Input::Host(Box::new(host)));
     for (milliseconds, input) in inputs {

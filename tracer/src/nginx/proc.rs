@@ -54,6 +54,16 @@ impl Proc {
         entries.filter_map(|entry| number_of(&entry.ok()?.file_name())).collect()
     }
 
+    /// Tasks there are, and the last process id that was given away: as long as both are the same, no process has been
+    /// started and none has ended. `loadavg` of `proc(5)`.
+    pub fn population(&self) -> Option<(u32, u32)> {
+        let bytes = read_bounded(&self.root.join("loadavg"), SMALL_FILE).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        let (_running, tasks_and_last) = text.split_once('/')?;
+        let (tasks, last) = tasks_and_last.trim().split_once(' ')?;
+        Some((tasks.parse().ok()?, last.parse().ok()?))
+    }
+
     /// The arguments, or the title Nginx wrote over them.
     pub fn arguments(&self, pid: u32) -> Vec<String> {
         let Some(bytes) = self.read(pid, "cmdline") else { return Vec::new() };

@@ -66,12 +66,14 @@ impl Kernel<'_> {
     /// Loads the object with these globals and attaches what can be attached.
     pub fn load(
         &self,
+        loader: EbpfLoader<'_>,
         offsets: &Offsets,
         reasons: DropReasons,
         config: Config,
     ) -> Result<(Ebpf, Attached), ProbeError> {
         let sizes = self.settings.sizes;
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = loader;
+        let mut ebpf = loader
             .btf(Some(self.btf))
             .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
             .override_global("OFFSETS", offsets, true)

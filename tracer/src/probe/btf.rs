@@ -4,6 +4,7 @@
 //! It does not relocate programs. Format: `include/uapi/linux/btf.h`.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::{fs, io};
 
@@ -60,13 +61,15 @@ struct Type {
     data: usize,
 }
 
-/// The kernel's types.
+/// The kernel's types, which are more than a hundred thousand: each is read anew where it is asked for.
 #[derive(Debug)]
 pub struct KernelTypes {
     bytes: Vec<u8>,
-    types: Vec<Type>,
+    /// Where each type begins.
+    types: Vec<u32>,
     strings: usize,
-    by_name: HashMap<(u32, Vec<u8>), usize>,
+    /// Types that are found by name: the hash of kind and name, and the number of the type, in this order.
+    by_name: Vec<(u32, u32)>,
 }
 
 impl KernelTypes {
@@ -86,21 +89,45 @@ impl KernelTypes {
         let types_end = types_at + word(&bytes, 12)? as usize;
         let strings = header + word(&bytes, 16)? as usize;
         let types = scan(&bytes, types_at, types_end)?;
-        let mut this = Self { bytes, types, strings, by_name: HashMap::new() };
-        this.index();
+        let mut this = Self { bytes, types, strings, by_name: Vec::new() };
+        this.by_name = this.index();
         Some(this)
     }
 
-    fn index(&mut self) {
-        let wanted = |kind| matches!(kind, KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF);
-        for (id, of) in self.types.iter().enumerate().filter(|(_, of)| of.name != 0 && wanted(of.kind)) {
-            let name = string(&self.bytes, self.strings, of.name).to_vec();
-            self.by_name.entry((of.kind, name)).or_insert(id);
-        }
+    /// The file as it was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
+    fn index(&self) -> Vec<(u32, u32)> {
+        let wanted = |kind| matches!(kind, KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF);
+        let numbers = 1..u32::try_from(self.types.len()).unwrap_or(u32::MAX);
+        let entry = |number: u32| {
+            let of = self.type_of(number as usize).filter(|of| of.name != 0 && wanted(of.kind))?;
+            Some((hash(of.kind, self.name(of)), number))
+        };
+        let mut index: Vec<(u32, u32)> = numbers.filter_map(entry).collect();
+        index.sort_unstable();
+        index
+    }
+
+    /// The first type of this kind and name.
     fn find(&self, kind: u32, name: &str) -> Option<usize> {
-        self.by_name.get(&(kind, name.as_bytes().to_vec())).copied()
+        let wanted = hash(kind, name.as_bytes());
+        let from = self.by_name.partition_point(|(hash, _)| *hash < wanted);
+        let same = self.by_name.iter().skip(from).take_while(|(hash, _)| *hash == wanted);
+        let mut numbers = same.map(|(_, number)| *number as usize);
+        numbers.find(|number| {
+            self.type_of(*number).is_some_and(|of| of.kind == kind && self.name(of) == name.as_bytes())
+        })
+    }
+
+    fn type_of(&self, number: usize) -> Option<Type> {
+        Type::read(&self.bytes, *self.types.get(number)? as usize)
+    }
+
+    fn name(&self, of: Type) -> &[u8] {
+        string(&self.bytes, self.strings, of.name)
     }
 
     /// Offset in bits of `path` (members joined by dots) in `struct name`. Anonymous members are looked through.
@@ -117,7 +144,7 @@ impl KernelTypes {
 
     /// Whether a member of `struct name` is a bit-field; `None` if there is no such member, or an anonymous one in between.
     pub fn is_bitfield(&self, structure: &str, member: &str) -> Option<bool> {
-        let of = self.types.get(self.find(KIND_STRUCT, structure)?)?;
+        let of = self.type_of(self.find(KIND_STRUCT, structure)?)?;
         let found = (0..of.count).map(|index| of.data + index * 12).find(|at| {
             let name = word(&self.bytes, *at).map(|name| string(&self.bytes, self.strings, name));
             name == Some(member.as_bytes())
@@ -136,7 +163,7 @@ impl KernelTypes {
     }
 
     fn member(&self, of: usize, name: &str, depth: usize) -> Option<(u32, usize)> {
-        let of = *self.types.get(of)?;
+        let of = self.type_of(of)?;
         if depth > DEPTH || !matches!(of.kind, KIND_STRUCT | KIND_UNION) {
             return None;
         }
@@ -160,7 +187,7 @@ impl KernelTypes {
     /// Looks through typedefs and qualifiers.
     fn resolve(&self, mut id: usize) -> Option<usize> {
         for _ in 0..DEPTH {
-            let of = self.types.get(id)?;
+            let of = self.type_of(id)?;
             match of.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
                     id = of.target as usize;
@@ -174,7 +201,7 @@ impl KernelTypes {
     /// Values of `enum name`, by number.
     pub fn enum_names(&self, name: &str) -> HashMap<u32, String> {
         let found = [KIND_ENUM, KIND_ENUM64].into_iter().find_map(|kind| self.find(kind, name));
-        let Some(of) = found.and_then(|id| self.types.get(id)) else { return HashMap::new() };
+        let Some(of) = found.and_then(|id| self.type_of(id)) else { return HashMap::new() };
         let size = if of.kind == KIND_ENUM64 { 12 } else { 8 };
         (0..of.count)
             .filter_map(|index| {
@@ -189,36 +216,52 @@ impl KernelTypes {
     /// `None` if the kernel has no such tracepoint.
     pub fn tracepoint(&self, name: &str) -> Option<Vec<bool>> {
         let typedef = self.find(KIND_TYPEDEF, &format!("btf_trace_{name}"))?;
-        let pointer = self.types.get(self.types.get(typedef)?.target as usize)?;
-        let proto = self.types.get(pointer.target as usize).filter(|of| of.kind == KIND_FUNC_PROTO)?;
+        let pointer = self.type_of(self.type_of(typedef)?.target as usize)?;
+        let proto = self.type_of(pointer.target as usize).filter(|of| of.kind == KIND_FUNC_PROTO)?;
         (1..proto.count)
             .map(|index| {
                 let target = word(&self.bytes, proto.data + index * 8 + 4)? as usize;
-                Some(self.types.get(self.resolve(target)?)?.kind == KIND_PTR)
+                Some(self.type_of(self.resolve(target)?)?.kind == KIND_PTR)
             })
             .collect()
     }
 }
 
-fn scan(bytes: &[u8], mut at: usize, end: usize) -> Option<Vec<Type>> {
-    let void = Type { name: 0, kind: 0, count: 0, bitfields: false, target: 0, data: 0 };
-    let mut types = vec![void];
-    while at < end {
+impl Type {
+    /// `void`, which is number zero and stands nowhere.
+    const VOID: Self = Self { name: 0, kind: 0, count: 0, bitfields: false, target: 0, data: 0 };
+
+    fn read(bytes: &[u8], at: usize) -> Option<Self> {
+        if at == 0 {
+            return Some(Self::VOID);
+        }
         let info = word(bytes, at + 4)?;
-        let kind = info >> 24 & 0x1f;
-        let count = (info & 0xffff) as usize;
-        let of = Type {
+        Some(Self {
             name: word(bytes, at)?,
-            kind,
-            count,
+            kind: info >> 24 & 0x1f,
+            count: (info & 0xffff) as usize,
             bitfields: info >> 31 == 1,
             target: word(bytes, at + 8)?,
             data: at + 12,
-        };
-        types.push(of);
-        at += 12 + data_size(kind, count)?;
+        })
+    }
+}
+
+/// Where each type begins; before the first is the header.
+fn scan(bytes: &[u8], mut at: usize, end: usize) -> Option<Vec<u32>> {
+    let mut types = vec![0];
+    while at < end {
+        let of = Type::read(bytes, at)?;
+        types.push(u32::try_from(at).ok()?);
+        at = of.data + data_size(of.kind, of.count)?;
     }
     Some(types)
+}
+
+fn hash(kind: u32, name: &[u8]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (kind, name).hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 /// Bytes behind a type; `None` for a kind this reader does not know, after which nothing can be found.

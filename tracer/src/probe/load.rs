@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::Program;
-use aya::{Btf, Ebpf, EbpfError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use rstscope_ebpf::abi::{Config, Counter, MISSING, NetnsCounts, Offsets};
 use thiserror::Error;
 
@@ -107,8 +107,9 @@ impl Probe {
             return Err(ProbeError::TooOld { release: environment.kernel.clone() });
         }
         let path = settings.btf.as_deref().unwrap_or_else(|| Path::new(KERNEL_BTF));
+        let loader = without_types();
         let types = KernelTypes::read(path)?;
-        let btf = Btf::parse_file(path, aya::Endianness::default())?;
+        let btf = Btf::parse(types.bytes(), aya::Endianness::default())?;
         let (offsets, missing_members) =
             Offsets::resolve(|structure, member| types.offset_bits(structure, member));
         let names = Names::read(&types);
@@ -116,12 +117,12 @@ impl Probe {
         let kernel = Kernel { settings, environment, types: &types, btf: &btf };
         let reads_memory = u32::from(kernel.forbids_reading().is_none());
         let best = Config { reads_memory, ..config(settings, &types, &names) };
-        let load = |config| kernel.load(&offsets, names.drop_reasons(), config);
-        let (mut ebpf, mut hooks) = load(best)?;
+        let load = |loader, config| kernel.load(loader, &offsets, names.drop_reasons(), config);
+        let (mut ebpf, mut hooks) = load(loader, best)?;
         if refused(&hooks.states, MAKES_COOKIES) {
             // The old programs go before the new ones come: memory may be counted.
             drop(ebpf);
-            (ebpf, hooks) = load(Config { tracing_makes_cookies: 0, ..best })?;
+            (ebpf, hooks) = load(without_types(), Config { tracing_makes_cookies: 0, ..best })?;
         }
         Ok(Self {
             forgetful: forgetful::watched(&ebpf),
@@ -247,6 +248,14 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         records_per_window: settings.sizes.records,
         hops_are_a_byte: u32::from(types.is_bitfield("ipv6_pinfo", "mcast_hops") == Some(false)),
     }
+}
+
+/// A loader that knows no types yet. A new one has read all of the kernel's, which takes ten megabytes: they go before
+/// the same are read for everybody.
+fn without_types<'a>() -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader
 }
 
 /// Kernels before 5.11 count maps against `RLIMIT_MEMLOCK`; on others this does nothing.

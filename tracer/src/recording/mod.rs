@@ -7,6 +7,8 @@
 
 mod play;
 mod read;
+pub mod runs;
+mod segments;
 mod write;
 
 #[cfg(test)]
@@ -14,7 +16,8 @@ mod tests;
 
 pub use play::{End, Played, play, play_with};
 pub use read::{Damage, OpenError, Reader};
-pub use write::{Recorded, Recorder, Writer};
+pub use segments::Segments;
+pub use write::{Recorded, Recorder, Sink, Writer};
 
 use serde::{Deserialize, Serialize};
 

@@ -87,7 +87,7 @@ fn session() -> Vec<(u64, Input)> {
 /// Plays `inputs` as a session does: through the wrapper, asking for verdicts now and then.
 fn record(file: &File, limit: u64, inputs: Vec<(u64, Input)>) -> (Vec<Verdict>, Recorded) {
     let writer = Writer::new(Box::new(file.clone()), limit, &header()).unwrap();
-    let mut recorder = Recorder::new(Engine::new(Limits::default()), Some(writer));
+    let mut recorder = Recorder::new(Engine::new(Limits::default()), Some(Sink::File(writer)));
     let mut verdicts = Vec::new();
     for (milliseconds, input) in inputs {
         recorder.handle(at(milliseconds), input);

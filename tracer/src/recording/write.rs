@@ -1,13 +1,13 @@
 //! Writes a recording beside the engine: the one place through which every call of a session goes.
-//! A recording that cannot be written any more ends, and the session goes on without it; a recording with a
-//! hole would give other verdicts, so nothing is written behind the first failure.
+//! A recording in one file that cannot be written any more ends, and the session goes on without it; a recording with
+//! a hole would give other verdicts, so nothing is written behind the first failure.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Call, Header, MAX_LINE, Step, framed};
+use super::{Call, Header, MAX_LINE, Segments, Step, framed};
 use crate::engine::{Counters, Dossier, Engine};
 use crate::model::{Input, Mono, Verdict};
 
@@ -19,7 +19,45 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// An engine whose calls are recorded, if that was asked for.
 pub struct Recorder {
     engine: Engine,
-    writer: Option<Writer>,
+    sink: Option<Sink>,
+}
+
+/// Where calls are recorded.
+pub enum Sink {
+    /// In one file, to its limit.
+    File(Writer),
+    /// In files of which the oldest make room for the newest.
+    Segments(Box<Segments>),
+}
+
+impl Sink {
+    fn step(&mut self, now: Mono, call: Call<&Input>) {
+        match self {
+            Self::File(writer) => writer.step(&Step { now, call }),
+            Self::Segments(segments) => segments.step(now, &call),
+        }
+    }
+
+    fn flush_sometimes(&mut self, now: Mono) {
+        match self {
+            Self::File(writer) => writer.flush_sometimes(now),
+            Self::Segments(segments) => segments.flush_sometimes(now),
+        }
+    }
+
+    fn flush(&mut self, now: Mono) {
+        match self {
+            Self::File(writer) => writer.flush(now),
+            Self::Segments(segments) => segments.flush(now),
+        }
+    }
+
+    fn recorded(&self) -> Recorded {
+        match self {
+            Self::File(writer) => writer.recorded(),
+            Self::Segments(segments) => segments.recorded(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Recorder {
@@ -29,9 +67,9 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Records the calls of `engine` with `writer`; without one they only pass through.
-    pub fn new(engine: Engine, writer: Option<Writer>) -> Self {
-        Self { engine, writer }
+    /// Records the calls of `engine` in `sink`; without one they only pass through.
+    pub fn new(engine: Engine, sink: Option<Sink>) -> Self {
+        Self { engine, sink }
     }
 
     /// As [`Engine::handle`].
@@ -46,8 +84,8 @@ impl Recorder {
         if !verdicts.is_empty() {
             self.record(now, Call::Advance);
         }
-        if let Some(writer) = &mut self.writer {
-            writer.flush_sometimes(now);
+        if let Some(sink) = &mut self.sink {
+            sink.flush_sometimes(now);
         }
         verdicts
     }
@@ -55,8 +93,8 @@ impl Recorder {
     /// As [`Engine::finish`]. The recording is complete behind it.
     pub fn finish(&mut self, now: Mono) -> Vec<Verdict> {
         self.record(now, Call::Finish);
-        if let Some(writer) = &mut self.writer {
-            writer.flush(now);
+        if let Some(sink) = &mut self.sink {
+            sink.flush(now);
         }
         self.engine.finish(now)
     }
@@ -78,12 +116,12 @@ impl Recorder {
 
     /// What became of the recording so far; `None` when there is none.
     pub fn recorded(&self) -> Option<Recorded> {
-        self.writer.as_ref().map(Writer::recorded)
+        self.sink.as_ref().map(Sink::recorded)
     }
 
     fn record(&mut self, now: Mono, call: Call<&Input>) {
-        if let Some(writer) = &mut self.writer {
-            writer.step(&Step { now, call });
+        if let Some(sink) = &mut self.sink {
+            sink.step(now, call);
         }
     }
 }
@@ -127,7 +165,7 @@ impl Writer {
         self.state.clone()
     }
 
-    fn step<I: Serialize>(&mut self, step: &Step<I>) {
+    pub(super) fn step<I: Serialize>(&mut self, step: &Step<I>) {
         if self.state.stopped.is_some() {
             self.state.left_out = self.state.left_out.saturating_add(1);
             return;
@@ -177,13 +215,13 @@ impl Writer {
         self.inner.flush()
     }
 
-    fn flush_sometimes(&mut self, now: Mono) {
+    pub(super) fn flush_sometimes(&mut self, now: Mono) {
         if now.since(self.flushed) >= FLUSH {
             self.flush(now);
         }
     }
 
-    fn flush(&mut self, now: Mono) {
+    pub(super) fn flush(&mut self, now: Mono) {
         self.flushed = now;
         if self.state.stopped.is_some() {
             return;

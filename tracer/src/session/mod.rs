@@ -17,6 +17,7 @@ pub mod record;
 pub mod run;
 pub mod settings;
 pub mod system;
+mod ticks;
 pub mod upstreams;
 pub mod vacated;
 pub mod view;
@@ -24,7 +25,7 @@ pub mod watch;
 
 pub use pulse::Pulse;
 pub use run::{Ended, Say, run};
-pub use settings::Settings;
+pub use settings::{Record, Settings};
 pub use view::View;
 
 use std::path::PathBuf;

@@ -57,6 +57,11 @@ impl Processes {
         }
     }
 
+    /// Whether one that came lately may still become what it will be.
+    pub fn awaits(&self) -> bool {
+        self.known.values().any(|known| known.young > 0)
+    }
+
     /// Known processes whose turn it is: the young ones, and the next few of all.
     fn next(&mut self) -> BTreeSet<u32> {
         let few: Vec<u32> = self.known.range(self.refreshed..).take(REFRESHED).map(|(pid, _)| *pid).collect();

@@ -8,7 +8,7 @@ use rstscope_ebpf::abi::Counter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::access::{self, AccessLogs};
 use super::closing::{self, Baseline};
@@ -18,6 +18,7 @@ use super::lines::Lines;
 use super::observe::Standing;
 use super::premature::PrematureCloses;
 use super::processes::Processes;
+use super::ticks::Ticks;
 use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::account::loss;
@@ -34,8 +35,6 @@ use crate::recording::{Recorded, Recorder};
 const BATCH: usize = 256;
 /// How often Nginx is looked for again, and losses and clocks are read.
 const LOOK: Duration = Duration::from_secs(1);
-/// Sleep when no incident is waiting.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -141,7 +140,7 @@ struct Session {
     inbox: Inbox,
     accesses: AccessLogs,
     engine: Recorder,
-    /// The end of the recording was told.
+    /// It was told that nothing is recorded any more.
     told: bool,
     processes: Processes,
     overflows: Overflows,
@@ -168,14 +167,14 @@ impl Session {
         let clock = clock::measure();
         let limits = Limits::default();
         let engine = if settings.witnessing { Engine::witnessing(limits) } else { Engine::new(limits) };
-        let writer = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
+        let sink = record::begin(settings.record.as_ref(), &environment.kernel, clock.utc(clock::now()))?;
         Ok(Self {
             environment,
             kernel,
             sources,
             inbox: Inbox::new(events, lines),
             accesses: AccessLogs::start()?,
-            engine: Recorder::new(engine, writer),
+            engine: Recorder::new(engine, sink),
             told: false,
             processes: Processes::default(),
             overflows: Overflows::default(),
@@ -201,7 +200,7 @@ impl Session {
         say: &mut impl FnMut(Say<'_>),
     ) -> Result<bool, SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
-        let mut looks = ticks(LOOK);
+        let looks = ticks(LOOK)?;
         let mut waiting = false;
         loop {
             self.watch.look(settings, self.netns);
@@ -216,9 +215,8 @@ impl Session {
                 waiting = true;
             }
             self.tell_pulse(settings, say)?;
-            looks.reset();
             tokio::select! {
-                _ = looks.tick() => {}
+                () = looks.tick() => {}
                 new = changes.next() => *settings = new,
                 () = signals.any() => return Ok(false),
                 () = until(end) => return Ok(false),
@@ -260,9 +258,9 @@ impl Session {
         say: &mut impl FnMut(Say<'_>),
     ) -> Result<(), SessionError> {
         let end = settings.duration.map(|span| Instant::now() + span);
-        let mut looks = ticks(LOOK);
+        let looks = ticks(Duration::ZERO)?;
         loop {
-            match self.wake((signals, changes), &mut looks, end).await {
+            match self.wake((signals, changes), &looks, end).await {
                 Wake::Stop => return Ok(()),
                 Wake::Inputs => self.take(settings, BATCH),
                 Wake::Accesses => self.take_accesses(),
@@ -288,15 +286,17 @@ impl Session {
         }
     }
 
-    /// Says once that the recording ended before the session.
+    /// Says that the recording ended before the session, and that the daemon's goes on.
     fn tell_recording(&mut self, say: &mut impl FnMut(Say<'_>)) {
-        if self.told {
+        let Some(recorded) = self.engine.recorded() else { return };
+        if recorded.stopped.is_some() == self.told {
             return;
         }
-        if let Some(why) = self.engine.recorded().and_then(|recorded| recorded.stopped) {
-            say(Say::Notice(&format!("the recording ends here: {why}; the trace goes on")));
-            self.told = true;
-        }
+        self.told = recorded.stopped.is_some();
+        say(Say::Notice(&match recorded.stopped {
+            Some(why) => format!("the recording ends here: {why}; the trace goes on"),
+            None => format!("the recording goes on, without {} inputs", recorded.left_out),
+        }));
     }
 
     fn tell_pulse(&mut self, settings: &Settings, say: &mut impl FnMut(Say<'_>)) -> Result<(), ProbeError> {
@@ -313,20 +313,22 @@ impl Session {
     async fn wake(
         &mut self,
         (signals, changes): (&mut Signals, &mut Changes),
-        looks: &mut Interval,
+        looks: &Ticks,
         end: Option<Instant>,
     ) -> Wake {
-        let wait = self.next_deadline().map_or(IDLE, |deadline| deadline.since(clock::now()));
+        // Where nothing waits the next look is soon enough.
+        let deadline = self.next_deadline().map(|deadline| deadline.since(clock::now()).min(LOOK));
+        let deadline = deadline.map(|wait| Instant::now() + wait);
         tokio::select! {
             biased;
             () = signals.any() => Wake::Stop,
             () = until(end) => Wake::Stop,
             // Before what comes in: a storm of it must not keep Nginx's reloads from being seen.
-            _ = looks.tick() => Wake::Look,
+            () = looks.tick() => Wake::Look,
             new = changes.next() => Wake::Settings(Box::new(new)),
             () = self.inbox.filled() => Wake::Inputs,
             () = self.accesses.ready() => Wake::Accesses,
-            () = tokio::time::sleep(wait.min(IDLE)) => Wake::Deadline,
+            () = until(deadline) => Wake::Deadline,
         }
     }
 
@@ -397,10 +399,12 @@ impl Session {
         let mut processes = mem::take(&mut self.processes);
         let looked = spawn_blocking(move || {
             let changed = watch.look(&settings, netns);
-            if settings.pulse {
+            if settings.pulse && watch.queues_are_due() {
                 watch.look_at_queues();
             }
-            processes.look(watch.processes());
+            if watch.looked() || processes.awaits() {
+                processes.look(watch.processes());
+            }
             (watch, processes, changed)
         });
         let (watch, processes, changed) = looked.await.map_err(|error| SessionError::System {
@@ -477,10 +481,9 @@ impl Session {
     }
 }
 
-fn ticks(every: Duration) -> Interval {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// Ticks for every look, the first after so long.
+fn ticks(first: Duration) -> Result<Ticks, SessionError> {
+    Ticks::new(first, LOOK).map_err(|source| SessionError::System { what: "make a timer", source })
 }
 
 async fn until(end: Option<Instant>) {

@@ -49,10 +49,12 @@ pub struct Settings {
 /// Where to record, and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The file.
+    /// The file, or the folder.
     pub path: PathBuf,
     /// Longest recording, bytes.
     pub limit: u64,
+    /// In a folder, whose oldest files make room for the newest.
+    pub without_end: bool,
 }
 
 impl Settings {

@@ -23,6 +23,9 @@ use super::pulse::Queue;
 use super::upstreams::{self, Change, Upstreams};
 use super::vacated::{Listener, Listeners};
 
+/// Where no process comes or goes, the accept queues are looked at every this many looks: scrapes are further apart.
+const QUEUES_EVERY: u32 = 5;
+
 /// What is watched.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -39,6 +42,8 @@ pub struct Watch {
     seeds: usize,
     /// How full the accept queues in our own namespace are.
     queues: Vec<Queue>,
+    /// Looks since they were looked at.
+    unseen: u32,
     /// What listens for the upstreams on this host.
     upstreams: Upstreams,
     /// What happened to them and was not told yet.
@@ -69,6 +74,11 @@ impl Watch {
         self.scout.processes()
     }
 
+    /// Whether the last look had anything to see: a process was started or has ended.
+    pub fn looked(&self) -> bool {
+        self.scout.looked()
+    }
+
     /// How full the accept queues in the namespace of this process were when they were last looked at.
     pub fn queues(&self) -> &[Queue] {
         &self.queues
@@ -77,6 +87,14 @@ impl Watch {
     /// What happened to upstreams on this host since this was last asked.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
+    }
+
+    /// Whether the accept queues are to be looked at now.
+    pub fn queues_are_due(&mut self) -> bool {
+        self.unseen += 1;
+        let due = self.looked() || self.unseen >= QUEUES_EVERY;
+        self.unseen = if due { 0 } else { self.unseen };
+        due
     }
 
     /// Looks at the accept queues, and at what listens for the upstreams. What cannot be listed is left out.

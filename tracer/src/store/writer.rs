@@ -15,8 +15,8 @@ use super::{Retention, Row, Run, Store, StoreError, Stretch, pack};
 use crate::engine::Dossier;
 use crate::model::Verdict;
 
-/// Verdicts that may wait for the thread.
-const WAITING: usize = 4096;
+/// Verdicts that may wait for the thread, some four kilobytes each.
+const WAITING: usize = 2048;
 /// Verdicts among them, and among those that wait for the disk, that have what stands behind them: it is ten times as
 /// long, and must not fill the memory when resets come by the thousand.
 const WITH_DOSSIER: u64 = 256;

@@ -381,7 +381,10 @@ impl Timeline {
         if !(incident.own.is_empty() && incident.peer.is_empty()) {
             self.tally.merged += 1;
         }
-        list(incident).push(event);
+        let list = list(incident);
+        // Most incidents have one or two, and thousands of incidents may be remembered.
+        list.reserve_exact(1);
+        list.push(event);
         Some(number)
     }
 

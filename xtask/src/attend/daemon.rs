@@ -27,9 +27,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it.
     pub fn start(binary: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(binary, folder, "")
+    }
+
+    /// Starts it with more lines of the configuration's `[store]`.
+    pub fn start_with(binary: &Path, folder: &Path, store: &str) -> Result<Self> {
+        // An earlier one may have been here.
+        let _left = fs::remove_file(folder.join("notify.sock"));
         let manager = UnixDatagram::bind(folder.join("notify.sock"))?;
         manager.set_nonblocking(true)?;
-        fs::write(folder.join("rstscope.toml"), configuration(folder, ""))?;
+        fs::write(folder.join("rstscope.toml"), configuration(folder, store))?;
         let child = spawn(binary, folder)?;
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
         Ok(Self { binary, folder, manager, notices: String::new(), child, reader: None })
@@ -127,6 +134,12 @@ impl Daemon {
         let lines = lines.strip_prefix("[store]\n").unwrap_or(lines);
         fs::write(self.folder.join("rstscope.toml"), configuration(&self.folder, lines))?;
         Ok(kill_process(Pid::from_child(&self.child), Signal::HUP)?)
+    }
+
+    /// Stops it in the middle of whatever it does, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
     /// Takes all the room that the store's file system has; gives the file that takes it.

@@ -24,15 +24,25 @@ pub struct Nginx {
 impl Nginx {
     /// Writes its configuration; starts nothing.
     pub fn new(folder: &Path) -> Result<Self> {
+        Self::with(folder, 2, 256, "")
+    }
+
+    /// The same with so many workers, each with room for fifteen thousand connections and a queue of its own.
+    pub fn with_workers(folder: &Path, workers: usize) -> Result<Self> {
+        Self::with(folder, workers, 15_000, "reuseport")
+    }
+
+    fn with(folder: &Path, workers: usize, connections: usize, listen: &str) -> Result<Self> {
         let here = folder.display();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {here}/nginx-{kind}; "))
             .concat();
+        let descriptors = connections + 256;
         let text = format!(
-            "worker_processes 2; pid {here}/nginx.pid; error_log {here}/error.log info;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ access_log off; {temporary}\n\
-             server {{ listen {ADDRESS}; location / {{ proxy_pass http://127.0.0.1:9; }}\n\
+            "worker_processes {workers}; pid {here}/nginx.pid; error_log {here}/error.log info;\n\
+             events {{ worker_connections {connections}; }} worker_rlimit_nofile {descriptors};\n\
+             http {{ access_log off; client_header_timeout 1h; {temporary}\n\
+             server {{ listen {ADDRESS} {listen}; location / {{ proxy_pass http://127.0.0.1:9; }}\n\
              location /static {{ return 200; }} location /reset {{ proxy_pass http://{RESETTING}; }} }} }}\n"
         );
         fs::write(folder.join("nginx.conf"), text)?;

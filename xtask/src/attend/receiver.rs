@@ -1,4 +1,5 @@
-//! The receiver of what the daemon sends away: keeps every body, and answers with the status it is told to.
+//! The receiver of what the daemon sends away: keeps every body unless it is not wanted, and answers with the status it
+//! is told to.
 
 use anyhow::Result;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,15 +18,26 @@ const MAX_BODY: usize = 8 << 20;
 pub struct Receiver {
     /// What notices are answered with, and what a collector answers.
     status: Arc<[AtomicU16; 2]>,
-    bodies: Arc<Mutex<Vec<(String, String)>>>,
+    /// `None` where nobody asks for them.
+    bodies: Option<Bodies>,
 }
 
+type Bodies = Arc<Mutex<Vec<(String, String)>>>;
+
 impl Receiver {
-    /// Starts it.
+    /// Starts one that keeps what it is sent.
     pub fn start() -> Result<Self> {
+        Self::start_with(Some(Arc::default()))
+    }
+
+    /// Starts one that only takes: hours of notices would fill the memory.
+    pub fn start_forgetful() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    fn start_with(bodies: Option<Bodies>) -> Result<Self> {
         let listener = TcpListener::bind(ADDRESS)?;
-        let receiver =
-            Self { status: Arc::new([AtomicU16::new(200), AtomicU16::new(200)]), bodies: Arc::default() };
+        let receiver = Self { status: Arc::new([AtomicU16::new(200), AtomicU16::new(200)]), bodies };
         let answering = receiver.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -48,7 +60,8 @@ impl Receiver {
 
     /// Bodies that were sent to this path and answered with success.
     pub fn taken(&self, path: &str) -> Vec<String> {
-        let bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(bodies) = &self.bodies else { return Vec::new() };
+        let bodies = bodies.lock().unwrap_or_else(PoisonError::into_inner);
         bodies.iter().filter(|(to, _)| to == path).map(|(_, body)| body.clone()).collect()
     }
 
@@ -69,9 +82,9 @@ impl Receiver {
         let mut body = vec![0; length.min(MAX_BODY)];
         reader.read_exact(&mut body)?;
         let status = self.status[usize::from(path.starts_with("/v1/"))].load(Ordering::Relaxed);
-        if status == 200 {
+        if let Some(bodies) = self.bodies.as_ref().filter(|_| status == 200) {
             let body = String::from_utf8_lossy(&body).into_owned();
-            self.bodies.lock().unwrap_or_else(PoisonError::into_inner).push((path, body));
+            bodies.lock().unwrap_or_else(PoisonError::into_inner).push((path, body));
         }
         Ok(write!(stream, "HTTP/1.1 {status} Answer\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}")?)
     }

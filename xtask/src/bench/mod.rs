@@ -13,7 +13,7 @@ mod traffic;
 mod watcher;
 pub mod wrk;
 
-use crate::attend::flood;
+use crate::attend::{flood, volume};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +33,8 @@ enum Subject {
     Log(log::LogOptions),
     /// Nginx's speed, and the daemon's memory and counts, while 50,000 RSTs a second leave the host (root).
     Flood(flood::Options),
+    /// The daemon's memory and the times of questions with millions of verdicts in the store (root; 5 kB of disk each).
+    Store(volume::Options),
 }
 
 /// Options of `bench kernel`.
@@ -61,5 +63,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Subject::Kernel(options) => kernel::run(options),
         Subject::Log(options) => log::run(options),
         Subject::Flood(options) => flood::run(options),
+        Subject::Store(options) => volume::run(options),
     }
 }

@@ -59,6 +59,12 @@ const WEAKER: &[Weaker] = &[
               nothing",
     },
     Weaker {
+        scenario: "overflow-abort-nginx",
+        without: Lack::Hook("kfree_skb"),
+        instead: &["no incident of nginx (nginx_listen_overflow)"],
+        why: "the clients that were turned away are told by their RSTs, not by what the full queue dropped",
+    },
+    Weaker {
         scenario: "emitter-keepalive-unanswered",
         without: Lack::ResetReasons,
         instead: &[

@@ -3,10 +3,11 @@
 //! [`VerdictEvent::of`] says what a verdict counts as, [`Recent`] holds the events of the last hours in bounded memory
 //! and gives the [`Window`] that [`super::find`] looks at. Pure: the time is the caller's; nothing here judges.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::window::{Event, Group, Window};
+use super::window::{Dimension, Event, Group, Window};
 use crate::history::key;
 use crate::model::Verdict;
 use crate::model::verdict::{Cause, Connection, ConnectionSide, Impact, Kind, Party, Segment};
@@ -141,10 +142,54 @@ fn remote(verdict: &Verdict, side: ConnectionSide) -> Option<&str> {
     connection.as_ref().map(|connection| connection.remote.as_str())
 }
 
+/// A key that many events have, kept once.
+type Key = Arc<[u8]>;
+
+/// Keys beyond which those that no event has any more are looked for.
+const KEYS: usize = 1024;
+
+/// An event as it is kept: weeks of them, and most with the keys of others.
+#[derive(Debug)]
+struct Kept {
+    time: Option<i64>,
+    group: Group,
+    keys: [Option<Key>; Dimension::ALL.len()],
+}
+
+impl Kept {
+    fn event(&self) -> Event<'_> {
+        Event { time: self.time, group: self.group, keys: self.keys.each_ref().map(Option::as_deref) }
+    }
+}
+
+/// Keys of the events that are kept, each once.
+#[derive(Debug)]
+struct Keys {
+    all: HashSet<Key>,
+    /// How many there may be before unused ones are looked for.
+    room: usize,
+}
+
+impl Keys {
+    fn one(&mut self, key: &[u8]) -> Key {
+        if let Some(known) = self.all.get(key) {
+            return Arc::clone(known);
+        }
+        if self.all.len() >= self.room {
+            self.all.retain(|key| Arc::strong_count(key) > 1);
+            self.room = KEYS.max(self.all.len() * 2);
+        }
+        let key: Key = key.into();
+        self.all.insert(Arc::clone(&key));
+        key
+    }
+}
+
 /// The events of the last while, oldest first.
 #[derive(Debug)]
 pub struct Recent {
-    events: VecDeque<VerdictEvent>,
+    events: VecDeque<Kept>,
+    keys: Keys,
     marks: VecDeque<i64>,
     keep: i64,
     most: usize,
@@ -157,6 +202,7 @@ impl Recent {
     pub fn new(keep: i64, most: usize) -> Self {
         Self {
             events: VecDeque::new(),
+            keys: Keys { all: HashSet::new(), room: KEYS },
             marks: VecDeque::new(),
             keep,
             most: most.max(1),
@@ -166,12 +212,14 @@ impl Recent {
     }
 
     /// Adds an event. When there is no room the oldest goes and is counted.
-    pub fn add(&mut self, event: VerdictEvent) {
+    pub fn add(&mut self, event: &VerdictEvent) {
         if self.events.len() >= self.most {
             self.since = self.events.pop_front().and_then(|event| event.time).or(self.since);
             self.dropped += 1;
         }
-        self.events.push_back(event);
+        let Event { time, group, keys } = event.event();
+        let keys = keys.map(|key| key.map(|key| self.keys.one(key)));
+        self.events.push_back(Kept { time, group, keys });
     }
 
     /// A process of Nginx started, ended or was told to at `time`, seconds of UTC.
@@ -214,7 +262,7 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Dimension, find};
+    use super::super::find;
     use super::*;
     use crate::output::samples;
 
@@ -264,7 +312,7 @@ mod tests {
         let start = 1_760_000_000;
         let mut recent = Recent::new(86_400, 10_000);
         for hour in 0..20 {
-            (0..5).for_each(|second| recent.add(at(start + hour * 3600 + second)));
+            (0..5).for_each(|second| recent.add(&at(start + hour * 3600 + second)));
         }
         let window = recent.window(start, start + 20 * 3600);
         let findings = find(&window);
@@ -274,9 +322,23 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_kept_once_and_go_with_their_events() {
+        let mut recent = Recent::new(100, 10);
+        (0..5).for_each(|second| recent.add(&at(1_760_000_000 + second)));
+        let of_all = recent.keys.all.len();
+        assert!(of_all > 0 && of_all <= Dimension::ALL.len(), "{:?}", recent.keys.all);
+        for number in 0..4 * KEYS {
+            let uri = Some(format!("GET /{number}").into_bytes());
+            recent.add(&VerdictEvent { uri, ..at(1_760_000_010) });
+        }
+        assert!(recent.keys.all.len() <= KEYS + 10, "{}", recent.keys.all.len());
+        assert!(recent.keys.all.contains(format!("GET /{}", 4 * KEYS - 1).as_bytes()));
+    }
+
+    #[test]
     fn old_events_go_and_room_is_bounded() {
         let mut recent = Recent::new(100, 3);
-        (0..5).for_each(|second| recent.add(at(1_760_000_000 + second)));
+        (0..5).for_each(|second| recent.add(&at(1_760_000_000 + second)));
         assert_eq!(recent.dropped(), 2);
         let window = recent.window(1_759_999_000, 1_760_000_010);
         assert_eq!((window.total(), window.span()), (3, Some((1_760_000_001, 1_760_000_010))));

@@ -1,5 +1,6 @@
 //! Looking for Nginx again and again. A whole discovery reads every configuration file, so a look first asks whether
-//! anything can have changed: workers (a reload brings new ones), new processes, and now and then the rest.
+//! anything can have changed: workers (a reload brings new ones), new processes, and now and then the rest. Where no
+//! process was started and none has ended, even that is not asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -36,6 +37,10 @@ pub struct Scout {
     /// Processes that appeared lately, and for how many looks they are still of interest.
     young: BTreeMap<u32, u8>,
     files: Vec<Seen>,
+    /// Tasks and the last process id at the last look that looked at processes.
+    population: Option<(u32, u32)>,
+    /// The last look did.
+    looked: bool,
     looks: u32,
 }
 
@@ -55,11 +60,20 @@ impl Scout {
         &self.known
     }
 
+    /// Whether the last look looked at processes: there was something to see.
+    pub fn looked(&self) -> bool {
+        self.looked
+    }
+
     /// Looks now. The filters are those of [`super::discover`]. True if anything changed.
     pub fn look(&mut self, pid: Option<u32>, netns: Option<u32>) -> bool {
         let is_whole = self.looks.is_multiple_of(WHOLE_EVERY);
         let is_thorough = self.looks.is_multiple_of(THOROUGH_EVERY);
         self.looks = self.looks.wrapping_add(1);
+        self.looked = is_thorough || self.is_anything_new();
+        if !self.looked {
+            return false;
+        }
         let newcomer = self.has_newcomer(is_thorough);
         let workers = self.workers_changed();
         let edited = is_thorough && self.files_changed();
@@ -67,6 +81,14 @@ impl Scout {
             return false;
         }
         self.discover(pid, netns) || workers
+    }
+
+    /// A process was started or has ended, or one that was started lately may still get its title.
+    fn is_anything_new(&mut self) -> bool {
+        let now = self.proc.population();
+        let same = now.is_some() && now == self.population;
+        self.population = now;
+        !(same && self.young.is_empty())
     }
 
     fn discover(&mut self, pid: Option<u32>, netns: Option<u32>) -> bool {
@@ -174,6 +196,25 @@ mod tests {
         fs::remove_dir_all(base.path().join("101")).expect("remove");
         assert!(scout.look(None, None));
         assert_eq!(scout.instances()[0].host_pid(7), Some(101), "the pid of a worker that is gone");
+    }
+
+    #[test]
+    fn where_no_process_came_or_went_none_is_looked_at() {
+        let base = container();
+        let tell = |population: &str| fs::write(base.path().join("loadavg"), population).expect("write");
+        tell("0.00 0.00 0.00 1/140 900\n");
+        let mut scout = Scout::at(Proc::at(base.path()));
+        assert!(scout.look(None, None) && scout.looked());
+        idle(&mut scout, u32::from(YOUNG_LOOKS));
+        // The names are as fresh as the population says.
+        process(base.path(), 300, 1, "nginx: master process nginx\0", 300);
+        idle(&mut scout, 1);
+        assert!(!scout.looked());
+        tell("0.00 0.00 0.00 1/141 901\n");
+        assert!(scout.look(None, None) && scout.looked());
+        assert_eq!(scout.instances().len(), 2);
+        idle(&mut scout, 1);
+        assert!(scout.looked(), "its title may come later");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::model::Mono;
 /// Wait before the next attempt when the receiver was slow.
 const RETRY: Duration = Duration::from_millis(5);
 
+/// Wait where nothing is followed: only a command has anything to tell.
+const NOTHING: Duration = Duration::from_hours(1);
+
 /// Reads while the last read is finished, at most this often: an unread receiver must not keep the thread.
 const LAST_READS: u32 = 1000;
 
@@ -69,9 +72,10 @@ impl Runner {
 
     /// Runs until the last sender of commands or the receiver of lines is gone.
     pub(super) fn run(mut self) {
-        let mut wait = self.watcher.patience();
+        let mut again = None;
         loop {
             let is_open = self.take_commands();
+            let wait = again.unwrap_or_else(|| self.patience());
             let woken = if is_open {
                 self.watcher.wait(&self.wake, wait)
             } else {
@@ -84,12 +88,17 @@ impl Runner {
             if !is_open {
                 return self.read_last();
             }
-            wait = match self.read_all() {
+            again = match self.read_all() {
                 _ if self.sender.is_closed() => return,
-                Stop::Full => RETRY,
-                _ => self.watcher.patience(),
+                Stop::Full => Some(RETRY),
+                _ => None,
             };
         }
+    }
+
+    /// How long to wait when nothing tells of anything.
+    fn patience(&self) -> Duration {
+        if self.paths.is_empty() { NOTHING } else { self.watcher.patience() }
     }
 
     /// True while somebody can still send commands.

@@ -1,0 +1,321 @@
+//! A recording without an end, as the daemon keeps it: files of a bounded sum in one folder, the oldest deleted first.
+//! Each begins with what the engine was told last of the host, so that it is a recording of its own. Where writing
+//! fails it goes on in a new file a little later, and that file says how much is missing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::runs::{self, name};
+use super::{Call, Header, Recorded, Step, Writer};
+use crate::model::{Clock, HostFacts, Input, Losses, Mono, ProcessFacts};
+
+/// The sum is divided into so many files.
+const FILES: u64 = 8;
+/// Processes that a new file begins with.
+const PROCESSES: usize = 1_024;
+/// How soon a file is tried again after one could not be written.
+const RETRY: Duration = Duration::from_secs(10);
+/// The time of day is recorded as often as this. It comes every second, and hardly changes.
+const CLOCK: Duration = Duration::from_secs(10);
+/// Bytes kept back before a file is written to; at most a second's worth stays there.
+const BUFFER: usize = 16 << 10;
+/// What is missing is counted under this name.
+const HANDOVER: &str = "recording";
+
+/// Writes the files of one run.
+pub struct Segments {
+    folder: PathBuf,
+    /// Bytes of all files of the folder.
+    limit: u64,
+    run: String,
+    number: u32,
+    header: Header,
+    latest: Latest,
+    clock_recorded: Option<Mono>,
+    open: Option<Writer>,
+    retry: Mono,
+    done: Recorded,
+}
+
+/// What the engine was told last.
+#[derive(Default)]
+struct Latest {
+    host: Option<Box<HostFacts>>,
+    clock: Clock,
+    losses: Losses,
+    processes: BTreeMap<u32, ProcessFacts>,
+}
+
+impl Segments {
+    /// Makes the folder and begins the first file; where that fails it is tried again. `limit` is that of all files of
+    /// the folder, bytes.
+    pub fn begin(folder: &Path, limit: u64, header: &Header) -> Box<Self> {
+        let mut segments = Box::new(Self {
+            folder: folder.to_owned(),
+            limit,
+            run: runs::run_of(&header.began),
+            number: 0,
+            header: header.clone(),
+            latest: Latest::default(),
+            clock_recorded: None,
+            open: None,
+            retry: Mono(0),
+            done: Recorded::default(),
+        });
+        segments.go_on(Mono(0));
+        segments
+    }
+
+    /// What became of it so far; `stopped` while nothing can be written.
+    pub fn recorded(&self) -> Recorded {
+        let Some(open) = &self.open else { return self.done.clone() };
+        let now = open.recorded();
+        Recorded {
+            steps: self.done.steps + now.steps,
+            bytes: self.done.bytes + now.bytes,
+            ..self.done.clone()
+        }
+    }
+
+    pub(super) fn step(&mut self, now: Mono, call: &Call<&Input>) {
+        if let Call::Handle(input) = call {
+            self.latest.note(input);
+        }
+        if self.is_to_be_skipped(now, call) {
+            return;
+        }
+        if self.open.as_ref().is_none_or(|open| open.recorded().bytes >= self.limit / FILES) {
+            self.go_on(now);
+        }
+        let with_ours = matches!(call, Call::Handle(Input::Losses(_))).then(|| Input::Losses(self.losses()));
+        let call = with_ours.as_ref().map_or_else(|| call.clone(), Call::Handle);
+        match &mut self.open {
+            Some(open) => open.step(&Step { now, call }),
+            None => self.done.left_out += 1,
+        }
+        self.check(now);
+    }
+
+    pub(super) fn flush_sometimes(&mut self, now: Mono) {
+        self.open.iter_mut().for_each(|open| open.flush_sometimes(now));
+        self.check(now);
+    }
+
+    pub(super) fn flush(&mut self, now: Mono) {
+        self.open.iter_mut().for_each(|open| open.flush(now));
+    }
+
+    fn is_to_be_skipped(&mut self, now: Mono, call: &Call<&Input>) -> bool {
+        if !matches!(call, Call::Handle(Input::Clock(_))) {
+            return false;
+        }
+        let is_early = self.clock_recorded.is_some_and(|last| now.since(last) < CLOCK);
+        if !is_early {
+            self.clock_recorded = Some(now);
+        }
+        is_early
+    }
+
+    /// Gives up a file that takes nothing any more.
+    fn check(&mut self, now: Mono) {
+        let Some(open) = self.open.take_if(|open| open.recorded().stopped.is_some()) else { return };
+        self.close(&open.recorded());
+        self.done.left_out += 1;
+        self.retry = now.after(RETRY);
+    }
+
+    fn close(&mut self, recorded: &Recorded) {
+        self.done.steps += recorded.steps;
+        self.done.bytes += recorded.bytes;
+        self.done.stopped.clone_from(&recorded.stopped);
+    }
+
+    /// Begins the next file, unless that failed a moment ago.
+    fn go_on(&mut self, now: Mono) {
+        if let Some(mut open) = self.open.take() {
+            open.flush(now);
+            self.close(&open.recorded());
+        }
+        if now < self.retry {
+            return;
+        }
+        if let Err(error) = self.next(now) {
+            self.done.stopped = Some(format!("{}: {error}", self.folder.display()));
+            self.retry = now.after(RETRY);
+        }
+    }
+
+    fn next(&mut self, now: Mono) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        make_room(&self.folder, self.limit - self.limit / FILES)?;
+        self.number += 1;
+        let path = self.folder.join(name(&self.run, self.number));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        if self.latest.host.is_some() {
+            self.header.began = self.latest.clock.utc(now).rfc3339();
+        }
+        let mut writer = begun(file, &self.header)?;
+        self.latest.tell(now, self.losses(), &mut writer);
+        if let Some(why) = writer.recorded().stopped {
+            return Err(io::Error::other(why));
+        }
+        self.done.stopped = None;
+        self.open = Some(writer);
+        Ok(())
+    }
+
+    /// What was lost, with what is missing here.
+    fn losses(&self) -> Losses {
+        let mut losses = self.latest.losses.clone();
+        if self.done.left_out > 0 {
+            losses.by_handover.insert(HANDOVER.to_owned(), self.done.left_out);
+        }
+        losses
+    }
+}
+
+fn begun(file: File, header: &Header) -> io::Result<Writer> {
+    Writer::new(Box::new(BufWriter::with_capacity(BUFFER, file)), u64::MAX, header)
+}
+
+impl Latest {
+    fn note(&mut self, input: &Input) {
+        match input {
+            Input::Host(host) => self.host = Some(host.clone()),
+            Input::Clock(clock) => self.clock = *clock,
+            Input::Losses(losses) => self.losses = losses.clone(),
+            Input::Process(facts) => {
+                if self.processes.len() >= PROCESSES {
+                    self.processes.pop_first();
+                }
+                self.processes.insert(facts.pid, facts.clone());
+            }
+            Input::Event(_) | Input::Log(_) | Input::Access(_) => {}
+        }
+    }
+
+    /// Writes it at the begin of a file; nothing if the engine has not been told of the host yet.
+    fn tell(&self, now: Mono, losses: Losses, writer: &mut Writer) {
+        let Some(host) = &self.host else { return };
+        let facts = [Input::Clock(self.clock), Input::Host(host.clone()), Input::Losses(losses)];
+        let processes = self.processes.values().cloned().map(Input::Process);
+        for input in facts.into_iter().chain(processes) {
+            writer.step(&Step { now, call: Call::Handle(&input) });
+        }
+    }
+}
+
+/// Deletes the oldest files until the others are within `limit` bytes.
+fn make_room(folder: &Path, limit: u64) -> io::Result<()> {
+    let sized = |path: PathBuf| Some((fs::metadata(&path).ok()?.len(), path));
+    let files: Vec<_> = runs::files(folder)?.into_iter().filter_map(sized).collect();
+    let mut sum: u64 = files.iter().map(|(bytes, _)| bytes).sum();
+    for (bytes, path) in files {
+        if sum <= limit {
+            break;
+        }
+        fs::remove_file(path)?;
+        sum -= bytes;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{End, Reader, Recorder, Sink, play};
+    use super::*;
+    use crate::engine::testing::{active_reset, host, received, upstream};
+    use crate::engine::{Engine, Limits};
+    use crate::model::Utc;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn header() -> Header {
+        Header::of("edge1".to_owned(), "6.12.0", Utc(1_790_000_000_000_000_000))
+    }
+
+    fn recorder(folder: &Path, limit: u64) -> Recorder {
+        let segments = Segments::begin(folder, limit, &header());
+        let mut recorder = Recorder::new(Engine::new(Limits::default()), Some(Sink::Segments(segments)));
+        recorder.handle(Mono(1), Input::Clock(Clock { offset_ns: 1_790_000_000_000_000_000 }));
+        recorder.handle(Mono(1), Input::Host(Box::new(host())));
+        recorder
+    }
+
+    /// Sends so many resets, two seconds apart; the number of verdicts.
+    fn resets(recorder: &mut Recorder, from: u64, number: u64) -> usize {
+        let mut verdicts = 0;
+        for second in (from..from + number).map(|index| index * 2) {
+            let (after, input) = received(100, upstream(), Some(active_reset(&upstream())));
+            let now = Mono(second * SECOND + after * 1_000_000);
+            let Input::Event(mut event) = input else { unreachable!("a reset is an event") };
+            event.time = now;
+            let socket = event.socket.as_mut().unwrap();
+            socket.local.set_port(u16::try_from(10_000 + second).unwrap());
+            socket.cookie = second;
+            recorder.handle(now, Input::Event(event));
+            verdicts += recorder.advance(Mono((second + 2) * SECOND)).len();
+        }
+        verdicts
+    }
+
+    fn bytes(folder: &Path) -> u64 {
+        runs::files(folder).unwrap().iter().map(|file| fs::metadata(file).unwrap().len()).sum()
+    }
+
+    #[test]
+    fn every_file_is_a_recording_of_its_own_and_all_of_them_stay_within_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = recorder(folder.path(), 1 << 20);
+        let told = resets(&mut recorder, 1, 2_000);
+        assert!(told > 1_000);
+        drop(recorder);
+        assert!(bytes(folder.path()) <= 1 << 20);
+        let [run] = &runs::of(folder.path()).unwrap()[..] else { panic!("one run") };
+        assert!(run.files.len() >= 6, "{}", run.files.len());
+        let mut again = Engine::new(Limits::default());
+        let mut verdicts = 0;
+        let played = play(&mut Reader::open(run.lines()).unwrap(), &mut again, |more| {
+            verdicts += more.len();
+            Ok(())
+        });
+        assert_eq!(played.unwrap().end, End::Open);
+        assert!(verdicts > told / 4 && verdicts < told, "{verdicts} of {told}: the oldest are gone");
+        let alone = runs::Run { files: vec![run.files[3].clone()] };
+        let mut verdicts = 0;
+        let played =
+            play(&mut Reader::open(alone.lines()).unwrap(), &mut Engine::new(Limits::default()), |more| {
+                verdicts += more.len();
+                Ok(())
+            });
+        assert!(verdicts > 10 && played.unwrap().last_host.is_some());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_counted_and_told_by_the_next_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("recording");
+        let mut recorder = recorder(&place, 1 << 20);
+        resets(&mut recorder, 1, 2);
+        fs::rename(&place, folder.path().join("away")).unwrap();
+        fs::write(&place, "no folder").unwrap();
+        resets(&mut recorder, 3, 400);
+        let stopped = recorder.recorded().unwrap();
+        assert!(stopped.stopped.is_some() && stopped.left_out > 0, "{stopped:?}");
+        fs::remove_file(&place).unwrap();
+        fs::rename(folder.path().join("away"), &place).unwrap();
+        resets(&mut recorder, 500, 20);
+        let told = recorder.recorded().unwrap();
+        assert_eq!(told.stopped, None);
+        drop(recorder);
+        let [run] = &runs::of(&place).unwrap()[..] else { panic!("one run") };
+        let played =
+            play(&mut Reader::open(run.lines()).unwrap(), &mut Engine::new(Limits::default()), |_| Ok(()))
+                .unwrap();
+        assert_eq!(played.losses.by_handover.get(HANDOVER), Some(&told.left_out));
+    }
+}
