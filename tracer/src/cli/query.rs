@@ -20,6 +20,8 @@ use crate::store::{self, Filter, Found, Order, Store, StoreError};
 const LEAST_OF_ID: usize = 8;
 /// Ids that are named when the beginning of one fits several.
 const NAMED: u32 = 5;
+/// So far verdicts beyond those shown are counted to say how many there are, however large the store is.
+const COUNTED: u64 = 10_000;
 const SECOND: i64 = 1_000_000_000;
 
 /// Form of the answer.
@@ -225,8 +227,13 @@ fn list(args: &QueryArgs, store: &Store, filter: &Filter) -> anyhow::Result<()> 
 /// Says that there are more than those that were shown.
 fn tell_rest(args: &QueryArgs, store: &Store, filter: &Filter, shown: u64) -> anyhow::Result<()> {
     if filter.limit == Some(shown) {
-        let all = store.count(&Filter { limit: None, ..filter.clone() })?;
-        if all > shown {
+        let most = shown.max(COUNTED);
+        let all = store.count_up_to(&Filter { limit: None, ..filter.clone() }, most)?;
+        if all > most {
+            notice(&format!(
+                "the latest {shown} of more than {most}; --limit 0 shows all, --count counts them"
+            ));
+        } else if all > shown {
             notice(&format!("the latest {shown} of {all}; --limit 0 shows all"));
         }
     } else if shown == 0 && args.format == Format::Text {

@@ -87,6 +87,16 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
+    /// How many verdicts fit, if they are not more than `most`; otherwise one more than that. Counting them all may mean
+    /// reading the whole store.
+    pub fn count_up_to(&self, filter: &Filter, most: u64) -> Result<u64, StoreError> {
+        let (condition, mut values) = condition(filter);
+        values.push(Value::Integer(i64::try_from(most.saturating_add(1)).unwrap_or(i64::MAX)));
+        let statement = format!("SELECT count(*) FROM (SELECT 1 FROM verdicts {condition} LIMIT ?)");
+        let count: i64 = self.connection.query_row(&statement, params_from_iter(values), |row| row.get(0))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// The JSON of the verdict with this id.
     pub fn by_id(&self, id: &str) -> Result<Option<String>, StoreError> {
         const BY_ID: &str = "SELECT verdict FROM verdicts WHERE id = ?1";

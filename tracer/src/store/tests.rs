@@ -129,6 +129,7 @@ fn the_same_verdict_twice_is_one() {
     fill(&mut store, 0..5);
     fill(&mut store, 3..8);
     assert_eq!(store.count(&Filter::default()).unwrap(), 8);
+    assert_eq!([3, 7, 8, 9].map(|most| store.count_up_to(&Filter::default(), most).unwrap()), [4, 8, 8, 8]);
 }
 
 #[test]

@@ -34,6 +34,8 @@ Throughput is measured without statistics; the ways of watching take turns in ev
 Where a machine is busy, requests per second tell more of its other work than of the watching; the processor time of Nginx's worker, which contains what the kernel does in its name, is the figure to compare.
 tcpdump captures `tcp[tcpflags] & (tcp-rst|tcp-syn) != 0` with a snapshot length of 128; the bpftrace script prints received and sent RSTs and keeps begin and owner of every connection.
 Neither of the two says who was to blame.
+
+What the daemon takes of memory and processor, idle, in a soak, in a flood of RSTs and with millions of stored verdicts, stands in [daemon.md](daemon.md#what-it-takes), with the commands that measure it.
 ";
 
 /// The whole page.
