@@ -325,10 +325,14 @@ fn captured(
             std::fs::copy(file, folder.join(format!("{}-{name}", plan.number)))?;
         }
     }
-    let web = &files[0];
-    let ends: &[&[&Path]] = if after.two_ends { &[&[web, &files[1]], &[web, &files[2]]] } else { &[&[web]] };
+    let [web, upstream, client] = [&files[0], &files[1], &files[2]].map(PathBuf::as_path);
+    let ends: &[(&str, &[&Path])] = if after.two_ends {
+        &[("captures", &[web, upstream]), ("captures-client", &[web, client])]
+    } else {
+        &[("capture", &[web]), ("capture-at-upstream", &[upstream]), ("capture-at-client", &[client])]
+    };
     let mut rows = Vec::new();
-    for (files, name) in ends.iter().zip(["captures", "captures-client"]) {
+    for (name, files) in ends {
         let records = capture::judged(binary, files, &log, plan)?;
         record_to(plan, capture::judgement(bench.nginx.folder()), name, after)?;
         rows.extend(capture::rows(plan, played, &records));

@@ -67,8 +67,9 @@ pub struct Options {
     /// `--two-ends` or `--pcap` it is the recording of what the two recordings, or the captures, gave.
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_tracer")]
     record: Option<PathBuf>,
-    /// Capture every bench with tcpdump and judge the capture and the log instead of running a tracer. Fails if
-    /// a strong or proven verdict names the wrong party. With `--two-ends` the captures of both ends.
+    /// Capture every bench with tcpdump, beside Nginx, its upstreams and its clients, and judge each capture with the log
+    /// instead of running a tracer; with `--two-ends` the first with each of the others. Fails if a strong or proven
+    /// verdict names the wrong party.
     #[arg(long, conflicts_with = "no_tracer")]
     pcap: bool,
     /// Run a second tracer on the host of the upstreams, and judge with both recordings (`rstscope correlate`). Fails

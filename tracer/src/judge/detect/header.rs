@@ -62,7 +62,13 @@ fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
     let off = socket.baseline.map_or(0, |baseline| hop::difference(packet.ttl, baseline.ttl));
     let peers = off == 1 || (off > 1 && hop::may_have_moved(case));
     let origins = if peers { Origins::PEER_LISTENER } else { Origins::DEVICE.and(Origins::PEER_LISTENER) };
-    Some(Finding::supporting("stateless_form", origins, detail).valued(&packet.flags.names()))
+    let found = Finding::supporting("stateless_form", origins, detail).valued(&packet.flags.names());
+    if case.is_client() {
+        // A client that leaves says so by its socket; one whose socket is gone was ended by somebody, or by its own crash.
+        let origins = if peers { Origins::NONE } else { Origins::DEVICE };
+        return Some(Finding { speaks_for: origins, ..found }.against(Origins::APPLICATION));
+    }
+    Some(found)
 }
 
 /// A Linux peer with timestamps puts them, and its window, into every active reset.

@@ -38,7 +38,13 @@ fn reset(case: &Case, seen: &OtherCapture) -> Option<Finding> {
                 format!("{name} has this connection and no such RST: it started between the two captures");
             Some(weighed(seen, "not_sent", detail).against(Origins::PEER))
         }
-        (true, _) => {
+        (true, true) => {
+            let detail = format!(
+                "{name} has a RST in Nginx's name that Nginx's end never sent: Nginx's end went on, and that host, whose end was gone by then, answered with this RST"
+            );
+            Some(weighed(seen, "nginx_alive", detail).against(Origins::PEER))
+        }
+        (true, false) => {
             let place = match seen.hops {
                 Some(0) => "on the host of that end".to_owned(),
                 Some(hops) => format!("{hops} hop(s) before that end"),

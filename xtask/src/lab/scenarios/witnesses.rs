@@ -86,6 +86,75 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "client-both-reset",
+        says: "devices reset both ends of a client's connection; from Nginx's end one of them is seen",
+        servers: PLAIN,
+        drive: client_both,
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &[],
+            side: Some(Side::Client),
+            logged: false,
+            ..ABORT
+        }],
+        log: LogTruth::Either,
+        alone: true,
+        families: V4,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-client-socket-gone",
+        says: "a device resets a waiting client in Nginx's name; its host answers the response with a bare RST of its own",
+        servers: PLAIN,
+        drive: client_gone,
+        // That is all of it that Nginx's host gets to see.
+        expect: &[Expect {
+            party: "client",
+            causes: &["client_abort", "client_vanished"],
+            kinds: &["reset_received"],
+            impacts: &[],
+            most: Certainty::Weak,
+            side: Some(Side::Client),
+            logged: false,
+            ..ABORT
+        }],
+        log: LogTruth::Either,
+        alone: true,
+        families: V4,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-path-longer-known",
+        says: "the way back gets longer, as another connection does not show, and the upstream's application resets",
+        servers: PLAIN,
+        drive: path_longer_known,
+        expect: &[Expect { least: Certainty::Undetermined, most: Certainty::Weak, ..ABORT }],
+        log: RECV,
+        families: V4,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-client-reset-in-our-name",
+        says: "a device resets an idle client in Nginx's name: Nginx hears nothing of it",
+        servers: PLAIN,
+        drive: |stage| {
+            let mut device = stage.device(Node::Outer)?;
+            let listener = stage.listen()?;
+            let client = stage.connect()?;
+            stage.exchange(client, listener)?;
+            let to = stage.truth.client.clone().unwrap_or_default();
+            device.tell(&format!("inject {} {to} 60 0 R 0 0 0", stage.listener()))?;
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        log: LogTruth::Silent,
+        alone: true,
+        hidden: true,
+        families: V4,
+        ..ORDINARY
+    },
+    Scenario {
         name: "trap-drop-then-killed",
         says: "both ends are on this host: a router drops the request, and then the upstream is killed, which nobody hears",
         servers: IMPATIENT_KEPT,
@@ -210,6 +279,48 @@ fn seen_from_farther(stage: &mut Stage<'_>) -> Result<()> {
     stage.setting(Node::Upstream, "ipv4/tcp_timestamps", "0")?;
     stage.server_acts()?;
     path_longer(stage)
+}
+
+/// The router beside Nginx rejects the response, the one beside the client what that sends next.
+fn client_both(stage: &mut Stage<'_>) -> Result<()> {
+    const RESET: &str = "meta length > 88 reject with tcp reset";
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    let rule = format!("{} {RESET}", stage.towards_client());
+    stage.filter(Node::Inner, &rule)?;
+    let rule = format!("{} {RESET}", stage.leaving_client());
+    stage.filter(Node::Outer, &rule)?;
+    stage.answer(upstream)?;
+    stage.wait_client("the RST reaches Nginx's host", |socket| socket.is_none())?;
+    let more = "and more than the eighty-eight bytes that the router lets pass without a word of its own";
+    stage.client.tell(&format!("send {client} {more}"))?;
+    stage.client.tell(&format!("drain {client}")).map(drop)
+}
+
+fn client_gone(stage: &mut Stage<'_>) -> Result<()> {
+    let mut device = stage.device(Node::Outer)?;
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    let to = stage.truth.client.clone().unwrap_or_default();
+    device.tell(&format!("inject {} {to} 60 0 R 0 0 0", stage.listener()))?;
+    stage.client.tell(&format!("drain {client}"))?;
+    stage.answer(upstream)?;
+    stage.wait_client("the RST reaches Nginx's host", |socket| socket.is_none())
+}
+
+fn path_longer_known(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    stage.request(client, "GET /fault")?;
+    let upstream = stage.accept(listener)?;
+    stage.read_request(upstream)?;
+    let truth = stage.truth.clone();
+    let other = stage.connect()?;
+    stage.exchange(other, listener)?;
+    stage.truth = truth;
+    moved_away(stage)?;
+    stage.server()?.tell(&format!("reset {upstream}"))?;
+    stage.response(client, "502")
 }
 
 fn dropped_then_killed(stage: &mut Stage<'_>) -> Result<()> {
