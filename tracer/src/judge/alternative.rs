@@ -187,8 +187,9 @@ fn not_an_overflow(look: &Look) -> String {
 }
 
 fn not_the_peer(look: &Look) -> String {
-    const PROOF: [&str; 7] = [
+    const PROOF: [&str; 8] = [
         "not_sent",
+        "far_end_reset",
         "both_ends_reset",
         "peer_alive",
         "answered_too_soon",

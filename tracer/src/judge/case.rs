@@ -16,6 +16,9 @@ const ADDRESS_NOT_AVAILABLE: i32 = 99;
 /// `ECONNABORTED`: how a socket ends that `tcp_abort` destroys.
 pub const ABORTED: i32 = 103;
 
+/// A kernel tells of a RST when it has left, which on one host may be after it arrived (`tcp_send_active_reset`).
+const TOLD_LATE: Duration = Duration::from_millis(20);
+
 /// What is known of processes, by pid.
 #[derive(Debug, Clone, Default)]
 pub struct Processes {
@@ -277,10 +280,28 @@ impl<'a> Case<'a> {
         self.peer.iter().copied().filter(|event| !self.is_after_reset(event))
     }
 
-    /// The other end did this when Nginx's had received a RST, or closed, before. A kernel tells of a RST when it has left, which
-    /// on one host may be after it arrived (`tcp_send_active_reset`).
+    /// A RST that the upstream's end received while Nginx's end was open, and that Nginx's kernel did not send. What
+    /// Nginx's end hears afterwards is a consequence.
+    pub fn far_end_reset(&self) -> Option<&'a Event> {
+        let ours = self.socket().filter(|_| !self.is_client() && self.host.has_hook("tcp_send_reset"))?;
+        let here = |event: &&&Event| event.elsewhere.is_none() && event.packet.is_some();
+        let theirs =
+            self.peer.iter().filter(here).find(|event| matches!(event.kind, EventKind::ResetReceived))?;
+        let end = self.incident.reset_received().or_else(|| self.incident.closed())?;
+        let told = theirs.time.after(TOLD_LATE + Duration::from_micros(u64::from(ours.srtt_us)));
+        let sent = |event: &&Event| {
+            matches!(event.kind, EventKind::ResetSent { local, .. } if local == ours.local)
+                && event.time <= told
+        };
+        let sent = self.incident.own.iter().chain(&self.incident.aftermath).find(sent);
+        // Its kernel then answered Nginx's next segment, and knew why it had no socket.
+        let answered = |event: &Event| matches!(event.kind, EventKind::ResetSent { local, after_reset: Some(_), .. } if local == ours.remote);
+        let earlier = end.time > told || self.incident.aftermath.iter().any(answered);
+        (earlier && sent.is_none()).then_some(*theirs)
+    }
+
+    /// The other end did this when Nginx's had received a RST, or closed, before.
     pub fn is_after_reset(&self, event: &Event) -> bool {
-        const TOLD_LATE: Duration = Duration::from_millis(20);
         let trip = self.socket().map_or(0, |socket| u64::from(socket.srtt_us));
         let end = self.incident.reset_received().or_else(|| self.incident.closed());
         end.is_some_and(|end| event.time > end.time.after(TOLD_LATE + Duration::from_micros(trip)))

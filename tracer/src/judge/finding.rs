@@ -174,6 +174,7 @@ pub const CODES: &[(&str, Class)] = &[
     ("peer_alive", Class::Life),
     ("nginx_alive", Class::Life),
     ("both_ends_reset", Class::OtherEnd),
+    ("far_end_reset", Class::OtherEnd),
     ("peer_process_exit", Class::OtherEnd),
     ("peer_process_reset", Class::OtherEnd),
     ("peer_no_socket", Class::OtherEnd),

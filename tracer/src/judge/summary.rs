@@ -122,6 +122,9 @@ fn other_sentence(case: &Case, slug: Cause, (peer, at): (&str, &str), is_weak: b
             format!("Upstream {peer} took the request and gave no answer in {}", waited(case))
         }
         Cause::UpstreamUnavailable => format!("Upstream {peer} is not available"),
+        Cause::MiddleboxForgedReset if case.far_end_reset().is_some() => format!(
+            "Something between Nginx and {peer} reset the upstream's end of the connection in Nginx's name; Nginx's end did not hear of it"
+        ),
         Cause::MiddleboxForgedReset => {
             format!("Something between Nginx and {peer} sent a RST in its name {at}")
         }

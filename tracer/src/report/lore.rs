@@ -112,6 +112,7 @@ pub const LORE: &[Lore] = &[
         "Which device sent the RST; a load balancer that changes the server looks the same",
     ),
     lore("both_ends_reset", OTHER_END, "Which device sent the two RSTs"),
+    lore("far_end_reset", OTHER_END, "Which device, or which packet filter of this host, sent that RST"),
     lore(
         "peer_process_exit",
         "Tracepoint sched_process_exit and the exiting flag of the process that held the other end, on this host",

@@ -2,7 +2,7 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party, Segment};
-use crate::model::{Baseline, BaselineSource, Packet, PeerHistory, Socket, Timestamps};
+use crate::model::{Baseline, BaselineSource, HookState, HostFacts, Packet, PeerHistory, Socket, Timestamps};
 
 fn from_ttl(ttl: u8, socket: &Socket) -> Packet {
     Packet { ttl, ..stateless_reset(socket) }
@@ -365,4 +365,23 @@ fn the_peers_own_clock_outweighs_another_distance() {
     };
     assert_ne!(judged(700_012), Cause::MiddleboxForgedReset);
     assert_eq!(judged(900_000_000), Cause::MiddleboxForgedReset, "no clock runs that fast");
+}
+
+#[test]
+fn a_far_end_that_was_reset_in_nginx_name_explains_its_kernels_rst() {
+    let judged = |far: u64, ours: Option<u64>, hook: &str| {
+        let (own, theirs) = (upstream(), upstream_peer());
+        let (reset, other) = (stateless_reset(&own), stateless_reset(&theirs));
+        let mut inputs = vec![received(far, theirs, Some(other))];
+        inputs.extend(ours.map(|time| sent(time, own.clone(), "TCP_STATE", worker())));
+        inputs.push(received(400, own, Some(reset)));
+        let (problem, lost_evidence) = (None, String::new());
+        let hook = HookState { name: hook.to_owned(), running: true, problem, lost_evidence };
+        let verdict = play_on(HostFacts { hooks: vec![hook], ..host() }, inputs).remove(0);
+        verdict.evidence.iter().any(|piece| piece.code == "far_end_reset")
+    };
+    assert!(judged(100, None, "tcp_send_reset"));
+    assert!(!judged(100, None, "tcp_receive_reset"), "what Nginx's kernel sent was not seen");
+    assert!(!judged(395, None, "tcp_send_reset"), "both at once may have one cause");
+    assert!(!judged(100, Some(99), "tcp_send_reset"), "Nginx's end sent it");
 }

@@ -17,6 +17,7 @@ const REORDERING: Duration = Duration::from_millis(10);
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(peer_alive(case));
     findings.extend(both_ends(case));
+    findings.extend(far_end(case));
 }
 
 fn peer_alive(case: &Case) -> Option<Finding> {
@@ -88,6 +89,18 @@ fn end_of(packet: &Packet) -> u32 {
 
 fn after_in_sequence(one: u32, other: u32) -> bool {
     one.wrapping_sub(other).cast_signed() > 0
+}
+
+/// The upstream's end is on this host and received a reset that Nginx's kernel did not send. The packet filters of this
+/// host, which no tracer sees, are between the two as well.
+fn far_end(case: &Case) -> Option<Finding> {
+    let theirs = case.far_end_reset()?;
+    let end = case.incident.reset_received().or_else(|| case.incident.closed())?;
+    let detail = format!(
+        "The upstream's end is on this host; it received a RST in Nginx's name {} ms before Nginx's end was over, and Nginx's kernel had sent none",
+        end.time.since(theirs.time).as_millis()
+    );
+    Some(Finding::decisive("far_end_reset", Origins::DEVICE, detail))
 }
 
 /// Both ends are on this host, both received a reset, neither sent one.

@@ -47,6 +47,7 @@ fn reset(case: &Case) -> Option<Finding> {
         let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
         return Some(acted.valued(&reason));
     }
+    // A SYN for a handshake under way is answered so, too (`tcp_check_req`).
     let refused_handshake = reason == "INVALID_SYN" && !event.answers_syn();
     if backlog.map_or(refused_handshake, Backlog::is_full) {
         let detail = format!(
@@ -72,7 +73,6 @@ fn answered(event: &Event, reason: &str) -> Finding {
     Finding::decisive("peer_no_socket", origins, detail).valued(&reason)
 }
 
-/// A SYN for a handshake under way is answered so, too (`tcp_check_req`).
 /// The upstream's listener is on this host and dropped this very connection, or one at that time. A connection that a
 /// process reset had been accepted.
 fn listener(case: &Case) -> Option<Finding> {

@@ -37,6 +37,13 @@ pub const WORKER: &[Rule] = &[Rule {
 /// noticed.
 pub const OTHER_END: &[Rule] = &[
     Rule {
+        name: "other_end/reset_from_between",
+        when: |look| look.has("far_end_reset"),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxForgedReset,
+        origins: Origins::DEVICE,
+    },
+    Rule {
         name: "other_end/killed_for_memory",
         when: |look| upstream(look, "peer_process_exit") && look.oom(),
         party: Party::Upstream,

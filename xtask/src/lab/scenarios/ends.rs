@@ -1,10 +1,12 @@
 //! The tracer sees both ends: upstreams that live in another network namespace of the same host, as containers do.
 
 use super::super::net::{Family, Node};
-use super::super::scenario::{Certainty, Check, Expect, INCIDENT, ORDINARY, Scenario, View};
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, View};
 use super::super::stage::Stage;
-use super::PLAIN;
+use super::race::{kept, repaired};
+use super::silence::IMPATIENT;
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
+use super::{KEPT, PLAIN};
 use anyhow::Result;
 
 /// An id as container runtimes give them.
@@ -90,6 +92,44 @@ pub const TABLE: &[Scenario] = &[
         view: View::WholeHost,
         ..ORDINARY
     },
+    Scenario {
+        name: "ends-far-end-reset",
+        says: "a device turns the upstream's answer into a RST for the upstream: Nginx waits for nothing",
+        servers: IMPATIENT,
+        drive: far_end,
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["timeout"],
+            impacts: &["request_failed"],
+            least: Certainty::Proven,
+            most: Certainty::Proven,
+            ..INCIDENT
+        }],
+        log: LogTruth::Always("upstream timed out (110"),
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-far-end-reset-idle",
+        says: "a device resets the upstream's end of an idle connection; its kernel answers Nginx's next request with a RST",
+        servers: KEPT,
+        drive: far_end_idle,
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &["request_retried"],
+            least: Certainty::Proven,
+            most: Certainty::Proven,
+            ..INCIDENT
+        }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
 ];
 
 fn reset_by_process(stage: &mut Stage<'_>) -> Result<()> {
@@ -123,4 +163,27 @@ fn both(stage: &mut Stage<'_>) -> Result<()> {
     stage.answer(upstream)?;
     stage.server()?.tell(&format!("drain {upstream}"))?;
     stage.response(client, "502")
+}
+
+/// The request arrives; what answers it is rejected by the router beside the upstream.
+fn far_end(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let rule = format!("{} {RESET}", stage.leaving_upstream());
+    stage.filter(Node::Far, &rule)?;
+    let client = stage.connect()?;
+    stage.request(client, "GET /far")?;
+    let upstream = stage.accept(listener)?;
+    stage.answer(upstream)?;
+    stage.server()?.tell(&format!("drain {upstream}"))?;
+    stage.response(client, "504")
+}
+
+fn far_end_idle(stage: &mut Stage<'_>) -> Result<()> {
+    let mut device = stage.device(Node::Far)?;
+    let (client, listener, upstream) = kept(stage)?;
+    let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
+    device.tell(&format!("inject {nginx} {} 63 0 R 0 0 0", stage.upstream()))?;
+    stage.server()?.tell(&format!("drain {upstream}"))?;
+    stage.request(client, "GET /again")?;
+    repaired(stage, client, listener)
 }

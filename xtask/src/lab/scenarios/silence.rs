@@ -10,7 +10,7 @@ use super::upstream::in_flight;
 use anyhow::Result;
 use std::time::Duration;
 
-const IMPATIENT: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
+pub(super) const IMPATIENT: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
      proxy_connect_timeout 2s; proxy_read_timeout 1s; } }\n";
 
 pub(super) const IMPATIENT_KEPT: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; }\n\
