@@ -253,7 +253,7 @@ fn upstream_probed(stage: &mut Stage<'_>) -> Result<()> {
     stage.exchange(client, listener)?;
     let rule = format!("{} drop", stage.towards_upstream());
     stage.silence(Node::Near, &rule)?;
-    wait::pass(PROBED)
+    stage.wait_upstream("the probes are given up", |socket| socket.is_none())
 }
 
 fn destroyed(stage: &mut Stage<'_>) -> Result<()> {
