@@ -125,9 +125,9 @@ impl Network {
         }
         batch(&["-batch", "-"], &network.links())?;
         for (place, (node, _)) in (0_u8..).zip(PATH) {
-            batch(&["-n", &network.name(node), "-batch", "-"], &addresses(place))?;
             let forward = !matches!(node, Node::Client | Node::Web | Node::Upstream);
             network.sysctl(node, forward)?;
+            batch(&["-n", &network.name(node), "-batch", "-"], &addresses(place))?;
         }
         Ok(network)
     }
@@ -231,14 +231,14 @@ impl Network {
         script
     }
 
-    /// Routers forward; nobody waits for duplicate address detection.
+    /// Routers forward. Nobody waits for duplicate address detection, that of link-local addresses included, from which
+    /// neighbours are asked for: a SYN would be lost in that second, and its repetition be the round trip.
     fn sysctl(&self, node: Node, forward: bool) -> Result<()> {
-        if !forward {
-            return Ok(());
-        }
-        let script =
-            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
-        shell::read(self.inside(node, "sh").args(["-c", script])).map(drop)
+        const ROUTER: &str =
+            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; ";
+        const HOST: &str = "for file in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 > $file; done";
+        let script = if forward { format!("{ROUTER}{HOST}") } else { HOST.to_owned() };
+        shell::read(self.inside(node, "sh").args(["-c", &script])).map(drop)
     }
 }
 

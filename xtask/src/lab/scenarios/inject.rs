@@ -5,13 +5,10 @@ use super::super::puppet::Puppet;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::PLAIN;
 use super::upstream::{RECV, in_flight};
+use super::{PLAIN, THINKS};
 use anyhow::Result;
 use std::time::Duration;
-
-/// From the RST until the other end speaks again: longer than segments overtake each other.
-const THINKS: Duration = Duration::from_millis(30);
 
 /// Longer than the time that is waited for the line of the log.
 const LATE: Duration = Duration::from_millis(1_500);

@@ -7,17 +7,13 @@ use super::super::net::Node;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::{KEPT, PLAIN};
+use super::{KEPT, PLAIN, THINKS};
 use anyhow::Result;
-use std::time::Duration;
 
 const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
 
 /// Bare segments are shorter than this in both families, a request or a response is longer.
 const FORGE: &str = "meta length > 88 reject with tcp reset";
-
-/// From the RST until the other end speaks again: longer than segments overtake each other.
-const THINKS: Duration = Duration::from_millis(30);
 
 const FORGED: Expect = Expect {
     party: "middlebox",

@@ -37,6 +37,7 @@ mod upstream;
 mod witnesses;
 
 use super::scenario::Scenario;
+use std::time::Duration;
 
 /// Every scenario.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
@@ -78,6 +79,10 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
     .into_iter()
     .flatten()
 }
+
+/// From the RST until the other end speaks again: longer than segments overtake each other, also where the first round
+/// trip of a connection had to wait for the neighbour's address.
+const THINKS: Duration = Duration::from_millis(150);
 
 /// One upstream, a new connection for each request.
 const PLAIN: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; } }\n";

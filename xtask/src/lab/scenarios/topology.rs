@@ -5,19 +5,15 @@ use super::super::net::{Family, Node};
 use super::super::scenario::{Certainty, Expect, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::PLAIN;
 use super::upstream::{ABORT, RECV};
+use super::{PLAIN, THINKS};
 use anyhow::Result;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 const V4: &[Family] = &[Family::V4];
 
 /// Where the server behind the virtual address really listens.
 const REAL_PORT: u16 = 8_081;
-
-/// From the RST until the server speaks again: longer than segments overtake each other.
-const THINKS: Duration = Duration::from_millis(30);
 
 const FORGED: Expect =
     Expect { party: "middlebox", causes: &["middlebox_forged_reset"], most: Certainty::Strong, ..ABORT };

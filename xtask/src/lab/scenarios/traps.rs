@@ -8,7 +8,7 @@ use super::protocols::{UPGRADE, tunnel};
 use super::race::{RACE, kept, repaired};
 use super::unavailable::forgotten_between;
 use super::upstream::{ABORT, RECV, in_flight};
-use super::{KEPT, PLAIN};
+use super::{KEPT, PLAIN, THINKS};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -16,8 +16,6 @@ const V4: &[Family] = &[Family::V4];
 
 /// Where the application has the request for this long, nothing races.
 const WORKS: Duration = Duration::from_millis(300);
-/// From the RST until the other end speaks again: longer than segments overtake each other.
-const THINKS: Duration = Duration::from_millis(30);
 /// Silence after which a connection counts as pooled.
 const IDLE: Duration = Duration::from_millis(1_200);
 /// No path in the lab is that long: a TTL of the socket's own.
