@@ -368,12 +368,13 @@ impl<'a> Stage<'a> {
     pub fn wait_socket(
         &self,
         what: &str,
+        limit: Duration,
         (local, remote): (&str, &str),
         wished: impl Fn(Option<&kernel::Socket>) -> bool,
     ) -> Result<()> {
         let (local, remote): (SocketAddr, SocketAddr) = (local.parse()?, remote.parse()?);
         let master = self.bench.nginx.master();
-        wait::until(what, wait::SOON, || {
+        wait::until(what, limit, || {
             let sockets = kernel::sockets(master);
             let ours = sockets.iter().find(|socket| socket.local == local && socket.remote == remote);
             wished(ours).then_some(())
@@ -383,13 +384,13 @@ impl<'a> Stage<'a> {
     /// Waits for Nginx's end of the upstream connection.
     pub fn wait_upstream(&self, what: &str, wished: impl Fn(Option<&kernel::Socket>) -> bool) -> Result<()> {
         let local = self.truth.upstream_local.clone().context("no upstream connection yet")?;
-        self.wait_socket(what, (&local, &self.upstream().to_string()), wished)
+        self.wait_socket(what, wait::SOON, (&local, &self.upstream().to_string()), wished)
     }
 
     /// Waits for Nginx's end of the client connection.
     pub fn wait_client(&self, what: &str, wished: impl Fn(Option<&kernel::Socket>) -> bool) -> Result<()> {
         let remote = self.truth.client.clone().context("no client connection yet")?;
-        self.wait_socket(what, (&self.listener().to_string(), &remote), wished)
+        self.wait_socket(what, wait::SOON, (&self.listener().to_string(), &remote), wished)
     }
 
     /// Another process of the Nginx host destroys Nginx's connections to this scenario's upstream.
@@ -409,15 +410,9 @@ impl<'a> Stage<'a> {
         limit: Duration,
         wished: impl Fn(Option<&kernel::Socket>) -> bool,
     ) -> Result<()> {
-        let (local, remote) =
-            (self.listener(), self.truth.client.clone().context("no client connection yet")?);
-        let remote: SocketAddr = remote.parse()?;
-        let master = self.bench.nginx.master();
-        wait::until("Nginx's end of the client connection", limit, || {
-            let sockets = kernel::sockets(master);
-            let ours = sockets.iter().find(|socket| socket.local == local && socket.remote == remote);
-            wished(ours).then_some(())
-        })
+        let remote = self.truth.client.clone().context("no client connection yet")?;
+        let ends = (self.listener().to_string(), remote);
+        self.wait_socket("Nginx's end of the client connection", limit, (&ends.0, &ends.1), wished)
     }
 
     /// The client goes, and Nginx's end with it.
