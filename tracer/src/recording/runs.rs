@@ -28,6 +28,10 @@ pub fn beside(store: &Path) -> PathBuf {
 pub fn of(folder: &Path) -> io::Result<Vec<Run>> {
     let mut runs: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for file in files(folder)? {
+        // Its daemon was killed before the header was there.
+        if fs::metadata(&file)?.len() == 0 {
+            continue;
+        }
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         let run = stem.split_once('-').map_or(&*stem, |(run, _)| run).to_owned();
         runs.entry(run).or_default().push(file);
@@ -127,6 +131,7 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
         }
         fs::write(folder.path().join("notes.txt"), "none of ours").unwrap();
+        fs::write(folder.path().join("0-000001.rec"), "").unwrap();
         let runs = of(folder.path()).unwrap();
         assert_eq!(runs.iter().map(|run| run.files.len()).collect::<Vec<_>>(), [2, 1]);
         let mut text = String::new();

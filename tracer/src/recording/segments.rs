@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::runs::{self, name};
+use super::write::Refusal;
 use super::{Call, Header, Recorded, Step, Writer};
 use crate::model::{Clock, HostFacts, Input, Losses, Mono, ProcessFacts};
 
@@ -37,6 +38,8 @@ pub struct Segments {
     latest: Latest,
     clock_recorded: Option<Mono>,
     open: Option<Writer>,
+    /// Steps since the last that is known to have reached the file.
+    unflushed: u64,
     retry: Mono,
     done: Recorded,
 }
@@ -63,6 +66,7 @@ impl Segments {
             latest: Latest::default(),
             clock_recorded: None,
             open: None,
+            unflushed: 0,
             retry: Mono(0),
             done: Recorded::default(),
         });
@@ -93,20 +97,29 @@ impl Segments {
         }
         let with_ours = matches!(call, Call::Handle(Input::Losses(_))).then(|| Input::Losses(self.losses()));
         let call = with_ours.as_ref().map_or_else(|| call.clone(), Call::Handle);
-        match &mut self.open {
-            Some(open) => open.step(&Step { now, call }),
-            None => self.done.left_out += 1,
+        self.unflushed += 1;
+        let Some(open) = &mut self.open else {
+            self.done.left_out += std::mem::take(&mut self.unflushed);
+            return;
+        };
+        if let Err(refusal) = open.try_step(&Step { now, call }) {
+            self.give_up(now, &refusal.to_string());
         }
-        self.check(now);
     }
 
     pub(super) fn flush_sometimes(&mut self, now: Mono) {
-        self.open.iter_mut().for_each(|open| open.flush_sometimes(now));
-        self.check(now);
+        if self.open.as_ref().is_some_and(|open| open.is_flush_due(now)) {
+            self.flush(now);
+        }
     }
 
     pub(super) fn flush(&mut self, now: Mono) {
-        self.open.iter_mut().for_each(|open| open.flush(now));
+        let Some(open) = &mut self.open else { return };
+        open.flush(now);
+        match open.recorded().stopped {
+            Some(why) => self.give_up(now, &why),
+            None => self.unflushed = 0,
+        }
     }
 
     fn is_to_be_skipped(&mut self, now: Mono, call: &Call<&Input>) -> bool {
@@ -120,52 +133,61 @@ impl Segments {
         is_early
     }
 
-    /// Gives up a file that takes nothing any more.
-    fn check(&mut self, now: Mono) {
-        let Some(open) = self.open.take_if(|open| open.recorded().stopped.is_some()) else { return };
-        self.close(&open.recorded());
-        self.done.left_out += 1;
+    /// Ends a file that takes nothing any more. What had not reached it counts as missing.
+    fn give_up(&mut self, now: Mono, why: &str) {
+        self.close();
+        self.done.left_out += std::mem::take(&mut self.unflushed);
+        self.refused(now, why);
+    }
+
+    fn refused(&mut self, now: Mono, why: &str) {
+        self.done.stopped = Some(format!("{}: {why}", self.folder.display()));
         self.retry = now.after(RETRY);
     }
 
-    fn close(&mut self, recorded: &Recorded) {
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let recorded = open.recorded();
         self.done.steps += recorded.steps;
         self.done.bytes += recorded.bytes;
-        self.done.stopped.clone_from(&recorded.stopped);
     }
 
     /// Begins the next file, unless that failed a moment ago.
     fn go_on(&mut self, now: Mono) {
-        if let Some(mut open) = self.open.take() {
-            open.flush(now);
-            self.close(&open.recorded());
-        }
+        self.flush(now);
+        self.close();
         if now < self.retry {
             return;
         }
-        if let Err(error) = self.next(now) {
-            self.done.stopped = Some(format!("{}: {error}", self.folder.display()));
-            self.retry = now.after(RETRY);
+        match self.next(now) {
+            Ok(writer) => (self.open, self.done.stopped) = (Some(writer), None),
+            Err(error) => self.refused(now, &error.to_string()),
         }
     }
 
-    fn next(&mut self, now: Mono) -> io::Result<()> {
+    /// The next file, with its begin. One that cannot be begun is not left behind.
+    fn next(&mut self, now: Mono) -> io::Result<Writer> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         make_room(&self.folder, self.limit - self.limit / FILES)?;
         self.number += 1;
         let path = self.folder.join(name(&self.run, self.number));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let begun = self.begun(file, now);
+        if begun.is_err() {
+            fs::remove_file(path)?;
+        }
+        begun
+    }
+
+    fn begun(&mut self, file: File, now: Mono) -> io::Result<Writer> {
         if self.latest.host.is_some() {
             self.header.began = self.latest.clock.utc(now).rfc3339();
         }
-        let mut writer = begun(file, &self.header)?;
-        self.latest.tell(now, self.losses(), &mut writer);
-        if let Some(why) = writer.recorded().stopped {
-            return Err(io::Error::other(why));
-        }
-        self.done.stopped = None;
-        self.open = Some(writer);
-        Ok(())
+        let mut writer =
+            Writer::new(Box::new(BufWriter::with_capacity(BUFFER, file)), u64::MAX, &self.header)?;
+        self.latest.tell(now, self.losses(), &mut writer).map_err(io::Error::other)?;
+        writer.flush(now);
+        writer.recorded().stopped.map_or(Ok(writer), |why| Err(io::Error::other(why)))
     }
 
     /// What was lost, with what is missing here.
@@ -176,10 +198,6 @@ impl Segments {
         }
         losses
     }
-}
-
-fn begun(file: File, header: &Header) -> io::Result<Writer> {
-    Writer::new(Box::new(BufWriter::with_capacity(BUFFER, file)), u64::MAX, header)
 }
 
 impl Latest {
@@ -199,13 +217,14 @@ impl Latest {
     }
 
     /// Writes it at the begin of a file; nothing if the engine has not been told of the host yet.
-    fn tell(&self, now: Mono, losses: Losses, writer: &mut Writer) {
-        let Some(host) = &self.host else { return };
+    fn tell(&self, now: Mono, losses: Losses, writer: &mut Writer) -> Result<(), Refusal> {
+        let Some(host) = &self.host else { return Ok(()) };
         let facts = [Input::Clock(self.clock), Input::Host(host.clone()), Input::Losses(losses)];
         let processes = self.processes.values().cloned().map(Input::Process);
-        for input in facts.into_iter().chain(processes) {
-            writer.step(&Step { now, call: Call::Handle(&input) });
-        }
+        facts
+            .into_iter()
+            .chain(processes)
+            .try_for_each(|input| writer.try_step(&Step { now, call: Call::Handle(&input) }))
     }
 }
 
@@ -317,5 +336,31 @@ mod tests {
             play(&mut Reader::open(run.lines()).unwrap(), &mut Engine::new(Limits::default()), |_| Ok(()))
                 .unwrap();
         assert_eq!(played.losses.by_handover.get(HANDOVER), Some(&told.left_out));
+    }
+
+    #[test]
+    fn what_is_too_long_ends_a_file_not_the_run_and_leaves_no_file_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = recorder(folder.path(), 1 << 20);
+        let mut long = host();
+        long.local_addresses = vec![std::net::Ipv4Addr::new(198, 51, 100, 100).into(); 300_000];
+        recorder.handle(Mono(2), Input::Host(Box::new(long)));
+        resets(&mut recorder, 1, 40);
+        assert!(recorder.recorded().unwrap().stopped.is_some());
+        assert_eq!(runs::files(folder.path()).unwrap().len(), 1, "none that could not be begun");
+        recorder.handle(Mono(200 * SECOND), Input::Host(Box::new(host())));
+        let told = resets(&mut recorder, 101, 20);
+        let left_out = recorder.recorded().unwrap().left_out;
+        recorder.finish(Mono(900 * SECOND));
+        let [run] = &runs::of(folder.path()).unwrap()[..] else { panic!("one run") };
+        let (mut engine, mut verdicts) = (Engine::new(Limits::default()), 0);
+        let played = play(&mut Reader::open(run.lines()).unwrap(), &mut engine, |more| {
+            verdicts += more.len();
+            Ok(())
+        });
+        let played = played.unwrap();
+        assert_eq!(played.end, End::Finished, "the first file does not end the run");
+        assert!(verdicts >= told && told > 5, "{verdicts} of {told}");
+        assert_eq!(played.losses.by_handover.get(HANDOVER), Some(&left_out));
     }
 }

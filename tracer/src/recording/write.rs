@@ -165,20 +165,24 @@ impl Writer {
         self.state.clone()
     }
 
-    pub(super) fn step<I: Serialize>(&mut self, step: &Step<I>) {
+    fn step<I: Serialize>(&mut self, step: &Step<I>) {
         if self.state.stopped.is_some() {
             self.state.left_out = self.state.left_out.saturating_add(1);
             return;
         }
-        let written = match serde_json::to_vec(step) {
+        if let Err(refusal) = self.try_step(step) {
+            self.stop(step.now, refusal);
+        }
+    }
+
+    /// Writes a step; after a refusal the recording has a hole and must not go on.
+    pub(super) fn try_step<I: Serialize>(&mut self, step: &Step<I>) -> Result<(), Refusal> {
+        match serde_json::to_vec(step) {
             Ok(json) if json.len() + super::CHECKSUM >= MAX_LINE => {
                 Err(Refusal::Ending(format!("an input is longer than {MAX_LINE} bytes")))
             }
             Ok(json) => self.write(&framed(&json)),
             Err(error) => Err(Refusal::Ending(format!("an input cannot be written as JSON: {error}"))),
-        };
-        if let Err(refusal) = written {
-            self.stop(step.now, refusal);
         }
     }
 
@@ -215,8 +219,13 @@ impl Writer {
         self.inner.flush()
     }
 
-    pub(super) fn flush_sometimes(&mut self, now: Mono) {
-        if now.since(self.flushed) >= FLUSH {
+    /// Whether it is time to.
+    pub(super) fn is_flush_due(&self, now: Mono) -> bool {
+        now.since(self.flushed) >= FLUSH
+    }
+
+    fn flush_sometimes(&mut self, now: Mono) {
+        if self.is_flush_due(now) {
             self.flush(now);
         }
     }
@@ -238,8 +247,13 @@ impl Writer {
 }
 
 /// Why a line was not written.
-enum Refusal {
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The file takes no more.
+    #[error("it cannot be written: {0}")]
     Failed(io::Error),
+    /// It may not be written.
+    #[error("{0}")]
     Ending(String),
 }
 
