@@ -287,7 +287,7 @@ impl<'a> Case<'a> {
         let here = |event: &&&Event| event.elsewhere.is_none() && event.packet.is_some();
         let theirs =
             self.peer.iter().filter(here).find(|event| matches!(event.kind, EventKind::ResetReceived))?;
-        let end = self.incident.reset_received().or_else(|| self.incident.closed())?;
+        let end = self.end()?;
         let told = theirs.time.after(TOLD_LATE + Duration::from_micros(u64::from(ours.srtt_us)));
         let sent = |event: &&Event| {
             matches!(event.kind, EventKind::ResetSent { local, .. } if local == ours.local)
@@ -303,8 +303,12 @@ impl<'a> Case<'a> {
     /// The other end did this when Nginx's had received a RST, or closed, before.
     pub fn is_after_reset(&self, event: &Event) -> bool {
         let trip = self.socket().map_or(0, |socket| u64::from(socket.srtt_us));
-        let end = self.incident.reset_received().or_else(|| self.incident.closed());
-        end.is_some_and(|end| event.time > end.time.after(TOLD_LATE + Duration::from_micros(trip)))
+        self.end().is_some_and(|end| event.time > end.time.after(TOLD_LATE + Duration::from_micros(trip)))
+    }
+
+    /// What ended Nginx's end of the connection: the RST it received, else its close.
+    pub fn end(&self) -> Option<&'a Event> {
+        self.incident.reset_received().or_else(|| self.incident.closed())
     }
 
     /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).

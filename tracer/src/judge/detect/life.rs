@@ -95,7 +95,7 @@ fn after_in_sequence(one: u32, other: u32) -> bool {
 /// host, which no tracer sees, are between the two as well.
 fn far_end(case: &Case) -> Option<Finding> {
     let theirs = case.far_end_reset()?;
-    let end = case.incident.reset_received().or_else(|| case.incident.closed())?;
+    let end = case.end()?;
     let detail = format!(
         "The upstream's end is on this host; it received a RST in Nginx's name {} ms before Nginx's end was over, and Nginx's kernel had sent none",
         end.time.since(theirs.time).as_millis()
