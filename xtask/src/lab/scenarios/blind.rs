@@ -5,6 +5,7 @@ use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place
 use super::super::stage::Stage;
 use super::super::wait;
 use super::PLAIN;
+use super::clients::UNLOGGED_ABORT;
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
 use anyhow::Result;
 use std::time::Duration;
@@ -34,14 +35,7 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         servers: PLAIN,
         drive: client_resets,
-        expect: &[Expect {
-            party: "client",
-            causes: &["client_abort"],
-            side: Some(Side::Client),
-            impacts: &[],
-            logged: false,
-            ..ABORT
-        }],
+        expect: &[UNLOGGED_ABORT],
         log: LogTruth::Either,
         alone: true,
         disabled: "cgroup_ingress",

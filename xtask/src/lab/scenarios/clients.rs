@@ -28,6 +28,9 @@ const ABORT: Expect = Expect {
     ..INCIDENT
 };
 
+/// The same where no line of the log is looked for, and what it did to the request is not compared.
+pub(super) const UNLOGGED_ABORT: Expect = Expect { impacts: &[], logged: false, ..ABORT };
+
 const HARMLESS: Expect =
     Expect { causes: &["client_late_reset"], impacts: &["harmless"], harmless: true, ..ABORT };
 

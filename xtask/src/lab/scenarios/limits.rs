@@ -6,9 +6,10 @@ use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDIN
 use super::super::stage::Stage;
 use super::super::{bench, wait};
 use super::PLAIN;
+use super::clients::UNLOGGED_ABORT;
 use super::protocols::HTTP2_REQUEST;
 use super::proxies::{STREAMED, UPSTREAM};
-use super::upstream::{ABORT, RECV, in_flight};
+use super::upstream::{RECV, in_flight};
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -145,14 +146,7 @@ pub const TABLE: &[Scenario] = &[
             stage.client.tell(&format!("reset {client}"))?;
             stage.server()?.tell(&format!("drain {upstream}")).map(drop)
         },
-        expect: &[Expect {
-            party: "client",
-            causes: &["client_abort"],
-            impacts: &[],
-            side: Some(Side::Client),
-            logged: false,
-            ..ABORT
-        }],
+        expect: &[UNLOGGED_ABORT],
         log: LogTruth::Either,
         alone: true,
         families: V4,

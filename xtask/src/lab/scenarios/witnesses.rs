@@ -4,9 +4,10 @@
 
 use super::super::kernel::CLOSE_WAIT;
 use super::super::net::{Family, Node};
-use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place, Scenario, Side, View};
+use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place, Scenario, View};
 use super::super::stage::Stage;
 use super::super::wait;
+use super::clients::UNLOGGED_ABORT;
 use super::inject::{EXACT, FORGED, Rst, inject, reset};
 use super::silence::IMPATIENT_KEPT;
 use super::upstream::{ABORT, RECV, in_flight};
@@ -90,15 +91,7 @@ pub const TABLE: &[Scenario] = &[
         says: "devices reset both ends of a client's connection; from Nginx's end one of them is seen",
         servers: PLAIN,
         drive: client_both,
-        expect: &[Expect {
-            party: "middlebox",
-            causes: &["middlebox_forged_reset"],
-            kinds: &["reset_received"],
-            impacts: &[],
-            side: Some(Side::Client),
-            logged: false,
-            ..ABORT
-        }],
+        expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..UNLOGGED_ABORT }],
         log: LogTruth::Either,
         alone: true,
         families: V4,
@@ -111,14 +104,9 @@ pub const TABLE: &[Scenario] = &[
         drive: client_gone,
         // That is all of it that Nginx's host gets to see.
         expect: &[Expect {
-            party: "client",
             causes: &["client_abort", "client_vanished"],
-            kinds: &["reset_received"],
-            impacts: &[],
             most: Certainty::Weak,
-            side: Some(Side::Client),
-            logged: false,
-            ..ABORT
+            ..UNLOGGED_ABORT
         }],
         log: LogTruth::Either,
         alone: true,
@@ -211,14 +199,7 @@ pub const TABLE: &[Scenario] = &[
         says: "a client closes its half, Nginx works on (proxy_ignore_client_abort), and the client resets",
         servers: PATIENT,
         drive: half_closed_then_reset,
-        expect: &[Expect {
-            party: "client",
-            causes: &["client_abort"],
-            side: Some(Side::Client),
-            impacts: &[],
-            logged: false,
-            ..ABORT
-        }],
+        expect: &[UNLOGGED_ABORT],
         log: LogTruth::Either,
         ..ORDINARY
     },
