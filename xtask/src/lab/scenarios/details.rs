@@ -6,7 +6,7 @@ use super::super::stage::Stage;
 use super::super::wait;
 use super::PLAIN;
 use super::inject::{EXACT, FORGED, Rst, inject, reset};
-use super::upstream::{ABORT, RECV, in_flight};
+use super::upstream::{ABORT, RECV, in_flight, in_flight_beside_another};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -265,15 +265,7 @@ fn destroyed(stage: &mut Stage<'_>) -> Result<()> {
 
 fn forged_known(stage: &mut Stage<'_>) -> Result<()> {
     let mut device = stage.device(Node::Far)?;
-    let listener = stage.listen()?;
-    let client = stage.connect()?;
-    stage.request(client, "GET /forbidden")?;
-    let upstream = stage.accept(listener)?;
-    stage.read_request(upstream)?;
-    let truth = stage.truth.clone();
-    let other = stage.connect()?;
-    stage.exchange(other, listener)?;
-    stage.truth = truth;
+    let (client, _) = in_flight_beside_another(stage)?;
     let rule = format!("{} drop", stage.leaving_upstream());
     stage.silence(Node::Far, &rule)?;
     inject(stage, &mut device, Rst { hops: 60, identification: 7, flags: "RA", ..EXACT })?;

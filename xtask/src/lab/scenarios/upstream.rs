@@ -206,6 +206,20 @@ pub(super) fn in_flight(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     Ok((client, upstream))
 }
 
+/// The same with the request read, and another connection of Nginx to this upstream has shown meanwhile how far it is.
+pub(super) fn in_flight_beside_another(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    stage.request(client, "GET /fault")?;
+    let upstream = stage.accept(listener)?;
+    stage.read_request(upstream)?;
+    let truth = stage.truth.clone();
+    let other = stage.connect()?;
+    stage.exchange(other, listener)?;
+    stage.truth = truth;
+    Ok((client, upstream))
+}
+
 fn close_unread(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.server()?.tell(&format!("readable {upstream}"))?;

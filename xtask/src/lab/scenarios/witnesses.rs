@@ -10,7 +10,7 @@ use super::super::wait;
 use super::clients::UNLOGGED_ABORT;
 use super::inject::{EXACT, FORGED, Rst, inject, reset};
 use super::silence::IMPATIENT_KEPT;
-use super::upstream::{ABORT, RECV, in_flight};
+use super::upstream::{ABORT, RECV, in_flight, in_flight_beside_another};
 use super::{KEPT, PLAIN, race};
 use anyhow::Result;
 use std::time::Duration;
@@ -295,15 +295,7 @@ fn client_gone(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn path_longer_known(stage: &mut Stage<'_>) -> Result<()> {
-    let listener = stage.listen()?;
-    let client = stage.connect()?;
-    stage.request(client, "GET /fault")?;
-    let upstream = stage.accept(listener)?;
-    stage.read_request(upstream)?;
-    let truth = stage.truth.clone();
-    let other = stage.connect()?;
-    stage.exchange(other, listener)?;
-    stage.truth = truth;
+    let (client, upstream) = in_flight_beside_another(stage)?;
     moved_away(stage)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;
     stage.response(client, "502")
