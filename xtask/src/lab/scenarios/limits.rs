@@ -9,6 +9,7 @@ use super::PLAIN;
 use super::clients::UNLOGGED_ABORT;
 use super::protocols::HTTP2_REQUEST;
 use super::proxies::{STREAMED, UPSTREAM};
+use super::unavailable::LINE_ALONE;
 use super::upstream::{RECV, in_flight};
 use anyhow::Result;
 use std::net::SocketAddr;
@@ -29,15 +30,6 @@ const UNIX: &str = "server { listen @LISTEN@; location / { proxy_pass http://uni
 
 /// Longer than `keepalive_time`.
 const OUTLIVED: Duration = Duration::from_millis(1_200);
-
-const LINE_ALONE: Expect = Expect {
-    kinds: &["log_only"],
-    impacts: &["request_failed"],
-    least: Certainty::Undetermined,
-    most: Certainty::Undetermined,
-    side: None,
-    ..INCIDENT
-};
 
 const RESERVE_TOOK_OVER: Expect = Expect { impacts: &["request_retried"], ..UPSTREAM };
 

@@ -17,9 +17,8 @@ const IMPATIENT: &str =
 const STREAMED: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
      proxy_http_version 1.1; proxy_request_buffering off; } }\n";
 
-const UNAVAILABLE: Expect = Expect {
-    party: "upstream",
-    causes: &["upstream_unavailable"],
+/// A failed request that only the log tells of.
+pub(super) const LINE_ALONE: Expect = Expect {
     kinds: &["log_only"],
     impacts: &["request_failed"],
     least: Certainty::Undetermined,
@@ -27,6 +26,8 @@ const UNAVAILABLE: Expect = Expect {
     side: None,
     ..INCIDENT
 };
+
+const UNAVAILABLE: Expect = Expect { party: "upstream", causes: &["upstream_unavailable"], ..LINE_ALONE };
 
 const REFUSED: Expect = Expect {
     party: "upstream",
