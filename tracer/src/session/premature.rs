@@ -4,24 +4,45 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rstscope_ebpf::abi::Departed;
-
 use super::kernel::KernelSide;
 use crate::collect::departed;
-use crate::model::{Event, LogRecord, LogSide, MessageClass, Mono};
+use crate::model::{Event, LogRecord, LogSide, MessageClass, Mono, Socket};
 
-/// Nginx writes the line first and closes the connection right after; this long the close is waited for.
-const CLOSE_FOLLOWS: Duration = Duration::from_millis(50);
-/// How long before its line a connection that the upstream closed can have been closed by Nginx.
+/// Nginx writes the line and closes the connection in the same turn of its loop.
+const CLOSE_FOLLOWS: Duration = Duration::from_millis(10);
+/// A worker that was interrupted between the two is looked after once more.
+const CLOSE_FOLLOWS_LATE: Duration = Duration::from_millis(50);
+/// How long before its line is read a connection that the upstream closed can have been closed by Nginx.
 const PREMATURE: Duration = Duration::from_secs(1);
 /// Lines that may wait for their close; beyond it the oldest goes without its connection.
 const MOST_PREMATURE: usize = 4096;
 
+/// What Nginx does before any of the answer is there.
+const BEFORE_ANSWER: &str = "reading response header";
+
+/// A line whose close is looked for.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    arrival: Mono,
+    pid: u32,
+    upstream: SocketAddr,
+    before_answer: bool,
+}
+
+impl Line {
+    /// The line may speak of this close, and the close of a healthy connection it is not.
+    fn fits(self, close: &Event) -> bool {
+        let waited = close.socket.as_ref().is_some_and(Socket::awaits_answer);
+        close.time.distance(self.arrival) <= PREMATURE && (waited || !self.before_answer)
+    }
+}
+
 /// Lines that call an upstream's close premature, until the close can be looked up: alone it would not have been
-/// worth a word of the kernel side.
+/// worth a word of the kernel side. Only the latest close of a worker with an upstream can be looked up.
 #[derive(Debug, Default)]
 pub struct PrematureCloses {
-    waiting: VecDeque<(Mono, u32, SocketAddr)>,
+    waiting: VecDeque<Line>,
+    late: VecDeque<Line>,
 }
 
 impl PrematureCloses {
@@ -31,28 +52,97 @@ impl PrematureCloses {
         if let (true, Some(pid), Some(upstream), Some(arrival)) =
             (ends_early, record.pid, record.upstream_addr(), record.arrival)
         {
-            if self.waiting.len() >= MOST_PREMATURE {
-                self.waiting.pop_front();
-            }
-            self.waiting.push_back((arrival, pid, upstream));
+            let doing = record.action.as_deref().unwrap_or_default();
+            let before_answer = doing.starts_with(BEFORE_ANSWER);
+            keep(&mut self.waiting, Line { arrival, pid, upstream, before_answer });
         }
     }
 
     /// When the next close can be looked up.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.waiting.front().map(|(arrival, ..)| arrival.after(CLOSE_FOLLOWS))
+        let first = self.waiting.front().map(|line| line.arrival.after(CLOSE_FOLLOWS));
+        let late = self.late.front().map(|line| line.arrival.after(CLOSE_FOLLOWS_LATE));
+        [first, late].into_iter().flatten().min()
     }
 
     /// The closes that can be looked up at `now`, as events.
     /// A map that cannot be read only leaves the line without its connection.
     pub fn due(&mut self, kernel: &mut KernelSide, now: Mono) -> Vec<Event> {
-        let mut events = Vec::new();
-        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            let Some((arrival, pid, upstream)) = self.waiting.pop_front() else { break };
+        self.due_by(now, |pid, upstream| {
             let departed = kernel.departed(pid, upstream).ok().flatten();
-            let recent = |departed: &Departed| Mono(departed.time_ns).distance(arrival) <= PREMATURE;
-            events.extend(departed.filter(recent).map(|departed| departed::event(&departed, pid, upstream)));
+            departed.map(|departed| departed::event(&departed, pid, upstream))
+        })
+    }
+
+    fn due_by(&mut self, now: Mono, mut latest: impl FnMut(u32, SocketAddr) -> Option<Event>) -> Vec<Event> {
+        let mut close = |line: Line| latest(line.pid, line.upstream).filter(|close| line.fits(close));
+        let mut closes = Vec::new();
+        while let Some(line) = due(&mut self.waiting, CLOSE_FOLLOWS, now) {
+            match close(line) {
+                Some(close) => closes.push(close),
+                None => keep(&mut self.late, line),
+            }
         }
-        events
+        while let Some(line) = due(&mut self.late, CLOSE_FOLLOWS_LATE, now) {
+            closes.extend(close(line));
+        }
+        closes
+    }
+}
+
+fn keep(lines: &mut VecDeque<Line>, line: Line) {
+    if lines.len() >= MOST_PREMATURE {
+        lines.pop_front();
+    }
+    lines.push_back(line);
+}
+
+fn due(lines: &mut VecDeque<Line>, after: Duration, now: Mono) -> Option<Line> {
+    lines.pop_front_if(|line| line.arrival.after(after) <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{at, upstream};
+    use crate::model::{EventKind, Task, TcpState};
+
+    fn closed(milliseconds: u64, socket: Socket) -> Event {
+        let kind = EventKind::Closed { old: TcpState::CloseWait, new: TcpState::LastAck };
+        let (time, socket, task) = (at(milliseconds), Some(socket), Task::nobody());
+        Event { time, kind, socket, packet: None, task, netns: 0, elsewhere: None }
+    }
+
+    fn waiting(before_answer: bool) -> PrematureCloses {
+        let line = Line { arrival: at(1_000), pid: 7, upstream: upstream().remote, before_answer };
+        PrematureCloses { waiting: [line].into(), ..PrematureCloses::default() }
+    }
+
+    /// It had answered the last request in full.
+    fn healthy() -> Socket {
+        Socket { last_sent_ms: Some(30), last_received_ms: Some(5), bytes_received: 300, ..upstream() }
+    }
+
+    fn cut_off() -> Socket {
+        Socket { last_sent_ms: Some(30), last_received_ms: None, bytes_received: 0, ..upstream() }
+    }
+
+    #[test]
+    fn a_healthy_close_is_not_taken_for_one_before_the_answer() {
+        let mut closes = waiting(true);
+        let later = |_, _| Some(closed(1_008, healthy()));
+        assert!(closes.due_by(at(1_010), later).is_empty());
+        assert!(closes.due_by(at(1_050), later).is_empty());
+        assert_eq!(closes.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_close_is_looked_for_once_more_if_it_is_not_there_at_once() {
+        let mut closes = waiting(true);
+        assert!(closes.due_by(at(1_009), |_, _| Some(closed(1_001, cut_off()))).is_empty(), "not yet due");
+        assert!(closes.due_by(at(1_010), |_, _| None).is_empty());
+        assert_eq!(closes.next_deadline(), Some(at(1_050)));
+        assert_eq!(closes.due_by(at(1_050), |_, _| Some(closed(1_030, cut_off()))).len(), 1);
+        assert_eq!(waiting(false).due_by(at(1_010), |_, _| Some(closed(1_001, healthy()))).len(), 1);
     }
 }
