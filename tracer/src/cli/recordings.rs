@@ -113,23 +113,20 @@ fn shown(path: Option<&PathBuf>) -> String {
     path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
-/// Which recording of the second host goes with each of the first: the one that has the longest time in common with it.
-/// `begins` are those of each, in order; a run of a daemon ends where the next begins, the last one `now`.
-pub fn pairs(near: &[Utc], far: &[Utc], now: Utc) -> Vec<(usize, usize)> {
+/// Which recordings of the second host go with each of the first: those that have time in common with it. `begins` are
+/// those of each, in order; a run of a daemon ends where the next begins, the last one `now`.
+pub fn pairs(near: &[Utc], far: &[Utc], now: Utc) -> Vec<(usize, Vec<usize>)> {
     if let ([_], [_]) = (near, far) {
-        return vec![(0, 0)]; // What was named is used; that they have nothing in common will show.
+        return vec![(0, vec![0])]; // What was named is used; that they have nothing in common will show.
     }
     let span =
         |begins: &[Utc], index: usize| Some((begins.get(index)?.0, begins.get(index + 1).unwrap_or(&now).0));
-    let shared = |first, second| {
-        let ((from, to), (other_from, other_to)) = (span(near, first)?, span(far, second)?);
-        Some(to.min(other_to) - from.max(other_from)).filter(|shared| *shared > 0)
+    let share = |first, second| {
+        let both = span(near, first).zip(span(far, second));
+        both.is_some_and(|((from, to), (other_from, other_to))| to.min(other_to) > from.max(other_from))
     };
-    let best = |first| {
-        let shared = (0..far.len()).filter_map(|second| Some((shared(first, second)?, second)));
-        shared.max().map(|(_, second)| (first, second))
-    };
-    (0..near.len()).filter_map(best).collect()
+    let with = |first| (first, (0..far.len()).filter(|second| share(first, *second)).collect::<Vec<_>>());
+    (0..near.len()).map(with).filter(|(_, found)| !found.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -142,11 +139,11 @@ mod tests {
             let times = |begins: &[i64]| begins.iter().copied().map(Utc).collect::<Vec<_>>();
             pairs(&times(near), &times(far), Utc(100))
         };
-        assert_eq!(paired(&[10], &[5]), [(0, 0)]);
-        assert_eq!(paired(&[10, 20, 30], &[12, 31]), [(0, 0), (1, 0), (2, 1)]);
-        assert_eq!(paired(&[10, 20], &[40]), [(1, 0)], "the first had ended");
-        assert_eq!(paired(&[10], &[5, 12, 90]), [(0, 1)], "the longest");
-        assert_eq!(paired(&[10], &[200]), [(0, 0)], "as they were named");
+        assert_eq!(paired(&[10], &[5]), [(0, vec![0])]);
+        assert_eq!(paired(&[10, 20, 30], &[12, 31]), [(0, vec![0]), (1, vec![0]), (2, vec![0, 1])]);
+        assert_eq!(paired(&[10, 20], &[40]), [(1, vec![0])], "the first had ended");
+        assert_eq!(paired(&[10], &[2, 5, 12, 90]), [(0, vec![1, 2, 3])], "its tracer was started anew");
+        assert_eq!(paired(&[10], &[200]), [(0, vec![0])], "as they were named");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! `rstscope correlate` with two recordings: what is opened, and what is said on standard error about them. A folder of
-//! a daemon holds several, one for each of its runs; each is judged with that of the other host from the same time.
+//! a daemon holds several, one for each of its runs; each is judged with those of the other host from the same time.
 
 use super::correlate::CorrelateArgs;
 use super::exit::Exit;
@@ -64,14 +64,17 @@ fn finish(args: &CorrelateArgs, mut view: View, closing: &Closing, is_whole: boo
     })
 }
 
-/// Each recording of the Nginx host with the one of the other host that goes with it.
-fn paired(args: &CorrelateArgs) -> Result<Vec<(Source, Source)>, Refused> {
+/// Each recording of the Nginx host with those of the other host that go with it.
+fn paired(args: &CorrelateArgs) -> Result<Vec<(Source, Vec<Source>)>, Refused> {
     let of = |path| recordings::of(path).map_err(|why| Refused(why, Exit::Input));
     let (near, far) = (of(&args.near)?, of(&args.far)?);
     let found = pairs(&begins(&near)?, &begins(&far)?, clock::measure().utc(clock::now()));
     let pairs: Vec<_> = found
         .into_iter()
-        .filter_map(|(first, second)| Some((near.get(first)?.clone(), far.get(second)?.clone())))
+        .filter_map(|(first, second)| {
+            let second = second.into_iter().filter_map(|index| far.get(index).cloned());
+            Some((near.get(first)?.clone(), second.collect()))
+        })
         .collect();
     match pairs.len() {
         0 => {
@@ -105,18 +108,24 @@ fn begins(sources: &[Source]) -> Result<Vec<Utc>, Refused> {
     sources.iter().map(begin).collect::<Result<_, _>>().map_err(|why| Refused(why, Exit::Input))
 }
 
-/// Judges one recording with another; nothing if nobody reads the verdicts any more.
+/// Judges one recording with others; nothing if nobody reads the verdicts any more.
 fn judged(
     args: &CorrelateArgs,
     near: &Source,
-    far: &Source,
+    far: &[Source],
     view: &mut View,
 ) -> Result<Option<Outcome>, Refused> {
     let open = |source: &Source| source.open().map_err(|why| Refused(why, Exit::Input));
-    let witness = Witness::read(&mut open(far)?)
-        .map_err(|error| Refused(format!("{} cannot be the other end: {error}", far.name()), Exit::Input))?;
-    let second: Second = compare(&mut open(near)?, witness);
-    trace::notice(&clocks(second.offset));
+    let witness = |far: &Source| {
+        Witness::read(&mut open(far)?)
+            .map_err(|error| Refused(format!("{} cannot be the other end: {error}", far.name()), Exit::Input))
+    };
+    let (fit, unfit): (Vec<_>, Vec<_>) = far.iter().map(witness).partition(Result::is_ok);
+    // A run that ended before it had found anything says nothing, and the others may.
+    let witnesses = if fit.is_empty() { unfit } else { fit };
+    let witnesses = witnesses.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let second: Second = compare(&mut open(near)?, witnesses);
+    second.runs().iter().for_each(|run| trace::notice(&clocks(run.offset)));
     let mut first = open(near)?;
     trace::notice(&replay::origin(first.header()));
     let header = first.header().clone();

@@ -12,11 +12,17 @@ use super::account::told;
 use super::clock::{Bounds, Clocks, Offset, by_wall};
 use super::witness::{Witness, traces_all_resets};
 
-/// How the verdicts were without the second recording, and what its clock is.
+/// How the verdicts were without the second host's recordings, one for each run of its tracer, and what the clock was.
 #[derive(Debug)]
 pub struct Second {
-    witness: Witness,
+    runs: Vec<Run>,
     alone: HashMap<String, (Party, Cause, Certainty)>,
+}
+
+/// One run of the second host's tracer.
+#[derive(Debug)]
+pub struct Run {
+    witness: Witness,
     clocks: Clocks,
     /// What the flows say of the wall clocks.
     pub offset: Option<Offset>,
@@ -44,9 +50,9 @@ pub struct Outcome {
 }
 
 /// Plays the first recording alone, which also tells how far the clocks are apart.
-pub fn compare<R: BufRead>(first: &mut Reader<R>, witness: Witness) -> Second {
-    let (mut engine, mut bounds, mut clock) =
-        (Engine::new(Limits::default()), Bounds::default(), Clock::default());
+pub fn compare<R: BufRead>(first: &mut Reader<R>, witnesses: Vec<Witness>) -> Second {
+    let (mut engine, mut clock) = (Engine::new(Limits::default()), Clock::default());
+    let mut learned: Vec<_> = witnesses.into_iter().map(|witness| (witness, Bounds::default())).collect();
     let mut verdicts = Vec::new();
     let mut now = Mono(0);
     // For the search by addresses alone any moment will do: numbers decide where there are some.
@@ -57,9 +63,10 @@ pub fn compare<R: BufRead>(first: &mut Reader<R>, witness: Witness) -> Second {
             Call::Handle(input) => {
                 if let Input::Event(event) = &input
                     && let Some(socket) = &event.socket
-                    && let Some(flow) = witness.find(socket, anywhere)
                 {
-                    bounds.learn(event, flow);
+                    for (witness, bounds) in &mut learned {
+                        witness.find(socket, anywhere).iter().for_each(|flow| bounds.learn(event, flow));
+                    }
                 }
                 if let Input::Clock(told) = &input {
                     clock = *told;
@@ -71,20 +78,26 @@ pub fn compare<R: BufRead>(first: &mut Reader<R>, witness: Witness) -> Second {
         }
     }
     verdicts.extend(engine.finish(now));
-    let wall = by_wall(clock, &witness);
+    let run = |(witness, bounds): (Witness, Bounds)| {
+        let wall = by_wall(clock, &witness);
+        Run { clocks: bounds.clocks(wall), offset: bounds.offset(wall), witness }
+    };
     let decided = |verdict: Verdict| (verdict.id, (verdict.party, verdict.cause, verdict.certainty));
     Second {
+        runs: learned.into_iter().map(run).collect(),
         alone: verdicts.into_iter().map(decided).collect(),
-        clocks: bounds.clocks(wall),
-        offset: bounds.offset(wall),
-        witness,
     }
 }
 
 impl Second {
     /// Name of the second host.
     pub fn host(&self) -> &str {
-        &self.witness.host
+        self.runs.first().map_or("", |run| &run.witness.host)
+    }
+
+    /// The runs of its tracer.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     /// Plays the first recording again, with what the second tells; `show` gets the verdicts, its error ends it.
@@ -133,7 +146,7 @@ impl Second {
 
     fn beside(&self, input: &Input, sees_resets: bool) -> Vec<Event> {
         let Input::Event(event) = input else { return Vec::new() };
-        told(&self.witness, &self.clocks, event, sees_resets)
+        self.runs.iter().flat_map(|run| told(&run.witness, &run.clocks, event, sees_resets)).collect()
     }
 
     fn count(&self, outcome: &mut Outcome, verdicts: &[Verdict]) {

@@ -106,7 +106,7 @@ fn judged_on(
     let open = |bytes: &'static [u8]| Reader::open(bytes).unwrap();
     let (first, second) = (first.leak() as &'static [u8], second.leak() as &'static [u8]);
     let witness = Witness::read(&mut open(second)).unwrap();
-    let second = compare(&mut open(first), witness);
+    let second = compare(&mut open(first), vec![witness]);
     let mut all = Vec::new();
     let played = second.play(&mut open(first), None, |verdicts| {
         all.extend_from_slice(verdicts);
@@ -167,6 +167,30 @@ fn a_process_of_the_other_host_that_reset_is_named_with_its_host() {
     assert_eq!(decided(&verdict), (Cause::UpstreamAbort, Certainty::Proven));
     let sender = verdict.reset.unwrap().sender.unwrap();
     assert_eq!((sender.host.as_deref(), sender.exe.as_deref()), (Some("app7"), Some("/usr/bin/app")));
+}
+
+#[test]
+fn each_run_of_the_other_hosts_tracer_tells_of_its_own_time() {
+    let later = Socket { local: address("10.0.0.1:40009"), cookie: 9, ..upstream() };
+    let ours = vec![
+        received(5_000, upstream(), Some(active_reset(&upstream()))),
+        received(45_000, later.clone(), Some(active_reset(&later))),
+    ];
+    let run = |at, socket: Socket| {
+        let told = vec![sent(there(at), socket, "TCP_ABORT_ON_CLOSE", app(None))];
+        let bytes = recorded(other_host(), 0, told).leak() as &'static [u8];
+        Witness::read(&mut Reader::open(bytes).unwrap()).unwrap()
+    };
+    let runs =
+        vec![run(4_999, accepted()), run(44_999, Socket { remote: later.local, cookie: 10, ..accepted() })];
+    let first = recorded(nginx(), i64::try_from(AHEAD).unwrap() * 1_000_000, ours).leak() as &'static [u8];
+    let second = compare(&mut Reader::open(first).unwrap(), runs);
+    let mut certainties = Vec::new();
+    let played = second.play(&mut Reader::open(first).unwrap(), None, |verdicts| {
+        certainties.extend(verdicts.iter().map(|verdict| verdict.certainty));
+        Ok(())
+    });
+    assert_eq!((played.unwrap().0.raised, certainties), (2, vec![Certainty::Proven; 2]));
 }
 
 #[test]
