@@ -122,7 +122,8 @@ impl Connection {
             reset.goes_on(from, segment, bytes);
         }
         let taken = self.ends[from].sends(segment, is_farewell(segment, bytes));
-        let abnormal = taken.closes && outstanding && self.established && self.reset.is_none();
+        let abnormal =
+            taken.closes && outstanding && self.established && self.has_both_ways() && self.reset.is_none();
         abnormal.then(|| self.sighting(segment.time, What::Closed { by: self.role(from), old }))
     }
 
@@ -211,8 +212,9 @@ impl Connection {
 
     /// What is left to say when nothing more of it will be seen.
     pub fn ends(&mut self) -> Vec<Sighting> {
+        let twice = self.is_seen_twice();
         if let Some(reset) = self.reset.take() {
-            return reset.told();
+            return reset.told(twice);
         }
         if let Some((time, error)) = self.unreachable.take()
             && !self.accepted
@@ -232,15 +234,31 @@ impl Connection {
     fn is_unanswered(&self, by: usize) -> bool {
         let (end, other) = (&self.ends[by], &self.ends[1 - by]);
         if !self.established && !self.accepted {
-            return by == self.initiator && end.retransmits > 0 && other.since.is_none();
+            // Who acknowledges something has heard what the capture has not.
+            return by == self.initiator && end.retransmits > 0 && other.since.is_none() && end.ack.is_none();
         }
-        self.established && end.pending >= SILENT && end.unacked() > 0
+        self.established && self.has_both_ways() && end.pending >= SILENT && end.unacked() > 0
+    }
+
+    /// Packets of both ends are in the capture: one of a single direction shows no answer where there was one.
+    fn has_both_ways(&self) -> bool {
+        self.ends.iter().all(|end| end.since.is_some())
+    }
+
+    /// Captured at several places of the path, where one packet has several moments and distances.
+    fn is_seen_twice(&self) -> bool {
+        self.ends.iter().any(|end| end.is_seen_twice || end.hops.varied())
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.established && (self.is_seen_twice() || !self.has_both_ways())
     }
 
     /// Settles a reset that is older than `before`, so that its sightings need not wait for the end.
     pub fn settles(&mut self, before: u64) -> Vec<Sighting> {
+        let twice = self.is_seen_twice();
         match self.reset.take_if(|reset| reset.time < before) {
-            Some(reset) => reset.told(),
+            Some(reset) => reset.told(twice),
             None => Vec::new(),
         }
     }
@@ -280,6 +298,7 @@ impl Connection {
         };
         let opens = end == self.initiator;
         let history = self.history.filter(|_| opens);
+        let past = history.map(|it| Baseline { ttl: it.ttl, source: BaselineSource::PeerHistory });
         Socket {
             side: Side::Client,
             local: self.addresses[end],
@@ -319,16 +338,11 @@ impl Connection {
             segments_unacked: 0,
             segments_sacked: 0,
             ts_recent: other.clock,
-            baseline:
-                self.ends[1 - end]
-                    .hops
-                    .baseline(opens)
-                    .or(history
-                        .map(|history| Baseline { ttl: history.ttl, source: BaselineSource::PeerHistory })),
+            baseline: other.hops.baseline(opens).or(past).filter(|_| !self.is_seen_twice()),
             syn_ack: if opens { other.opening.as_deref().cloned() } else { None },
             peer_history: history,
             tls: self.tls,
-            unseen: own.unseen(time) + other.unseen(time),
+            unseen: own.unseen(time) + other.unseen(time) + u32::from(self.is_doubtful()),
         }
     }
 }
@@ -357,7 +371,8 @@ impl Resetting {
         }
     }
 
-    fn told(self) -> Vec<Sighting> {
+    /// What follows a RST where packets were captured `twice` may be what went before it.
+    fn told(self, twice: bool) -> Vec<Sighting> {
         let Sighting { time, what, ends, isns } = self.sighting;
         let what = match what {
             What::Reset { from, packet, .. } if self.survived => What::Refused { from, packet },
@@ -372,7 +387,7 @@ impl Resetting {
         let after = self
             .afterwards
             .into_iter()
-            .filter(|_| !self.survived)
+            .filter(|_| !self.survived && !twice)
             .map(|packet| (stamp(&packet), What::Afterwards { packet, reset: time }));
         let rest: Vec<(u64, What)> = more.chain(after).collect();
         let mut told = vec![Sighting { time, what, ends: ends.clone(), isns }];

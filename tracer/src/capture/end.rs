@@ -69,9 +69,21 @@ pub struct End {
     pub latest: Option<Segment>,
     /// When it sent its first packet.
     pub since: Option<u64>,
+    /// Its packets were captured at several places of the path.
+    pub is_seen_twice: bool,
     sample: Option<(u32, u64)>,
-    copies: [(u64, u64); REMEMBERED],
+    /// Mark of its SYN.
+    syn: Option<u64>,
+    copies: [Seen; REMEMBERED],
     place: usize,
+}
+
+/// A packet to recognise copies by.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    mark: u64,
+    time: u64,
+    ttl: u8,
 }
 
 /// What a segment did for the end that sent it.
@@ -91,16 +103,23 @@ pub fn behind(one: u32, other: u32) -> bool {
 impl End {
     /// Whether the packet was captured twice. Remembers it.
     pub fn is_copy(&mut self, segment: &Segment) -> bool {
+        let Segment { time, ttl, .. } = *segment;
         let mark = mark(segment);
-        let known = self
-            .copies
-            .iter()
-            .any(|(seen, at)| *seen == mark && segment.time.saturating_sub(*at) <= TWICE_NS);
-        if !known && let Some(copy) = self.copies.get_mut(self.place) {
-            *copy = (mark, segment.time);
+        let near = |seen: &&Seen| seen.mark == mark && time.saturating_sub(seen.time) <= TWICE_NS;
+        let known = self.copies.iter().find(near).copied();
+        // A router lies between the places, or their clocks differ: a SYN that is sent again is another packet.
+        let again = segment.flags.has(TcpFlags::SYN) && self.syn == Some(mark);
+        self.is_seen_twice |= known.map_or(again, |copy| copy.ttl != ttl);
+        if segment.flags.has(TcpFlags::SYN) {
+            self.syn.get_or_insert(mark);
+        }
+        if known.is_none()
+            && let Some(copy) = self.copies.get_mut(self.place)
+        {
+            *copy = Seen { mark, time, ttl };
             self.place = (self.place + 1) % REMEMBERED;
         }
-        known
+        known.is_some()
     }
 
     /// Takes one of its own segments that is no RST. `payload` counts unless it is a farewell of TLS.
@@ -215,6 +234,11 @@ impl End {
 }
 
 impl Hops {
+    /// Packets came from several distances.
+    pub fn varied(self) -> bool {
+        self.varied
+    }
+
     fn see(&mut self, ttl: u8, is_opening: bool) {
         let known = if is_opening { &mut self.opening } else { &mut self.others };
         if known.is_some_and(|known| hop_difference(known, ttl) > 0) {

@@ -33,7 +33,7 @@ pub struct Passed {
     pub acked: Option<u32>,
     /// TTL of its packets.
     pub ttl: Option<u8>,
-    /// When anything but a reset passed last.
+    /// When anything new passed last: FIN and SYN-ACK are repeated also by a host that has reset the connection.
     pub spoke: u64,
     /// Resets: sequence number, flags, time.
     pub resets: Vec<(u32, TcpFlags, u64)>,
@@ -180,7 +180,11 @@ impl Passed {
             }
             return;
         }
-        (self.ttl, self.spoke) = (Some(segment.ttl), segment.time);
+        self.ttl = Some(segment.ttl);
+        let repeats = [TcpFlags::SYN, TcpFlags::FIN].iter().any(|flag| segment.flags.has(*flag));
+        if !repeats || self.stretch.is_behind(segment.end()) {
+            self.spoke = segment.time;
+        }
         if segment.flags.has(TcpFlags::SYN) && self.isn.is_none() {
             (self.isn, self.opened) = (Some(segment.seq), Some(segment.time));
         }

@@ -323,11 +323,12 @@ impl Session {
         }
         let names = self.packets.files.iter().map(|file| file.path.display().to_string()).collect();
         let dropped = self.packets.files.iter().map(|file| file.dropped).sum();
+        let several_places = self.packets.tracker.counts.seen_twice > 0;
         let host = HostFacts {
             host: self.packets.name(),
             follows_error_log: self.settings.lines.is_some(),
             local_addresses: self.packets.tracker.census.local.iter().copied().collect(),
-            capture: Some(CaptureFacts { files: names, dropped }),
+            capture: Some(CaptureFacts { files: names, dropped, several_places }),
             nginx: NginxConfig {
                 listeners: roles.listeners.iter().map(|address| (*address, None)).collect(),
                 upstreams: roles.upstreams.iter().copied().collect(),

@@ -44,6 +44,11 @@ impl Stretch {
         }
     }
 
+    /// Nothing up to this number has passed yet.
+    pub fn is_behind(&self, end: u32) -> bool {
+        self.end.is_none_or(|reached| behind(end, reached))
+    }
+
     /// Whether the byte with this number had passed by `time`.
     pub fn has(&self, number: u32, time: u64) -> bool {
         let missing = |gap: &Gap| gap.has(number) && gap.filled.is_none_or(|filled| filled > time);

@@ -34,6 +34,8 @@ pub struct Counts {
     pub lonely_resets: u64,
     /// Packets captured twice.
     pub copies: u64,
+    /// Packets captured at several places of the path, or by several clocks.
+    pub seen_twice: u64,
     /// Connections with packets that must have been sent and are not in the capture.
     pub gaps: u64,
     /// Connections forgotten early because the table was full.
@@ -95,7 +97,9 @@ impl Tracker {
         }
         let Some(connection) = self.connections.get(&key) else { return };
         let from = connection.sender(segment.source);
-        if connection.ends[from].is_copy(segment) {
+        let is_copy = connection.ends[from].is_copy(segment);
+        self.counts.seen_twice += u64::from(connection.ends[from].is_seen_twice);
+        if is_copy {
             self.counts.copies += 1;
             return;
         }

@@ -245,6 +245,11 @@ pub(super) fn remarks(account: &Account) -> Vec<String> {
         ),
         (counts.half_open, "handshakes were answered and never completed by the opening end"),
         (counts.copies, "packets are in the capture twice; the first copy was used"),
+        (
+            counts.seen_twice,
+            "packets are of connections captured at several places of the path, which makes moments and distances doubtful; \
+             give one place to `pcap`, or two to `correlate`",
+        ),
         (skipped.broken, "packets could not be read: damaged, or cut off before the end of the TCP header"),
         (skipped.fragments, "packets are later fragments, which carry no TCP header"),
         (skipped.backwards, "packets go back in time against the one before"),

@@ -36,6 +36,8 @@ use losses::LossLog;
 
 /// An overflow may end in a reset as late as the last SYN-ACK is given up (63 s by default, doubled for safety).
 const OVERFLOW_MATTERS: Duration = Duration::from_secs(130);
+/// Both ends of a connection on one host tell of a RST within this time.
+const TRANSLATED: Duration = Duration::from_millis(50);
 /// Incidents and lines around one incident that are compared to assign lines; the nearest are taken.
 const NEIGHBOURS: usize = 64;
 
@@ -345,7 +347,23 @@ impl Engine {
             let after = given_up.is_some_and(|time| event.time > time);
             !after && one_connection(incident.socket(), event.socket.as_ref())
         };
-        incident.peer.iter().chain(mirrored).filter(plausible).collect()
+        incident.peer.iter().chain(mirrored).chain(self.translated(incident)).filter(plausible).collect()
+    }
+
+    /// What the other end did under an address that this host had translated its own to: the RST came by the loopback
+    /// interface, and Nginx's address and port have one connection at a time.
+    fn translated<'a>(&'a self, incident: &'a Incident) -> impl Iterator<Item = &'a Event> {
+        let reset = incident.reset_received().filter(|_| incident.peer.is_empty());
+        let here = reset.filter(|event| event.packet.as_ref().is_some_and(|packet| packet.on_loopback));
+        let ours = here.and(incident.tuple());
+        let around = here.into_iter().flat_map(|event| {
+            self.timeline.around(event.time.before(TRANSLATED), event.time.after(TRANSLATED))
+        });
+        let other = move |found: &Incident| {
+            let theirs = found.tuple().filter(|_| found.own.is_empty());
+            theirs.zip(ours).is_some_and(|(theirs, ours)| theirs.local == ours.local && theirs != ours)
+        };
+        around.map(|recent| recent.incident).filter(move |found| other(found)).flat_map(|found| &found.peer)
     }
 
     /// A line has waited long enough.

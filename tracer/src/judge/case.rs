@@ -277,27 +277,44 @@ impl<'a> Case<'a> {
 
     /// What the other end did until Nginx's end received a RST: only that can have caused it.
     fn peer_before(&self) -> impl Iterator<Item = &'a Event> {
-        self.peer.iter().copied().filter(|event| !self.is_after_reset(event))
+        self.peer.iter().copied().filter(|event| !self.is_after_reset(event) && self.may_have_sent(event))
     }
 
-    /// A RST that the upstream's end received while Nginx's end was open, and that Nginx's kernel did not send. What
+    /// The RST that Nginx's end received can be of this event: a socket that resets puts ACK into its RST
+    /// (`tcp_send_active_reset`), so that a bare one is not told late but another's.
+    fn may_have_sent(&self, event: &Event) -> bool {
+        let acts = matches!(event.kind, EventKind::ResetSent { .. }) && event.packet.is_none();
+        let is_later = self.end().is_some_and(|end| event.time > end.time);
+        !(self.is_reset_without_socket() && is_later && (acts || event.task.exiting.is_some()))
+    }
+
+    /// When the upstream's end received a RST while Nginx's end was open, one that Nginx's kernel did not send. What
     /// Nginx's end hears afterwards is a consequence.
-    pub fn far_end_reset(&self) -> Option<&'a Event> {
+    pub fn far_end_reset(&self) -> Option<Mono> {
         let ours = self.socket().filter(|_| !self.is_client() && self.host.has_hook("tcp_send_reset"))?;
         let here = |event: &&&Event| event.elsewhere.is_none() && event.packet.is_some();
         let theirs =
-            self.peer.iter().filter(here).find(|event| matches!(event.kind, EventKind::ResetReceived))?;
+            self.peer.iter().filter(here).find(|event| matches!(event.kind, EventKind::ResetReceived));
         let end = self.end()?;
-        let told = theirs.time.after(TOLD_LATE + Duration::from_micros(u64::from(ours.srtt_us)));
+        let answered = self.far_end_answer(ours);
+        let theirs = theirs.map(|event| event.time).or(answered)?;
+        let told = theirs.after(TOLD_LATE + Duration::from_micros(u64::from(ours.srtt_us)));
         let sent = |event: &&Event| {
             matches!(event.kind, EventKind::ResetSent { local, .. } if local == ours.local)
                 && event.time <= told
         };
-        let sent = self.incident.own.iter().chain(&self.incident.aftermath).find(sent);
-        // Its kernel then answered Nginx's next segment, and knew why it had no socket.
-        let answered = |event: &Event| matches!(event.kind, EventKind::ResetSent { local, after_reset: Some(_), .. } if local == ours.remote);
-        let earlier = end.time > told || self.incident.aftermath.iter().any(answered);
-        (earlier && sent.is_none()).then_some(*theirs)
+        let sent = self.incident.own.iter().chain(&self.incident.aftermath).any(|event| sent(&event));
+        ((end.time > told || answered.is_some()) && !sent).then_some(theirs)
+    }
+
+    /// The upstream's kernel answered Nginx's segment and knew that a RST had killed that end of this connection; when.
+    fn far_end_answer(&self, ours: &Socket) -> Option<Mono> {
+        self.incident.aftermath.iter().find_map(|event| match event.kind {
+            EventKind::ResetSent { local, after_reset, .. } if local == ours.remote => {
+                after_reset.filter(|killed| ours.opened.is_none_or(|opened| *killed >= opened))
+            }
+            _ => None,
+        })
     }
 
     /// The other end did this when Nginx's had received a RST, or closed, before.
@@ -334,6 +351,11 @@ impl<'a> Case<'a> {
     pub fn is_local(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         ip.is_loopback() || self.host.local_addresses.iter().any(|local| local.to_canonical() == ip)
+    }
+
+    /// Nothing that came was lost on the way here, so that what is missing did not happen.
+    pub fn is_complete(&self) -> bool {
+        self.losses.is_none() && !self.evicted
     }
 
     /// Bytes of ours that the peer has not acknowledged or that wait to be sent.

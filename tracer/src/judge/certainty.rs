@@ -4,22 +4,21 @@ use std::collections::BTreeSet;
 
 use crate::model::verdict::{Certainty, Evidence, Party, Weight};
 
-use super::finding::class_of;
+use super::finding::{Class, class_of, is_witness};
 
 /// What the list allows, before anything missing lowers it.
 pub fn earned(evidence: &[Evidence], party: Party) -> Certainty {
     let count = |weight| evidence.iter().filter(|piece| piece.weight == weight).count();
-    let classes: BTreeSet<_> = evidence
-        .iter()
-        .filter(|piece| piece.weight != Weight::Against)
-        .filter_map(|piece| class_of(&piece.code))
-        .collect();
-    let log_alone = classes.iter().all(|class| *class == super::finding::Class::Log);
-    match (count(Weight::Decisive), classes.len(), count(Weight::Against)) {
+    let for_it = || evidence.iter().filter(|piece| piece.weight != Weight::Against);
+    let classes: BTreeSet<_> = for_it().filter_map(|piece| class_of(&piece.code)).collect();
+    let log_alone = classes.iter().all(|class| *class == Class::Log);
+    let witnesses = for_it().filter(|piece| is_witness(&piece.code));
+    let witnesses: BTreeSet<_> = witnesses.filter_map(|piece| class_of(&piece.code)).collect();
+    match (count(Weight::Decisive), witnesses.len(), count(Weight::Against)) {
         _ if party == Party::Unknown || log_alone => Certainty::Undetermined,
         (1.., _, 0) => Certainty::Proven,
         (0, 2.., 0) => Certainty::Strong,
-        (_, for_it, against) if for_it >= against => Certainty::Weak,
+        (.., against) if classes.len() >= against => Certainty::Weak,
         _ => Certainty::Undetermined,
     }
 }
@@ -50,8 +49,17 @@ mod tests {
         let one_class =
             [piece("active_form", Weight::Supporting), piece("timestamps_continue", Weight::Supporting)];
         assert_eq!(earned(&one_class, Party::Upstream), Certainty::Weak);
-        let two_classes = [piece("active_form", Weight::Supporting), piece("hop_equal", Weight::Supporting)];
+        let two_classes =
+            [piece("timestamps_continue", Weight::Supporting), piece("hop_equal", Weight::Supporting)];
         assert_eq!(earned(&two_classes, Party::Upstream), Certainty::Strong);
+    }
+
+    #[test]
+    fn what_would_be_the_same_whoever_it_was_is_no_second_witness() {
+        let pieces =
+            [piece("hop_equal", Weight::Supporting), piece("request_unanswered", Weight::Supporting)];
+        assert_eq!(earned(&pieces, Party::Client), Certainty::Weak);
+        assert_eq!(earned(&pieces[1..], Party::Client), Certainty::Weak);
     }
 
     #[test]

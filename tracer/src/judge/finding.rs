@@ -225,6 +225,32 @@ pub const CODES: &[(&str, Class)] = &[
     ("log_alone", Class::Log),
 ];
 
+/// Codes that describe what happened and would be the same whoever was behind it: what a failure did to the request, what
+/// Nginx says of what TCP shows, what every answer to a SYN has, what idle devices and idle servers do alike. Such a piece
+/// can stand alone and is no second witness beside another one.
+const DESCRIBING: &[&str] = &[
+    "no_request",
+    "request_unanswered",
+    "response_in_flight",
+    "nothing_outstanding",
+    "connection_idle",
+    "upstream_leg_closed",
+    "log_closed_early",
+    "log_client_aborted",
+    "log_timed_out",
+    "waited_timeout",
+    "answer_stalled",
+    "keepalive_race",
+    "syn_refused",
+    "active_form",
+    "peer_answers_others",
+];
+
+/// Whether a code tells one explanation from another.
+pub fn is_witness(code: &str) -> bool {
+    !DESCRIBING.contains(&code)
+}
+
 /// Class of a code.
 pub fn class_of(code: &str) -> Option<Class> {
     CODES.iter().find(|(known, _)| *known == code).map(|(_, class)| *class)
@@ -241,6 +267,11 @@ mod tests {
             assert_eq!(class_of(code), Some(*class), "{code} is listed twice");
             assert!(documentation.contains(&format!("`{code}`")), "{code} is not documented");
         }
+    }
+
+    #[test]
+    fn what_describes_is_a_known_code() {
+        assert!(DESCRIBING.iter().all(|code| class_of(code).is_some()));
     }
 
     #[test]

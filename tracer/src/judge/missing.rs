@@ -23,6 +23,7 @@ pub const LOWERING: &[&str] = &[
     "table_full",
     "preexisting",
     "packets_lost",
+    "one_place",
     "kernel_reason",
     "one_line",
     "one_client",
@@ -99,8 +100,16 @@ fn captured(case: &Case, ruling: Ruling) -> Vec<Gap> {
         let why = format!("The capturing system lost {} packets somewhere in the capture", capture.dropped);
         gaps.push(noted("packets_lost", why));
     }
+    if capture.several_places {
+        let why = "The capture has packets from several places of the path: which came first, and from where, is not certain";
+        gaps.push(lowering("one_place", why.to_owned()));
+    }
     if case.incident.reset_seen().is_some() && ruling.party == Party::Nginx {
         let why = "On the wire unread data, a timer and the end of a worker look alike; the kernel of the Nginx host would name the reason";
+        gaps.push(lowering("kernel_reason", why.to_owned()));
+    }
+    if case.incident.reset_seen().is_some() && ruling.party == Party::Client && case.is_tls().is_none() {
+        let why = "Whether these few late bytes are a farewell of TLS cannot be seen without the payload";
         gaps.push(lowering("kernel_reason", why.to_owned()));
     }
     gaps

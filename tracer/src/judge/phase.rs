@@ -13,6 +13,11 @@ const POOLED_MS: u32 = 500;
 /// Silence after which a client connection counts as between requests, milliseconds.
 const BETWEEN_REQUESTS_MS: u32 = 1_000;
 
+/// `ECONNRESET`: a RST came.
+const RESET: i32 = 104;
+/// `EPIPE`: a RST came after the FIN (`tcp_reset`).
+const BROKEN_PIPE: i32 = 32;
+
 /// What happened.
 pub fn kind(case: &Case) -> Kind {
     match &case.incident.subject {
@@ -37,9 +42,12 @@ pub fn kind(case: &Case) -> Kind {
 fn closed(case: &Case) -> Kind {
     let error = case.error();
     let refused = case.state() == TcpState::SynSent && !matches!(error, 0 | 110);
+    // What the other end did is only then how this one ended if it was heard of here.
+    let ended = case.peer_exit().is_some() && error != 0;
     match () {
         () if refused => Kind::Refused,
-        () if case.state() == TcpState::CloseWait || case.peer_exit().is_some() => Kind::ClosedEarly,
+        () if case.state() == TcpState::CloseWait || ended => Kind::ClosedEarly,
+        () if matches!(error, RESET | BROKEN_PIPE) => Kind::ResetReceived,
         () if case.worker_exit().is_some() => Kind::ClosedEarly,
         () => Kind::Timeout,
     }
@@ -48,7 +56,7 @@ fn closed(case: &Case) -> Kind {
 fn other_end(case: &Case) -> Kind {
     match case.line.and_then(|line| line.record.errno) {
         Some(111) => Kind::Refused,
-        Some(104 | 32) => Kind::ResetReceived,
+        Some(RESET | BROKEN_PIPE) => Kind::ResetReceived,
         _ => Kind::ClosedEarly,
     }
 }

@@ -179,8 +179,6 @@ mod tests {
         "Unruled(\"closed/lost_between_captures\")",
         // More incidents at once than the engine keeps; a recording of that would be larger than all others.
         "Unmissed(\"table_full\")",
-        // The capturing system drops packets when it likes, not when it is told to.
-        "Unmissed(\"packets_lost\")",
         // Two equal lines within the same millisecond whose incidents rest on nothing else.
         "Unmissed(\"one_line\")",
     ];

@@ -65,6 +65,10 @@ pub struct NginxConfig {
     pub connect_timeouts_ms: Vec<u64>,
     /// `proxy_read_timeout` values seen, milliseconds.
     pub read_timeouts_ms: Vec<u64>,
+    /// How long clients are waited for, milliseconds: `client_header_timeout`, `client_body_timeout`, `send_timeout` and
+    /// their default. Empty where no configuration was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_timeouts_ms: Vec<u64>,
     /// `keepalive_timeout` of upstream groups, milliseconds.
     pub upstream_keepalive_timeouts_ms: Vec<u64>,
     /// `reset_timedout_connection on` stands somewhere.
@@ -134,6 +138,9 @@ pub struct CaptureFacts {
     pub files: Vec<String>,
     /// Packets that the capturing system says it lost.
     pub dropped: u64,
+    /// The same packets were captured at several places of the path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub several_places: bool,
 }
 
 /// The system around Nginx, for the reader of a report.

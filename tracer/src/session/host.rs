@@ -64,6 +64,7 @@ fn merged(instances: &[Instance]) -> NginxConfig {
     for config in instances.iter().map(|instance| &instance.config) {
         all.connect_timeouts_ms.extend(&config.connect_timeouts_ms);
         all.read_timeouts_ms.extend(&config.read_timeouts_ms);
+        all.client_timeouts_ms.extend(&config.client_timeouts_ms);
         all.upstream_keepalive_timeouts_ms.extend(&config.upstream_keepalive_timeouts_ms);
         all.reset_timedout_connection |= config.reset_timedout_connection;
         all.lingering_close_off |= config.lingering_close_off;

@@ -138,6 +138,7 @@ impl Timeline {
             Route::Own(tuple) => self.own(tuple, event, name),
             Route::Peer(tuple) => self.peer(tuple, event, name),
             Route::Aftermath(tuple) => self.aftermath(tuple, event),
+            Route::Answered(tuple) => self.answered(tuple, event, name),
         };
         let number = number?;
         self.reschedule(number, hold);
@@ -303,6 +304,11 @@ impl Timeline {
             Some(number) => self.attach(number, event, |incident| &mut incident.aftermath),
             None => self.absorb(),
         }
+    }
+
+    fn answered(&mut self, tuple: Tuple, event: Event, name: &impl Fn(u64, &Event) -> String) -> Option<u64> {
+        let number = self.create(Subject::Connection(tuple), &event, name);
+        self.attach(number, event, |incident| &mut incident.aftermath)
     }
 
     fn aside(&mut self, tuple: Tuple, event: Event) -> Option<u64> {

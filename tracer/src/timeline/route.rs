@@ -16,6 +16,8 @@ pub enum Route {
     Peer(Tuple),
     /// This host answers a peer that goes on speaking after its connection died.
     Aftermath(Tuple),
+    /// The host of the other end, which is this host too, answers Nginx: a RST had killed that end before.
+    Answered(Tuple),
     /// Something that concerns a connection and need not end it: a reset that the kernel refused, an ICMP error.
     Aside(Tuple),
     /// An overflow.
@@ -45,7 +47,7 @@ pub fn route(event: &Event, known: &impl Known) -> Route {
         EventKind::ResetRefused { local, remote, .. } => Route::Aside(Tuple::new(*local, *remote)),
         EventKind::IcmpError(error) => Route::Aside(Tuple::new(error.local, error.remote)),
         EventKind::ResetSent { after_reset: Some(_), local, remote, .. } => {
-            Route::Aftermath(known_way_round(Tuple::new(*local, *remote), known))
+            after_reset(Tuple::new(*local, *remote), known)
         }
         EventKind::ResetSent { local, remote, .. } => match &event.socket {
             Some(socket) if is_of_others(event, socket) => Route::Nothing,
@@ -70,8 +72,15 @@ fn is_of_others(event: &Event, socket: &Socket) -> bool {
     unknown && socket.side == Side::Upstream && event.task.is_foreign()
 }
 
-fn known_way_round(tuple: Tuple, known: &impl Known) -> Tuple {
-    if !known.has(tuple) && known.has(tuple.reversed()) { tuple.reversed() } else { tuple }
+fn after_reset(tuple: Tuple, known: &impl Known) -> Route {
+    if known.has(tuple) || known.listens(tuple.local) || known.is_upstream(tuple.remote) {
+        return Route::Aftermath(tuple);
+    }
+    if known.has(tuple.reversed()) {
+        Route::Aftermath(tuple.reversed())
+    } else {
+        Route::Answered(tuple.reversed())
+    }
 }
 
 /// A reset sent for a segment that met no connection.

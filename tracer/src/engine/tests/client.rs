@@ -98,7 +98,7 @@ fn a_client_that_left_with_fin_and_its_upstream_leg_are_one_incident() {
         Kind::ClosedEarly,
         Party::Client,
         Cause::ClientAbort,
-        Certainty::Strong,
+        Certainty::Weak,
     );
     assert_eq!(verdict.connection.unwrap().remote, "10.0.1.9:50000");
     assert_eq!(verdict.peer_connection.unwrap().remote, "10.0.0.2:8080");

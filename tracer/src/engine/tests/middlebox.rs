@@ -2,7 +2,10 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party, Segment};
-use crate::model::{Baseline, BaselineSource, HookState, HostFacts, Packet, PeerHistory, Socket, Timestamps};
+use crate::model::{
+    Baseline, BaselineSource, HookState, HostFacts, Input, Losses, Mono, Packet, PeerHistory, Socket,
+    Timestamps,
+};
 
 fn from_ttl(ttl: u8, socket: &Socket) -> Packet {
     Packet { ttl, ..stateless_reset(socket) }
@@ -234,10 +237,22 @@ fn certainty_of(socket: Socket, reset: Packet) -> (Cause, Certainty) {
 #[test]
 fn an_answer_that_came_before_it_could_is_a_devices() {
     let judged = |socket: Socket| {
-        let reset = active_reset(&socket);
+        let reset = Packet { timestamps: None, ..active_reset(&socket) };
         certainty_of(socket, reset)
     };
     assert_eq!(judged(far_away(5, 60_000)), (Cause::MiddleboxForgedReset, Certainty::Proven));
+    let elsewhere = |socket: Socket| {
+        let reset = Packet { timestamps: None, ttl: 60, ..active_reset(&socket) };
+        certainty_of(socket, reset).1
+    };
+    assert_eq!(elsewhere(far_away(5, 60_000)), Certainty::Proven);
+    // Since it was opened the way may have become shorter, for the peer, too.
+    let mut old = Socket { opened: Some(Mono(0)), ..far_away(5, 60_000) };
+    old.peer_history = old.peer_history.map(|known| PeerHistory { last_syn_ack: Mono(0), ..known });
+    assert_eq!(elsewhere(old), Certainty::Weak);
+    let own_clock = far_away(5, 60_000);
+    let reset = active_reset(&own_clock);
+    assert_eq!(certainty_of(own_clock, reset).0, Cause::UpstreamAbort);
     // One slow handshake, or one with another host behind the address, is no distance.
     assert_ne!(judged(far_away(4, 60_000)).0, Cause::MiddleboxForgedReset);
     assert_ne!(judged(far_away(5, 20_000)).0, Cause::MiddleboxForgedReset);
@@ -255,7 +270,7 @@ fn an_answer_that_came_before_it_could_is_a_devices() {
 fn the_time_of_the_very_segment_tells_of_short_paths_too() {
     let judged = |sent_ms: u64, rtt_us: u32| {
         let near = Socket { newest_sent: Some(at(sent_ms)), last_sent_ms: Some(0), ..far_away(5, rtt_us) };
-        let reset = active_reset(&near);
+        let reset = Packet { timestamps: None, ..active_reset(&near) };
         certainty_of(near, reset).0
     };
     // The RST comes at 100 ms; a tick of the coarse clock is longer than these paths.
@@ -299,6 +314,53 @@ fn data_that_the_reset_overtook_is_no_sign_of_life() {
 fn told(inputs: Vec<(u64, crate::model::Input)>, code: &str) -> bool {
     let verdict = play(inputs).remove(0);
     verdict.evidence.iter().any(|piece| piece.code == code)
+}
+
+#[test]
+fn a_delayed_segment_or_a_copy_of_one_is_no_sign_of_life() {
+    let judged = |stamp: Option<u32>, bytes_behind: u32| {
+        let socket = upstream();
+        let reset = active_reset(&socket);
+        let data = data_from_peer(&socket, 900);
+        let seq = reset.seq.wrapping_sub(bytes_behind);
+        let timestamps = stamp.map(|value| Timestamps { value, echo: 1 });
+        let late = Packet { seq, timestamps, payload_len: 900, ..data };
+        told(
+            vec![received(100, socket, Some(reset)), answered(500, "NO_SOCKET", late, Some(100))],
+            "peer_alive",
+        )
+    };
+    assert!(judged(Some(700_500), 0), "new data, and its clock went on");
+    assert!(judged(Some(700_500), 900), "repeated 400 ms later");
+    assert!(!judged(Some(700_000), 900) && !judged(Some(700_012), 0), "sent before the RST, by its clock");
+    assert!(judged(None, 0) && !judged(None, 900), "without a clock only what is new");
+}
+
+#[test]
+fn a_bare_rst_is_not_of_a_process_that_resets_a_moment_later() {
+    let judged = |acted: u64, bare: bool| {
+        let ours = upstream();
+        let reset = if bare { stateless_reset(&ours) } else { active_reset(&ours) };
+        let process = sent(acted, upstream_peer(), "TCP_STATE", app(None));
+        told(vec![received(100, ours, Some(reset)), process], "peer_process_reset")
+    };
+    assert!(judged(105, false), "the kernel tells of it when it has left");
+    assert!(!judged(105, true));
+    assert!(judged(95, true), "it may have been lost, and the next segment met no socket");
+}
+
+#[test]
+fn what_is_missing_proves_nothing_where_events_were_lost() {
+    let judged = |lost: u64| {
+        let (ours, theirs) = (upstream(), upstream_peer());
+        let (reset, other) = (stateless_reset(&ours), stateless_reset(&theirs));
+        let losses = Input::Losses(Losses { by_handover: [("ring".to_owned(), lost)].into() });
+        let inputs =
+            vec![received(100, ours, Some(reset)), received(102, theirs, Some(other)), (103, losses)];
+        play(inputs).remove(0).certainty
+    };
+    assert_eq!(judged(0), Certainty::Proven);
+    assert_eq!(judged(1), Certainty::Weak);
 }
 
 #[test]
@@ -352,6 +414,10 @@ fn a_reset_on_loopback_from_an_end_on_this_host_is_its_own() {
     };
     assert!(judged("10.0.0.2:8080", false));
     assert!(!judged("10.0.0.2:8080", true), "its end was seen here");
+    let older = Socket { preexisting: true, ..upstream() };
+    let reset = Packet { on_loopback: true, ..stateless_reset(&older) };
+    let verdict = play(vec![received(100, older, Some(reset))]).remove(0);
+    assert_eq!(verdict.certainty, Certainty::Weak, "this host may translate the address to one of its own");
     assert!(!judged("10.0.0.1:8080", false), "the address is this host's");
 }
 
@@ -364,7 +430,20 @@ fn the_peers_own_clock_outweighs_another_distance() {
         play(vec![received(100, socket, Some(reset))]).remove(0).cause
     };
     assert_ne!(judged(700_012), Cause::MiddleboxForgedReset);
+    assert_ne!(judged(700_000), Cause::MiddleboxForgedReset, "11 ms may be less than a tick");
     assert_eq!(judged(900_000_000), Cause::MiddleboxForgedReset, "no clock runs that fast");
+}
+
+#[test]
+fn a_clock_that_stands_still_is_a_copy() {
+    let judged = |silent: u32, value: u32| {
+        let socket = Socket { last_ack_ms: Some(silent), last_sent_ms: Some(silent), ..upstream() };
+        let reset = Packet { timestamps: Some(Timestamps { value, echo: 1 }), ..active_reset(&socket) };
+        play(vec![received(100, socket, Some(reset))]).remove(0).certainty
+    };
+    assert_eq!(judged(49, 700_000), Certainty::Strong);
+    assert_eq!(judged(50, 700_000), Certainty::Weak);
+    assert_eq!(judged(50, 700_001), Certainty::Strong);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn acknowledged_and_unanswered_with_the_line_is_a_slow_upstream() {
         Kind::Timeout,
         Party::Upstream,
         Cause::UpstreamSlow,
-        Certainty::Strong,
+        Certainty::Weak,
     );
 }
 
@@ -40,7 +40,7 @@ fn a_wait_as_long_as_the_default_timer_tells_without_the_line() {
         Kind::Timeout,
         Party::Upstream,
         Cause::UpstreamSlow,
-        Certainty::Strong,
+        Certainty::Weak,
     );
 }
 
@@ -69,7 +69,7 @@ fn an_unanswered_syn_is_weak_and_the_host_may_be_down() {
 }
 
 #[test]
-fn it_is_strong_when_the_peer_answered_another_connection_meanwhile() {
+fn it_stays_weak_when_the_host_answered_another_connection_meanwhile() {
     let history = PeerHistory { ttl: 63, handshakes: 9, min_handshake_us: 300, last_syn_ack: at(2000) };
     let socket = Socket { peer_history: Some(history), ..unanswered() };
     check(
@@ -77,7 +77,7 @@ fn it_is_strong_when_the_peer_answered_another_connection_meanwhile() {
         Kind::Timeout,
         Party::Middlebox,
         Cause::MiddleboxDrop,
-        Certainty::Strong,
+        Certainty::Weak,
     );
 }
 

@@ -137,7 +137,7 @@ fn a_refused_remote_connection_without_history_is_weak() {
 }
 
 #[test]
-fn with_the_peers_usual_distance_it_is_strong() {
+fn with_the_peers_usual_distance_it_is_still_what_any_device_beside_the_peer_sends() {
     let history = PeerHistory { ttl: 63, handshakes: 9, min_handshake_us: 300, last_syn_ack: at(0) };
     let socket = Socket {
         baseline: Some(Baseline { ttl: 63, source: BaselineSource::PeerHistory }),
@@ -150,7 +150,7 @@ fn with_the_peers_usual_distance_it_is_strong() {
         Kind::Refused,
         Party::Upstream,
         Cause::UpstreamRefused,
-        Certainty::Strong,
+        Certainty::Weak,
     );
 }
 
@@ -313,7 +313,7 @@ fn a_fin_before_the_answer_is_closed_early() {
         Kind::ClosedEarly,
         Party::Upstream,
         Cause::UpstreamClosedEarly,
-        Certainty::Strong,
+        Certainty::Weak,
     );
 }
 

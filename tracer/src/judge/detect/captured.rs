@@ -23,7 +23,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let Some(event) = case.incident.reset_seen() else { return };
     let EventKind::ResetSeen { baseline, ts_recent, answers } = &event.kind else { return };
     let (Some(packet), Some(socket)) = (&event.packet, &event.socket) else { return };
-    findings.extend(went_on(case, event, (packet, socket)));
+    findings.extend(went_on(case, event, (packet, socket), *ts_recent));
     findings.extend(baseline.map(|baseline| distance(packet, baseline)));
     findings.extend(clock(packet, *ts_recent));
     findings.extend(answers.as_deref().and_then(|answered| answer(packet, answered, socket)));
@@ -61,7 +61,12 @@ fn clock(packet: &Packet, recent: Option<u32>) -> Option<Finding> {
 }
 
 /// Nginx's end spoke on after "its" RST, without a new handshake.
-fn went_on(case: &Case, event: &Event, (reset, socket): (&Packet, &Socket)) -> Option<Finding> {
+fn went_on(
+    case: &Case,
+    event: &Event,
+    (reset, socket): (&Packet, &Socket),
+    recent: Option<u32>,
+) -> Option<Finding> {
     let later = case.incident.aftermath.iter().filter_map(|later| Some((later.time, later.packet.as_ref()?)));
     let unbroken = later.take_while(|(_, packet)| !packet.flags.has(TcpFlags::SYN));
     let mut own =
@@ -70,7 +75,9 @@ fn went_on(case: &Case, event: &Event, (reset, socket): (&Packet, &Socket)) -> O
         let after = time.since(event.time);
         let end = packet.seq.wrapping_add(packet.payload_len);
         let new = packet.payload_len > 0 && end.wrapping_sub(reset.seq).cast_signed() > 0;
-        (new && after >= life::reordering(socket)) || (packet.payload_len > 0 && after >= PATIENCE)
+        let repeated = packet.payload_len > 0 && packet.timestamps.is_some() && after >= PATIENCE;
+        let later = !life::was_sent_before(packet, Some(reset), recent);
+        later && ((new && after >= life::reordering(socket)) || repeated)
     })?;
     let detail = format!(
         "{} ms after the RST in its name Nginx's end went on: {} bytes at sequence {}, the RST had {}",

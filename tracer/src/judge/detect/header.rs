@@ -40,12 +40,17 @@ fn active(packet: &Packet, socket: &Socket) -> Option<Finding> {
     })
 }
 
-/// `TSval` not before the last one and not further on than a 1 kHz clock runs in twice the silence.
+/// Milliseconds in which every clock in use ticks (RFC 7323, section 5.4: at least once a second, in practice each 10 ms).
+const TICKED_MS: u32 = 50;
+
+/// `TSval` not before the last one and not further on than a 1 kHz clock runs in twice the silence. A clock that stands still
+/// is a copy of what had passed.
 fn continued_timestamps(packet: &Packet, socket: &Socket) -> Option<(u32, u32)> {
     let (value, recent) = (packet.timestamps?.value, socket.ts_recent?);
     let silent = [socket.last_received_ms, socket.last_ack_ms].into_iter().flatten().min().unwrap_or(0);
     let most = silent.saturating_mul(2).saturating_add(2_000);
-    (value.wrapping_sub(recent) <= most).then_some((value, recent))
+    let least = u32::from(silent >= TICKED_MS);
+    (least..=most).contains(&value.wrapping_sub(recent)).then_some((value, recent))
 }
 
 fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
@@ -58,9 +63,9 @@ fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
         socket.bytes_received
     );
     // A host that restarted sends the same, and a path that changed shows it one hop off; an address that moved to
-    // another server shows it at any distance.
+    // another server, and sockets with a TTL of their own, show it at any distance.
     let off = socket.baseline.map_or(0, |baseline| hop::difference(packet.ttl, baseline.ttl));
-    let peers = off == 1 || (off > 1 && hop::may_have_moved(case));
+    let peers = off == 1 || (off > 1 && (hop::may_have_moved(case) || !hop::is_distance(case)));
     let origins = if peers { Origins::PEER_LISTENER } else { Origins::DEVICE.and(Origins::PEER_LISTENER) };
     let found = Finding::supporting("stateless_form", origins, detail).valued(&packet.flags.names());
     if case.is_client() {

@@ -23,6 +23,10 @@ const NEAR: u8 = 12;
 const SHORT_TRIP_US: u32 = 1_000;
 /// Distance that no path in use comes near: the TTL started at an unusual value.
 const FAR: u8 = 32;
+/// Routers that are on most paths inside one site, whatever the round trip.
+const FEW: u8 = 4;
+/// Least time that a router adds to a round trip, microseconds.
+const ROUTER_US: u32 = 20;
 
 /// For this long after a handshake its path is taken to be the same.
 const STEADY: Duration = Duration::from_secs(1);
@@ -45,7 +49,8 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let proven = findings.iter().any(|finding| finding.decisive && finding.speaks_for.meets(Origins::DEVICE));
     let against = if proven { Origins::NONE } else { Origins::DEVICE };
     findings.push(own(packet, baseline.ttl, source_name(baseline.source), difference, against));
-    findings.extend(history(packet, socket, baseline.source).filter(|_| is_told_now(case, socket)));
+    let told = is_told_now(case, socket) && (is_distance(case) || !packet.is_stateless_reset());
+    findings.extend(history(packet, socket, baseline.source).filter(|_| told));
 }
 
 /// The RST is not as far away as the packets of this connection's own handshake, by more than the one hop that a path
@@ -62,21 +67,44 @@ pub fn starts_elsewhere(case: &Case) -> bool {
 /// a RST that routers brought here. What starts on this host's own link did not come the way to another site.
 pub fn may_have_moved(case: &Case) -> bool {
     let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return false };
-    let recent = socket.opened.is_some_and(|opened| case.time().since(opened) <= STEADY);
+    let recent = is_opened_now(case);
     let heard = socket.baseline.is_some_and(|baseline| baseline.source == BaselineSource::Data)
         && socket.last_received_ms.is_some_and(|ago| u128::from(ago) <= STEADY.as_millis());
     !recent && !heard && !INITIAL.contains(&packet.ttl)
 }
 
+/// The TTL of the peer's packets can be its distance: not more routers than the round trip leaves time for. Where it can
+/// not, it may be a setting of the peer's socket, which its stateless resets and only they do not have.
+pub fn is_distance(case: &Case) -> bool {
+    let baseline = |socket: &Socket| socket.baseline.is_none_or(|baseline| is_crossed(baseline.ttl, socket));
+    case.socket().is_none_or(baseline)
+}
+
+fn is_crossed(ttl: u8, socket: &Socket) -> bool {
+    let trip = trip_us(socket);
+    trip == 0 || routers(ttl) <= FEW || u32::from(routers(ttl)) <= trip / ROUTER_US
+}
+
+fn trip_us(socket: &Socket) -> u32 {
+    if socket.min_rtt_us > 0 { socket.min_rtt_us } else { socket.srtt_us }
+}
+
+/// The connection was opened a moment ago: its path is the same still.
+pub fn is_opened_now(case: &Case) -> bool {
+    let opened = case.socket().and_then(|socket| socket.opened);
+    opened.is_some_and(|opened| case.time().since(opened) <= STEADY)
+}
+
 /// The peer's socket has a TTL of its own (`IP_TTL`), which says nothing about its distance. A stateless reset never
 /// has it (`ip_send_unicast_reply`), so its TTL is a distance all the same.
 fn has_own_ttl(packet: &Packet, socket: &Socket, expected: u8) -> bool {
-    let trip = if socket.min_rtt_us > 0 { socket.min_rtt_us } else { socket.srtt_us };
+    let trip = trip_us(socket);
     let unusual = |ttl| {
         let routers = routers(ttl);
         routers > FAR || (routers > NEAR && trip > 0 && trip < SHORT_TRIP_US)
     };
-    unusual(expected) || (!packet.is_stateless_reset() && unusual(packet.ttl))
+    let bare = packet.is_stateless_reset();
+    unusual(expected) || (bare && !is_crossed(expected, socket)) || (!bare && unusual(packet.ttl))
 }
 
 pub fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against: Origins) -> Finding {
@@ -176,6 +204,14 @@ mod tests {
         let by_socket = Packet { window: 64, ..bare.clone() };
         // A listener with IP_TTL 100, two routers away, whose kernel answers with 64.
         assert!(has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &near, 98));
+        // With IP_TTL 57: seven routers take longer. What the socket itself sends has that TTL, too.
+        assert!(has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &near, 57));
+        assert!(!has_own_ttl(
+            &Packet { ttl: 62, ..bare.clone() },
+            &Socket { min_rtt_us: 300, ..near.clone() },
+            57
+        ));
+        assert!(!has_own_ttl(&Packet { ttl: 62, ..by_socket.clone() }, &near, 57));
         assert!(
             !has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &far, 98),
             "thirty routers may well be there"

@@ -33,6 +33,7 @@ fn peer_alive(case: &Case) -> Option<Finding> {
             let after = event.time.since(reset.time);
             after >= reordering(socket)
                 && same_distance(packet, socket)
+                && !was_sent_before(packet, reset.packet.as_ref(), socket.ts_recent)
                 && contradicts(packet, sequence, after, socket)
         });
     let (event, packet) = witness?;
@@ -71,7 +72,16 @@ fn same_distance(packet: &Packet, socket: &Socket) -> bool {
     packet.ttl == 0 || socket.baseline.is_none_or(|baseline| hop::difference(packet.ttl, baseline.ttl) == 0)
 }
 
-/// New sequence space beyond the RST, or data repeated later than any reordering explains.
+/// Its clock says that it left its end not after what had come from there by then (`recent`), or not after the RST itself:
+/// it was delayed, or captured a second time elsewhere.
+pub fn was_sent_before(packet: &Packet, reset: Option<&Packet>, recent: Option<u32>) -> bool {
+    let value = |packet: &Packet| packet.timestamps.map(|stamps| stamps.value);
+    let Some(left) = value(packet) else { return false };
+    let not_after = |known: u32| left.wrapping_sub(known).cast_signed() <= 0;
+    recent.is_some_and(not_after) || reset.and_then(value).is_some_and(not_after)
+}
+
+/// New sequence space beyond the RST, or data repeated, by its clock, later than any reordering explains.
 fn contradicts(packet: &Packet, sequence: u32, after: Duration, socket: &Socket) -> bool {
     if packet.flags.has(TcpFlags::RST) {
         return false;
@@ -79,7 +89,8 @@ fn contradicts(packet: &Packet, sequence: u32, after: Duration, socket: &Socket)
     let patience = Duration::from_millis(200).max(Duration::from_micros(u64::from(socket.srtt_us) * 3));
     let beyond = after_in_sequence(end_of(packet), sequence);
     // A bare FIN beside the RST is how some stacks close; later it is a living peer that closes.
-    (beyond && packet.payload_len > 0) || (after > patience && (beyond || packet.payload_len > 0))
+    let repeated = packet.payload_len > 0 && packet.timestamps.is_some();
+    (beyond && packet.payload_len > 0) || (after > patience && (beyond || repeated))
 }
 
 /// Sequence number behind the segment; SYN and FIN count one each (RFC 9293, section 3.4).
@@ -98,9 +109,10 @@ fn far_end(case: &Case) -> Option<Finding> {
     let end = case.end()?;
     let detail = format!(
         "The upstream's end is on this host; it received a RST in Nginx's name {} ms before Nginx's end was over, and Nginx's kernel had sent none",
-        end.time.since(theirs.time).as_millis()
+        end.time.since(theirs).as_millis()
     );
-    Some(Finding::decisive("far_end_reset", Origins::DEVICE, detail))
+    let found = Finding::supporting("far_end_reset", Origins::DEVICE, detail);
+    Some(Finding { decisive: case.is_complete(), ..found })
 }
 
 /// Both ends are on this host, both received a reset, neither sent one.
@@ -121,6 +133,7 @@ fn both_ends(case: &Case) -> Option<Finding> {
             |there| format!("The other end of the connection is on {}", there.host),
         );
         let detail = format!("{place}; both ends received a RST, and neither kernel sent one");
-        Finding::decisive("both_ends_reset", Origins::DEVICE, detail)
+        let found = Finding::supporting("both_ends_reset", Origins::DEVICE, detail);
+        Finding { decisive: case.is_complete(), ..found }
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::judge::case::{ABORTED, Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Backlog, Event, EventKind, Packet, Socket, TcpState};
+use crate::model::{Backlog, Event, EventKind, MessageClass, Packet, Socket, TcpState};
 
 use crate::timeline::listens_on;
 
@@ -42,7 +42,10 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
             "The RST in the name of {} came in on the loopback interface, although that address is not one of this host's: netfilter here made it",
             packet.source
         );
-        Finding::decisive("reset_on_loopback", Origins::FILTER, detail)
+        // Where the handshake was not seen, this host may translate the address to one of its own.
+        let seen = case.is_client() || case.socket().is_some_and(|socket| !socket.preexisting);
+        let made = if seen { Finding::decisive } else { Finding::supporting };
+        made("reset_on_loopback", Origins::FILTER, detail)
     })
 }
 
@@ -55,7 +58,8 @@ fn rejected_between(case: &Case, packet: &Packet) -> Option<Finding> {
         "The RST in the name of {} came in on the loopback interface, and its socket on this host was still open {after} ms later: netfilter here made it",
         packet.source
     );
-    Some(Finding::decisive("reset_on_loopback", Origins::FILTER, detail))
+    let found = Finding::supporting("reset_on_loopback", Origins::FILTER, detail);
+    Some(Finding { decisive: case.is_complete(), ..found })
 }
 
 fn worker_exiting(case: &Case) -> Option<Finding> {
@@ -93,7 +97,7 @@ fn own_reset(case: &Case) -> Option<Finding> {
         | None
             if event.packet.is_none() =>
         {
-            active(event, event.socket.as_ref()?, reason)
+            active(case, event, reason)
         }
         _ => None,
     }
@@ -107,16 +111,25 @@ fn named(code: &'static str, reason: Option<&str>, why: &str) -> Finding {
 /// Whether a few bytes are more than a farewell is known only where it is known whether the connection carries TLS.
 fn after_close(case: &Case, event: &Event, reason: Option<&str>) -> Finding {
     let bytes = event.packet.as_ref().map_or(0, |packet| packet.payload_len);
-    let clear = !case.is_client() || bytes > TLS_ALERT_BYTES || case.is_tls().is_some();
+    let clear = bytes > TLS_ALERT_BYTES || case.is_tls().is_some();
     let detail = format!(
         "A segment with {bytes} bytes came after Nginx had closed the connection, so the kernel answered with a RST"
     );
     let late = Finding::supporting("data_after_close", Origins::NGINX, detail);
-    Finding { decisive: clear, ..late }.valued(&reason.unwrap_or("none"))
+    let decisive = is_nginx_own(case) && (clear || !case.is_client());
+    Finding { decisive, ..late }.valued(&reason.unwrap_or("none"))
 }
 
-fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Finding> {
-    let task = &event.task;
+/// What a reset of Nginx's own tells whose doing it is. That Nginx is done with an upstream may be its client's wish,
+/// which does not always end a connection (a stream of HTTP/2); only a line tells.
+fn is_nginx_own(case: &Case) -> bool {
+    use MessageClass::{ConfigLimit, InvalidRequest, InvalidResponse};
+    let class = case.line_class();
+    case.is_client() || class.is_some_and(|it| matches!(it, ConfigLimit | InvalidRequest | InvalidResponse))
+}
+
+fn active(case: &Case, event: &Event, reason: Option<&str>) -> Option<Finding> {
+    let (task, socket) = (&event.task, event.socket.as_ref()?);
     if task.is_foreign() {
         let detail = format!(
             "Process {} ({}) on this host destroyed the socket; it is not Nginx",
@@ -134,9 +147,10 @@ fn active(event: &Event, socket: &Socket, reason: Option<&str>) -> Option<Findin
     }
     if reason == Some("TCP_ABORT_ON_CLOSE") {
         let detail = format!("{by} closed the socket with {} bytes received and not read", socket.unread);
-        return Some(Finding::decisive("closed_with_unread", Origins::NGINX, detail).valued(&socket.unread));
+        let found = Finding::supporting("closed_with_unread", Origins::NGINX, detail);
+        return Some(Finding { decisive: is_nginx_own(case), ..found }.valued(&socket.unread));
     }
-    socket.owner.is_none().then(|| {
+    (socket.owner.is_none() && !socket.state.we_closed()).then(|| {
         let detail = format!("The listener was closed by {by} before the connection had been accepted");
         Finding::decisive("listener_closed", Origins::NGINX, detail)
     })
@@ -162,7 +176,7 @@ fn listener_full(case: &Case) -> Option<Finding> {
     let event = case.incident.reset_sent()?;
     let EventKind::ResetSent { local, backlog, .. } = &event.kind else { return None };
     if let Some(full) = backlog.filter(|backlog| backlog.is_full()) {
-        return Some(full_when_it_answered(case, *local, full));
+        return Some(full_when_it_answered(case, event, (*local, full)));
     }
     let reason = case.sent_reason().filter(|reason| matches!(*reason, "INVALID_SYN" | "TCP_FLAGS"))?;
     let ours = |note: &&OverflowNote| note.side.is_nginx() && listens_on(note.listener, *local);
@@ -173,8 +187,8 @@ fn listener_full(case: &Case) -> Option<Finding> {
         note.listener,
         ago.as_millis()
     );
-    // `INVALID_SYN` at the moment of an overflow is `tcp_abort_on_overflow` (`tcp_check_req`).
-    let decided = reason == "INVALID_SYN" && ago <= Duration::from_secs(1);
+    // `INVALID_SYN` at the moment of an overflow is `tcp_abort_on_overflow`, unless it answers a SYN (`tcp_check_req`).
+    let decided = reason == "INVALID_SYN" && !event.answers_syn() && ago <= Duration::from_secs(1);
     Some(if decided {
         Finding::decisive("listener_full", Origins::NGINX, detail)
     } else {
@@ -184,7 +198,7 @@ fn listener_full(case: &Case) -> Option<Finding> {
 
 /// A listener without room answered a handshake with a RST. With this reason it is `tcp_abort_on_overflow`
 /// (`tcp_check_req`); with another one, or with none, a handshake that was dropped before may have come too late.
-fn full_when_it_answered(case: &Case, listener: SocketAddr, full: Backlog) -> Finding {
+fn full_when_it_answered(case: &Case, event: &Event, (listener, full): (SocketAddr, Backlog)) -> Finding {
     let reason = case.sent_reason();
     let detail = format!(
         "The listener {listener} had {} connections in its accept queue with a limit of {} when its kernel reset this \
@@ -193,7 +207,8 @@ fn full_when_it_answered(case: &Case, listener: SocketAddr, full: Backlog) -> Fi
         full.limit,
         reason.unwrap_or("this kernel names no reason")
     );
-    let finding = if reason == Some("INVALID_SYN") { Finding::decisive } else { Finding::supporting };
+    let refused = reason == Some("INVALID_SYN") && !event.answers_syn();
+    let finding = if refused { Finding::decisive } else { Finding::supporting };
     finding("listener_full", Origins::NGINX, detail).compared(&full.queue, &full.limit)
 }
 

@@ -8,6 +8,8 @@ use crate::judge::finding::{Finding, Origins};
 use crate::model::{Event, EventKind, Socket, TcpFlags, TcpState};
 use crate::timeline::Subject;
 
+use super::hop;
+
 /// Below this silence a connection was in use, not idle in Nginx's pool.
 const REUSE_AFTER_MS: u32 = 500;
 /// Round trips shorter than this are too near the resolution of the clocks for timing evidence.
@@ -61,7 +63,10 @@ fn data_answered_too_soon(case: &Case) -> Option<Finding> {
         None => (Duration::from_millis(socket.last_sent_ms?.into()), JIFFY_US),
     };
     let soon = age + Duration::from_micros(error_us) < Duration::from_micros(u64::from(fastest / 2));
-    soon.then(|| too_soon(age, fastest))
+    // A path that became shorter meanwhile brings the peer's own answer sooner, and from another distance: one fact.
+    let steady = hop::is_opened_now(case);
+    let decisive = steady && packet.timestamps.is_none();
+    (soon && (steady || !hop::starts_elsewhere(case))).then(|| Finding { decisive, ..too_soon(age, fastest) })
 }
 
 fn too_soon(delay: Duration, fastest_us: u32) -> Finding {

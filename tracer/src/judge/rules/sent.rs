@@ -6,8 +6,12 @@ use crate::model::verdict::{Cause, Party};
 
 use super::{Look, Rule, TLS_ALERT_BYTES};
 
-/// Shorter silence is no time-out of Nginx, whose timers are whole seconds in practice.
-const TIMED_OUT_MS: u32 = 400;
+/// Timers are whole seconds where the configuration is not known.
+const SECOND_MS: u64 = 1_000;
+/// A timer may be noticed this much later than it ran out, and looks this much earlier by the ticks of a coarse kernel.
+const LATE_MS: u64 = 200;
+/// See `LATE_MS`.
+const EARLY_MS: u64 = 20;
 
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
@@ -101,11 +105,25 @@ fn trigger<'a>(look: &'a Look) -> Option<&'a crate::model::Packet> {
     look.case.incident.reset_sent().and_then(|event| event.packet.as_ref())
 }
 
-/// Nginx says so, or nothing had moved for a while. `return 444` resets in the same way, but at once
+/// Nginx says so, or the client did not take the response, or nothing had moved for as long as a timer runs, which may run
+/// from the begin of a connection. `return 444` resets in the same way, at once or when a subrequest is done
 /// (`reset_timedout_connection`, `ngx_http_close_connection`).
 fn timed_out(look: &Look) -> bool {
-    let silent = look.case.socket().and_then(crate::model::Socket::idle_ms);
-    look.has("log_timed_out") || silent.is_none_or(|silent| silent >= TIMED_OUT_MS)
+    let Some(socket) = look.case.socket() else { return look.has("log_timed_out") };
+    let age = socket.opened.map(|opened| look.case.time().since(opened).as_millis());
+    let age = age.and_then(|age| u64::try_from(age).ok());
+    let timers = &look.case.host.nginx.client_timeouts_ms;
+    let ran_out = |since: u64| match timers.as_slice() {
+        [] => since + EARLY_MS >= SECOND_MS && (since + EARLY_MS) % SECOND_MS <= EARLY_MS + LATE_MS,
+        known => {
+            known.iter().any(|timer| (timer.saturating_sub(EARLY_MS)..=timer + LATE_MS).contains(&since))
+        }
+    };
+    let silent = socket.idle_ms().map(u64::from);
+    look.has("log_timed_out")
+        || look.case.outstanding() > 0
+        || silent.is_none_or(ran_out)
+        || age.filter(|_| !timers.is_empty()).is_some_and(ran_out)
 }
 
 /// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.

@@ -99,7 +99,11 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "received/device_or_guess",
         when: |look| {
-            elsewhere(look) || guessed(look) || look.has("header_incomplete") || look.has("peer_alive")
+            elsewhere(look)
+                || guessed(look)
+                || too_soon(look)
+                || look.has("header_incomplete")
+                || look.has("peer_alive")
         },
         party: Party::Middlebox,
         cause: Cause::MiddleboxForgedReset,
@@ -153,6 +157,11 @@ fn elsewhere(look: &Look) -> bool {
 /// Several guesses, and the one that hit does not show the peer's own clock.
 fn guessed(look: &Look) -> bool {
     look.has("resets_refused") && !look.has("timestamps_continue")
+}
+
+/// Nearer than the peer, unless the way to it became shorter and the RST shows the peer's own clock.
+fn too_soon(look: &Look) -> bool {
+    look.has("answered_too_soon") && !look.has("timestamps_continue")
 }
 
 /// Its host does not know the connection any more, and had known it: it had acknowledged something.

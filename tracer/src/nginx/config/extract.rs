@@ -13,6 +13,8 @@ use super::{AccessLog, Configuration, ErrorLog, Location, LogFormat};
 use crate::model::Level;
 use crate::nginx::tail;
 
+/// `client_header_timeout`, `client_body_timeout` and `send_timeout` where nothing is configured, milliseconds.
+const CLIENT_TIMEOUT_MS: u64 = 60_000;
 /// Longest `/etc/hosts` read, bytes.
 const HOSTS_LIMIT: u64 = 4 * 1024 * 1024;
 
@@ -160,6 +162,9 @@ impl<'a> Extractor<'a> {
             "keepalive_timeout" if self.inside("upstream") => {
                 self.found.facts.upstream_keepalive_timeouts_ms.extend(value::milliseconds(first));
             }
+            "client_header_timeout" | "client_body_timeout" | "send_timeout" => {
+                self.found.facts.client_timeouts_ms.extend(value::milliseconds(first));
+            }
             "reset_timedout_connection" => self.found.facts.reset_timedout_connection |= first == "on",
             "set_real_ip_from" => self.found.facts.real_ip = true,
             "lingering_close" => self.found.facts.lingering_close_off |= first == "off",
@@ -297,7 +302,9 @@ impl<'a> Extractor<'a> {
         facts.listeners.dedup();
         facts.http_listeners.sort_unstable();
         facts.http_listeners.dedup();
+        facts.client_timeouts_ms.push(CLIENT_TIMEOUT_MS);
         for times in [
+            &mut facts.client_timeouts_ms,
             &mut facts.connect_timeouts_ms,
             &mut facts.read_timeouts_ms,
             &mut facts.upstream_keepalive_timeouts_ms,
@@ -391,6 +398,7 @@ mod tests {
         assert_eq!(speech, [("0.0.0.0:80".to_owned(), false), ("127.0.0.1:8080".to_owned(), true)]);
         assert_eq!(found.facts.connect_timeouts_ms, [2000]);
         assert_eq!(found.facts.read_timeouts_ms, [60_000]);
+        assert_eq!(found.facts.client_timeouts_ms, [60_000], "the default");
         assert_eq!(found.facts.upstream_keepalive_timeouts_ms, [15_000]);
         assert!(found.facts.reset_timedout_connection && found.facts.lingering_close_off);
         let logs: Vec<_> =
