@@ -4,7 +4,8 @@
 
 use anyhow::{Context, Result, bail};
 use etherparse::{
-    IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, SlicedPacket, TcpHeader, TransportSlice,
+    IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, SlicedPacket, TcpHeader, TcpOptionElement,
+    TransportSlice,
 };
 use std::collections::HashMap;
 use std::io;
@@ -21,8 +22,18 @@ const GLANCE: Duration = Duration::from_millis(2);
 /// Longest packet looked at, bytes.
 const LONGEST: usize = 65_536;
 
-/// Sequence number that the next segment from here to there would carry, and what it acknowledges.
-type Flows = HashMap<(SocketAddr, SocketAddr), (u32, u32)>;
+/// The latest segment from here to there.
+#[derive(Clone, Copy)]
+struct Latest {
+    /// Sequence number that the next one would carry.
+    next: u32,
+    /// What it acknowledges.
+    ack: u32,
+    /// Its timestamps option, `TSval` and `TSecr`.
+    clock: Option<(u32, u32)>,
+}
+
+type Flows = HashMap<(SocketAddr, SocketAddr), Latest>;
 
 /// What passed through this host since the watch began.
 #[derive(Default, Clone)]
@@ -46,6 +57,8 @@ pub struct Forgery {
     pub window: u16,
     /// Bytes of data behind the header.
     pub payload: usize,
+    /// The timestamps are those of the latest segment in that name.
+    pub copies_clock: bool,
 }
 
 impl Watch {
@@ -75,16 +88,20 @@ impl Watch {
         let length = tcp.payload().len() as u32 + u32::from(tcp.syn()) + u32::from(tcp.fin());
         let next = tcp.sequence_number().wrapping_add(length);
         let ends = (SocketAddr::new(from, tcp.source_port()), SocketAddr::new(to, tcp.destination_port()));
-        self.flows().insert(ends, (next, tcp.acknowledgment_number()));
+        let clock = tcp.options_iterator().filter_map(Result::ok).find_map(|option| match option {
+            TcpOptionElement::Timestamp(value, echo) => Some((value, echo)),
+            _ => None,
+        });
+        self.flows().insert(ends, Latest { next, ack: tcp.acknowledgment_number(), clock });
         Some(())
     }
 
     /// Numbers after the latest segment between these ends; on a busy machine it is looked at a moment after it passed.
-    fn last(&self, ends: (SocketAddr, SocketAddr)) -> Result<(u32, u32)> {
+    fn last(&self, ends: (SocketAddr, SocketAddr)) -> Result<Latest> {
         let begin = Instant::now();
         loop {
-            if let Some(numbers) = self.flows().get(&ends).copied() {
-                return Ok(numbers);
+            if let Some(latest) = self.flows().get(&ends).copied() {
+                return Ok(latest);
             }
             if begin.elapsed() > NOTICED {
                 bail!("nothing of that connection has passed");
@@ -99,7 +116,7 @@ impl Watch {
 
     /// Makes up a segment and sends it; answers its sequence number.
     pub fn inject(&self, forgery: &Forgery) -> Result<String> {
-        let (next, expected) = self.last((forgery.to, forgery.from))?;
+        let Latest { next, ack: expected, .. } = self.last((forgery.to, forgery.from))?;
         let mut tcp = TcpHeader::new(
             forgery.from.port(),
             forgery.to.port(),
@@ -115,6 +132,12 @@ impl Watch {
                 'A' => (tcp.ack, tcp.acknowledgment_number) = (true, next),
                 other => bail!("no such flag: {other}"),
             }
+        }
+        if forgery.copies_clock
+            && let Some((value, echo)) = self.last((forgery.from, forgery.to))?.clock
+        {
+            let clock = TcpOptionElement::Timestamp(value, echo);
+            tcp.set_options(&[TcpOptionElement::Noop, TcpOptionElement::Noop, clock])?;
         }
         send(forgery, tcp)?;
         Ok(expected.wrapping_add(forgery.offset).to_string())

@@ -101,6 +101,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
             offset: word()?.parse()?,
             window: word()?.parse()?,
             payload: word()?.parse()?,
+            copies_clock: word().is_ok_and(|option| option == "clock"),
         }),
         "storm-upstream" => storm::upstream(word()?.parse()?, word()?.parse()?),
         "storm" => Ok(storm::run(Storm {

@@ -6,6 +6,7 @@ use super::super::stage::Stage;
 use super::super::wait;
 use super::PLAIN;
 use super::clients::UNLOGGED_ABORT;
+use super::halves::{EAGER, closes_twice};
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
 use anyhow::Result;
 use std::time::Duration;
@@ -25,6 +26,24 @@ pub const TABLE: &[Scenario] = &[
         drive: linger_zero,
         expect: &[Expect { most: Certainty::Weak, checks: &[Check::Evidence(&["reset_accepted"])], ..ABORT }],
         log: RECV,
+        alone: true,
+        disabled: "cgroup_ingress",
+        ..ORDINARY
+    },
+    Scenario {
+        name: "blind-to-packets-fin",
+        says: "the same with an upstream that closes in the middle of its response and then resets",
+        families: V4,
+        servers: EAGER,
+        drive: closes_twice,
+        expect: &[Expect {
+            causes: &["upstream_closed_early", "upstream_abort"],
+            kinds: &[],
+            impacts: &["response_truncated"],
+            most: Certainty::Weak,
+            ..ABORT
+        }],
+        log: LogTruth::Either,
         alone: true,
         disabled: "cgroup_ingress",
         ..ORDINARY

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const V4: &[Family] = &[Family::V4];
 const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
-const EAGER: &str =
+pub(super) const EAGER: &str =
     "server { listen @LISTEN@; proxy_buffering off; location / { proxy_pass http://@UPSTREAM@; } }\n";
 const PATIENT: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_ignore_client_abort on; } }\n";
 const STREAMED: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
@@ -211,7 +211,7 @@ fn half_closed_waiting(stage: &mut Stage<'_>) -> Result<()> {
     stage.client.tell(&format!("drain {client}")).map(drop)
 }
 
-fn closes_twice(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn closes_twice(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = half_answered(stage)?;
     let frozen = stage.freeze()?;
     stage.server()?.tell(&format!("finish {upstream}"))?;

@@ -5,6 +5,7 @@
 mod blind;
 mod clients;
 mod details;
+mod doubts;
 mod emitters;
 mod ending;
 mod ends;
@@ -47,6 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         protocols::TABLE,
         clients::TABLE,
         details::TABLE,
+        doubts::TABLE,
         ending::TABLE,
         nginx::TABLE,
         overflow::TABLE,

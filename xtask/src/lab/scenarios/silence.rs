@@ -2,6 +2,7 @@
 //!
 //! The log says `upstream timed out` for all of them; only what TCP saw tells them apart.
 
+use super::super::kernel;
 use super::super::net::Node;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
@@ -19,6 +20,9 @@ pub(super) const IMPATIENT_KEPT: &str = "upstream @NAME@ { server @UPSTREAM@; ke
 
 /// From the loss to the exchange beside it.
 const LATER: Duration = Duration::from_millis(1_200);
+
+const UPLOADING: &str = "server { listen @LISTEN@; client_max_body_size 0; location / { \
+     proxy_pass http://@UPSTREAM@; proxy_http_version 1.1; proxy_request_buffering off; proxy_send_timeout 1s; } }\n";
 
 const SLOW: Expect = Expect {
     party: "upstream",
@@ -76,6 +80,29 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "upstream-zero-window",
+        says: "the upstream's application stops reading an upload: its window closes, and Nginx cannot send on",
+        servers: UPLOADING,
+        drive: zero_window,
+        expect: &[Expect { impacts: &[], ..SLOW }],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "client-zero-window",
+        says: "a client stops reading a large response: Nginx gives up after send_timeout and closes in order",
+        servers: "server { listen @LISTEN@; root @ROOT@; send_timeout 1s; }\n",
+        drive: |stage| {
+            let client = stage.connect_narrow()?;
+            stage.request(client, "GET /big")?;
+            stage.wait_client("Nginx gives up", |socket| {
+                socket.is_none_or(|socket| socket.state != kernel::ESTABLISHED)
+            })
+        },
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
         name: "drop-data",
         tour: Some(12),
         says: "a router drops Nginx's packets on a connection that has worked",
@@ -127,6 +154,18 @@ fn slow(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
     stage.response(client, "504")
+}
+
+fn zero_window(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    let head = "POST /upload HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: 40000000\\r\\n\\r\\n";
+    stage.client.tell(&format!("send {client} {head}"))?;
+    stage.client.start_command(&format!("fill {client} 40000000"))?;
+    stage.accept(listener)?;
+    stage.wait_upstream("Nginx gives up", |socket| {
+        socket.is_none_or(|socket| socket.state != kernel::ESTABLISHED)
+    })
 }
 
 fn slow_unread(stage: &mut Stage<'_>) -> Result<()> {

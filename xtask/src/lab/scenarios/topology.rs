@@ -2,6 +2,7 @@
 //! the upstream, as a NAT gateway or a load balancer with a virtual address does.
 
 use super::super::net::{Family, Node};
+use super::super::puppet::numbered;
 use super::super::scenario::{Certainty, Expect, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
@@ -65,7 +66,63 @@ pub const TABLE: &[Scenario] = &[
         log: RECV,
         ..ORDINARY
     },
+    Scenario {
+        name: "nat-to-this-host-refused",
+        says: "the Nginx host translates the upstream's address to its own, where nobody listens: no filter refused it",
+        families: V4,
+        servers: PLAIN,
+        drive: |stage| {
+            translate_here(stage)?;
+            let client = stage.connect()?;
+            stage.request(client, "GET /refused")?;
+            stage.response(client, "502")
+        },
+        expect: &[Expect {
+            causes: &["upstream_refused"],
+            kinds: &["refused"],
+            most: Certainty::Proven,
+            ..ABORT
+        }],
+        log: LogTruth::Always("connect() failed (111"),
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "nat-to-this-host-resets",
+        says: "the same with a process that listens there and resets",
+        families: V4,
+        servers: PLAIN,
+        drive: |stage| {
+            let real = translate_here(stage)?;
+            let mut beside = stage.beside()?;
+            let (listener, _) = numbered(&beside.tell(&format!("listen {real} 64"))?)?;
+            let client = stage.connect()?;
+            stage.request(client, "GET /fault")?;
+            let (upstream, local) = numbered(&beside.tell(&format!("accept {listener}"))?)?;
+            stage.truth.upstream_local = Some(local);
+            beside.tell(&format!("head {upstream}"))?;
+            beside.tell(&format!("reset {upstream}"))?;
+            stage.response(client, "502")
+        },
+        expect: &[Expect { most: Certainty::Proven, ..ABORT }],
+        log: RECV,
+        alone: true,
+        ..ORDINARY
+    },
 ];
+
+/// The Nginx host itself translates, as for a service of a cluster; gives the address behind it.
+fn translate_here(stage: &Stage<'_>) -> Result<SocketAddr> {
+    let (service, real) = (stage.upstream(), SocketAddr::new(stage.listener().ip(), REAL_PORT));
+    let script = format!(
+        "table ip service {{\n chain out {{\n  type nat hook output priority -100;\n  \
+         ip daddr {} tcp dport {} dnat to {real}\n }}\n}}\n",
+        service.ip(),
+        service.port()
+    );
+    stage.script(Node::Web, &script)?;
+    Ok(real)
+}
 
 /// Only the upstream's port is another one.
 fn translated(stage: &Stage<'_>) -> SocketAddr {
@@ -90,7 +147,7 @@ fn translate(stage: &Stage<'_>, real: &SocketAddr) -> Result<()> {
 fn requested(stage: &mut Stage<'_>, real: &SocketAddr) -> Result<(u32, u32)> {
     translate(stage, real)?;
     let answer = stage.server()?.tell(&format!("listen {real} 64"))?;
-    let (listener, _) = super::super::puppet::numbered(&answer)?;
+    let (listener, _) = numbered(&answer)?;
     let client = stage.connect()?;
     stage.request(client, "GET /translated")?;
     let upstream = stage.accept(listener)?;
@@ -111,7 +168,7 @@ fn rejects(stage: &mut Stage<'_>, speaks: bool) -> Result<()> {
     let real = translated(stage);
     translate(stage, &real)?;
     let answer = stage.server()?.tell(&format!("listen {real} 64"))?;
-    let (listener, _) = super::super::puppet::numbered(&answer)?;
+    let (listener, _) = numbered(&answer)?;
     let rule = format!("{} meta length > 88 reject with tcp reset", stage.towards_upstream());
     stage.filter(Node::Near, &rule)?;
     let client = stage.connect()?;

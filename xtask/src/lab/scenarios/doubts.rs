@@ -1,0 +1,513 @@
+//! What can be told from one end is less than it seems: silence behind an acknowledgment, a FIN that anybody can make up,
+//! a distance that is a setting, a listener that is full while another one of its host answers.
+
+use super::super::bench;
+use super::super::net::{Family, Node};
+use super::super::puppet::numbered;
+use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario, Side, View};
+use super::super::stage::Stage;
+use super::super::wait;
+use super::clients::UNLOGGED_ABORT;
+use super::inject::{EXACT, Rst, inject};
+use super::protocols::{HTTP2_CANCEL, HTTP2_REQUEST};
+use super::race::{kept, repaired};
+use super::silence::IMPATIENT;
+use super::unavailable::forgotten_between;
+use super::upstream::{ABORT, RECV, in_flight};
+use super::{KEPT, PLAIN};
+use anyhow::Result;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const V4: &[Family] = &[Family::V4];
+
+const TWO_PORTS: &str = "server { listen @LISTEN@; proxy_connect_timeout 3s; location / { proxy_pass http://@UPSTREAM@; } \
+     location /other { proxy_pass http://@BACKUP@; } }\n";
+const HTTP2: &str =
+    "server { listen @LISTEN@ http2; location / { proxy_pass http://@UPSTREAM@; proxy_buffering off; } }\n";
+const SLOW_444: &str = "server { listen @LISTEN@; reset_timedout_connection on; location / { auth_request /auth; \
+     error_page 403 = @drop; } location /auth { internal; proxy_pass http://@UPSTREAM@; } location @drop { return 444; } }\n";
+const PAIR: &str = "upstream @NAME@ { server @UPSTREAM@; server @BACKUP@; }\n\
+     server { listen @LISTEN@; location / { proxy_pass http://@NAME@; } }\n";
+
+const SLOW: Expect = Expect {
+    party: "upstream",
+    causes: &["upstream_slow"],
+    kinds: &["timeout"],
+    most: Certainty::Weak,
+    ..INCIDENT
+};
+/// Nginx ended the upstream leg, and nothing that can be seen tells why.
+const UNEXPLAINED: Expect = Expect {
+    party: "unknown",
+    causes: &["insufficient_evidence"],
+    impacts: &["unknown", "connection_only", "request_failed"],
+    least: Certainty::Undetermined,
+    logged: false,
+    ..INCIDENT
+};
+const TIMED_OUT: LogTruth = LogTruth::Always("upstream timed out (110");
+
+/// Doubts.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "doubt-answer-lost",
+        says: "the request was acknowledged, and the answer is lost on its way: it looks like an upstream that does not answer",
+        servers: IMPATIENT,
+        families: V4,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            wait::pass(Duration::from_millis(200))?;
+            let rule = format!("{} drop", stage.leaving_upstream());
+            stage.filter(Node::Far, &rule)?;
+            stage.answer(upstream)?;
+            stage.response(client, "504")
+        },
+        expect: &[SLOW],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "doubt-answer-too-large",
+        says: "full segments of the answer vanish behind its head: it looks like an upstream that stopped",
+        servers: IMPATIENT,
+        families: V4,
+        drive: answer_too_large,
+        expect: &[Expect {
+            impacts: &["response_truncated"],
+            most: Certainty::Undetermined,
+            least: Certainty::Undetermined,
+            kinds: &["log_only", "timeout"],
+            side: None,
+            ..SLOW
+        }],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-fin",
+        says: "a device makes up a FIN in the name of an upstream that stays silent",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| forged_fin(stage, false),
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_closed_early"],
+            kinds: &["closed_early"],
+            most: Certainty::Weak,
+            ..INCIDENT
+        }],
+        log: LogTruth::Always("upstream prematurely closed"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-fin-speaks",
+        says: "the same, and the upstream goes on",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| forged_fin(stage, true),
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_closed_early"],
+            kinds: &["closed_early"],
+            most: Certainty::Weak,
+            ..INCIDENT
+        }],
+        log: LogTruth::Always("upstream prematurely closed"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-copied-clock",
+        says: "a made-up RST with everything that passed before in it, the timestamps, too: its clock stands still",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let rule = format!("{} drop", stage.leaving_upstream());
+            stage.silence(Node::Far, &rule)?;
+            wait::pass(Duration::from_millis(200))?;
+            let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
+            device.tell(&format!("inject {} {nginx} 63 7 RA 0 512 0 clock", stage.upstream()))?;
+            stage.response(client, "502")
+        },
+        expect: &[Expect { party: "upstream", causes: &["upstream_abort"], most: Certainty::Weak, ..ABORT }],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-client-name",
+        says: "a device makes up a RST in the name of a waiting client, from as far away and without a clock",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Outer)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let (from, to) = (stage.truth.client.clone().unwrap_or_default(), stage.listener());
+            device.tell(&format!("inject {from} {to} 63 7 RA 0 512 0"))?;
+            stage.wait_client("the RST reaches Nginx's host", |socket| socket.is_none())?;
+            stage.server()?.tell(&format!("drain {upstream}"))?;
+            let _ = client;
+            Ok(())
+        },
+        expect: &[Expect { most: Certainty::Weak, ..UNLOGGED_ABORT }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "doubt-overflow-beside",
+        says: "a remote listener is full, and another one of the same host answers meanwhile",
+        servers: TWO_PORTS,
+        families: V4,
+        drive: |stage| {
+            let address = stage.upstream();
+            stage.server()?.tell(&format!("listen {address} 1"))?;
+            for _ in 0..2 {
+                stage.server()?.tell(&format!("connect {} {address}", address.ip()))?;
+            }
+            let beside = SocketAddr::new(address.ip(), bench::BACKUP);
+            let other = numbered(&stage.server()?.tell(&format!("listen {beside} 64"))?)?.0;
+            let client = stage.connect()?;
+            stage.request(client, "GET /full")?;
+            stage.wait_connecting()?;
+            wait::pass(Duration::from_millis(1_200))?;
+            let first = stage.truth.client.clone();
+            let second = stage.connect()?;
+            stage.request(second, "GET /other")?;
+            let upstream = stage.accept(other)?;
+            stage.read_request(upstream)?;
+            stage.answer(upstream)?;
+            stage.response(second, "200")?;
+            stage.truth.client = first;
+            stage.truth.upstream_local = None;
+            stage.response(client, "504")
+        },
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_drop"],
+            kinds: &["timeout"],
+            most: Certainty::Weak,
+            ..INCIDENT
+        }],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "nginx-return-444-late",
+        says: "the same after a slow subrequest decided on it",
+        servers: SLOW_444,
+        families: V4,
+        drive: |stage| {
+            let listener = stage.listen()?;
+            let client = stage.connect()?;
+            stage.request(client, "GET /nothing")?;
+            let upstream = stage.accept(listener)?;
+            stage.read_request(upstream)?;
+            wait::pass(Duration::from_millis(600))?;
+            stage
+                .server()?
+                .tell(&format!("send {upstream} HTTP/1.1 403 No\\r\\nContent-Length: 0\\r\\n\\r\\n"))?;
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        expect: &[Expect {
+            party: "nginx",
+            causes: &["nginx_closed_unread"],
+            kinds: &["reset_sent"],
+            side: Some(Side::Client),
+            ..INCIDENT
+        }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-http2-cancel-waiting",
+        says: "an HTTP/2 client cancels a stream on which it waits for the upstream, and keeps the connection",
+        servers: HTTP2,
+        families: V4,
+        drive: |stage| {
+            let (client, upstream) = http2_in_flight(stage)?;
+            stage.client.tell(&format!("hex {client} {HTTP2_CANCEL}"))?;
+            stage.server()?.tell(&format!("drain {upstream}"))?;
+            stage.client.tell(&format!("finish {client}"))?;
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        expect: &[Expect { most: Certainty::Weak, ..UNEXPLAINED }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-http2-cancel-unread",
+        says: "the same in the middle of a response of which Nginx has not read everything",
+        servers: HTTP2,
+        families: V4,
+        drive: |stage| {
+            let (client, upstream) = http2_in_flight(stage)?;
+            let head = "HTTP/1.1 200 OK\\r\\nContent-Length: 4000000\\r\\n\\r\\n";
+            stage.server()?.tell(&format!("send {upstream} {head}"))?;
+            stage.server()?.start_command(&format!("fill {upstream} 4000000"))?;
+            stage.client.tell(&format!("read {client} 60000"))?;
+            wait::pass(Duration::from_millis(300))?;
+            stage.client.tell(&format!("hex {client} {HTTP2_CANCEL}"))?;
+            wait::pass(Duration::from_millis(300))?;
+            stage.client.tell(&format!("finish {client}"))?;
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        expect: &[],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-own-ttl-near",
+        says: "a listener with a TTL of its own that could be a distance, were the way to it not so short; its host forgets",
+        families: V4,
+        servers: KEPT,
+        drive: |stage| {
+            let listener = stage.listen()?;
+            stage.server()?.tell(&format!("ttl {listener} 55"))?;
+            forgotten_between(stage, listener)
+        },
+        expect: &[Expect {
+            party: "unknown",
+            causes: &["insufficient_evidence"],
+            kinds: &["reset_received"],
+            impacts: &["request_retried"],
+            least: Certainty::Undetermined,
+            most: Certainty::Undetermined,
+            ..INCIDENT
+        }],
+        log: LogTruth::Always("failed (104"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-far-end-reset-long-ago",
+        says: "a device resets the upstream's end of an idle connection; long after, Nginx uses it again",
+        servers: KEPT,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, listener, upstream) = kept(stage)?;
+            let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
+            device.tell(&format!("inject {nginx} {} 63 0 R 0 0 0", stage.upstream()))?;
+            stage.server()?.tell(&format!("drain {upstream}"))?;
+            wait::pass(Duration::from_secs(9))?;
+            stage.request(client, "GET /again")?;
+            repaired(stage, client, listener)
+        },
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &["request_retried"],
+            ..INCIDENT
+        }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-forged-then-real",
+        says: "both ends are on this host: a device resets Nginx's end, and a moment later the upstream's process resets its own",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            inject(stage, &mut device, Rst { hops: 60, ..EXACT })?;
+            stage.server()?.tell(&format!("reset {upstream}"))?;
+            stage.response(client, "502")
+        },
+        expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..ABORT }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "two-bad-upstreams",
+        says: "one upstream resets the request, the next one refuses it (proxy_next_upstream)",
+        servers: PAIR,
+        families: V4,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            stage.server()?.tell(&format!("reset {upstream}"))?;
+            stage.response(client, "502")?;
+            stage.truth.upstream_local = None;
+            Ok(())
+        },
+        expect: &[
+            Expect { impacts: &["request_retried", "request_failed"], ..ABORT },
+            Expect {
+                causes: &["upstream_refused"],
+                kinds: &["refused"],
+                impacts: &["request_failed", "request_retried"],
+                side: None,
+                logged: false,
+                ..ABORT
+            },
+        ],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "two-parties-at-once",
+        says: "client and upstream reset the two halves of a request before Nginx looks",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let frozen = stage.freeze()?;
+            stage.client.tell(&format!("reset {client}"))?;
+            stage.server()?.tell(&format!("reset {upstream}"))?;
+            stage.wait_client("the client's RST reaches Nginx's host", |socket| socket.is_none())?;
+            stage.wait_upstream("the upstream's RST, too", |socket| socket.is_none())?;
+            drop(frozen);
+            wait::pass(Duration::from_millis(200))
+        },
+        expect: &[UNLOGGED_ABORT, Expect { impacts: &[], logged: false, ..ABORT }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-behind-fin",
+        says: "the upstream closes in the middle of its answer, and a device sends a RST right behind its FIN",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let frozen = stage.freeze()?;
+            stage
+                .server()?
+                .tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nhalf"))?;
+            stage.server()?.tell(&format!("close {upstream}"))?;
+            stage.wait_upstream("the FIN", |socket| {
+                socket.is_some_and(|socket| socket.state == super::super::kernel::CLOSE_WAIT)
+            })?;
+            inject(stage, &mut device, Rst { hops: 60, ..EXACT })?;
+            stage.wait_upstream("the RST", |socket| socket.is_none())?;
+            drop(frozen);
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &[],
+            ..ABORT
+        }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-thrice",
+        says: "a device sends the same RST three times from elsewhere",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Near)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            for _ in 0..3 {
+                inject(stage, &mut device, Rst { hops: 64, ..EXACT })?;
+            }
+            stage.response(client, "502")
+        },
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &[],
+            ..ABORT
+        }],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-local-killed-with-504",
+        says: "a local upstream is killed in the moment Nginx gives up",
+        place: Place::Local,
+        servers: IMPATIENT,
+        families: V4,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            stage.client.tell(&format!("readable {client}"))?;
+            stage.kill_server()?;
+            stage.response(client, "504")
+        },
+        expect: &[Expect { most: Certainty::Proven, ..SLOW }],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-unheard-exit",
+        says: "both ends are on this host: the upstream is killed, its FIN is lost, and Nginx waits for its timer",
+        servers: IMPATIENT,
+        families: V4,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            wait::pass(Duration::from_millis(200))?;
+            let rule = format!("{} drop", stage.leaving_upstream());
+            stage.filter(Node::Far, &rule)?;
+            stage.kill_server()?;
+            stage.response(client, "504")
+        },
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_process_exit"],
+            kinds: &["timeout"],
+            ..INCIDENT
+        }],
+        log: TIMED_OUT,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+];
+
+fn http2_in_flight(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    stage.client.tell(&format!("hex {client} {HTTP2_REQUEST}"))?;
+    let upstream = stage.accept(listener)?;
+    stage.read_request(upstream)?;
+    Ok((client, upstream))
+}
+
+fn answer_too_large(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    let rule = format!("{} meta length > 1300 drop", stage.leaving_upstream());
+    stage.filter(Node::Far, &rule)?;
+    let head = "HTTP/1.1 200 OK\\r\\nContent-Length: 4800\\r\\n\\r\\n";
+    stage.server()?.tell(&format!("send {upstream} {head}"))?;
+    stage.server()?.tell(&format!("fill {upstream} 4800"))?;
+    stage.client.tell(&format!("drain {client}")).map(drop)
+}
+
+fn forged_fin(stage: &mut Stage<'_>, speaks: bool) -> Result<()> {
+    let mut device = stage.device(Node::Far)?;
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    if !speaks {
+        let rule = format!("{} drop", stage.leaving_upstream());
+        stage.silence(Node::Far, &rule)?;
+    }
+    inject(stage, &mut device, Rst { flags: "FA", window: 512, identification: 7, ..EXACT })?;
+    stage.response(client, "502")?;
+    if speaks {
+        wait::pass(super::THINKS)?;
+        stage.answer(upstream)?;
+        stage.server()?.tell(&format!("drain {upstream}"))?;
+    }
+    Ok(())
+}
