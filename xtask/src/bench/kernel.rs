@@ -112,17 +112,20 @@ fn all_throughput(
     ways: &[Way],
     options: &KernelOptions,
 ) -> Result<Vec<Throughput>> {
-    let mut all: Vec<Throughput> = TRAFFIC
-        .iter()
-        .filter(|traffic| traffic.is_healthy())
-        .flat_map(|traffic| ways.iter().map(move |way| Throughput { traffic, way: *way, rounds: Vec::new() }))
-        .collect();
-    for _ in 0..options.rounds {
-        for one in &mut all {
-            let _watcher = one.way.begin(scene, setup)?;
-            one.rounds.push(one.traffic.flow(scene, options.seconds)?);
-            wait::pass(SETTLE)?;
+    let mut all = Vec::new();
+    for traffic in TRAFFIC.iter().filter(|traffic| traffic.is_healthy()) {
+        let mut turns: Vec<Throughput> =
+            ways.iter().map(|way| Throughput { traffic, way: *way, rounds: Vec::new() }).collect();
+        for round in 0..options.rounds {
+            for turn in 0..turns.len() {
+                // Each round begins with another way: none is always the one after the break.
+                let one = &mut turns[(round + turn) % ways.len()];
+                let _watcher = one.way.begin(scene, setup)?;
+                one.rounds.push(traffic.flow(scene, options.seconds)?);
+                wait::pass(SETTLE)?;
+            }
         }
+        all.append(&mut turns);
     }
     Ok(all)
 }

@@ -6,6 +6,7 @@
 mod bpf;
 mod kernel;
 mod log;
+pub mod paired;
 mod programs;
 mod report;
 mod scene;
@@ -41,10 +42,10 @@ enum Subject {
 #[derive(clap::Args, Debug)]
 pub struct KernelOptions {
     /// Seconds of each measurement.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     seconds: u64,
-    /// How often the ways of watching take turns.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// How often the ways of watching take turns; six at least for a range.
+    #[arg(long, value_name = "N", default_value_t = 12)]
     rounds: usize,
     /// Only the time of the programs.
     #[arg(long)]

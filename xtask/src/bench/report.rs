@@ -1,6 +1,7 @@
 //! The measurements as the page for operators, docs/performance.md.
 
 use super::kernel::{Packet, Spent, Throughput};
+use super::paired;
 use super::traffic::{OTHERS, SHORT, TRAFFIC};
 use super::watcher::{WAYS, Way};
 use super::wrk::Measured;
@@ -30,8 +31,9 @@ One Nginx with one worker in a network namespace, `wrk` with one thread in the n
 Both ends of every connection live on the same machine: hooks on sockets run for the clients' and the upstream's sockets, too, about twice as often as on a server whose peers are elsewhere.
 The time of a program is what the kernel measures (`BPF_ENABLE_STATS`), less what an empty program in the place of the packet hook shows during the same traffic, because that is the measuring itself.
 The packet hook is also run alone, a million times on an ordinary data segment (`BPF_PROG_TEST_RUN`), without statistics.
-Throughput is measured without statistics; the ways of watching take turns in every round, and the best round of each counts, because other work on the machine only ever slows down.
-Where a machine is busy, requests per second tell more of its other work than of the watching; the processor time of Nginx's worker, which contains what the kernel does in its name, is the figure to compare.
+Throughput is measured without statistics. The ways of watching take turns in every round, each round begins with another one, and each is compared with the same round without any: what else the machine does, and how it slows down and speeds up, hits all of a round alike. Shown are medians of the rounds.
+The figure to compare is the processor time of Nginx's worker, which contains what the kernel does in its name: requests per second also tell what the clients and the upstream on the same processors do.
+The range is where the median lies with a certainty of 95 %, whatever the distribution (order statistics of the rounds).
 tcpdump captures `tcp[tcpflags] & (tcp-rst|tcp-syn) != 0` with a snapshot length of 128; the bpftrace script prints received and sent RSTs and keeps begin and owner of every connection.
 Neither of the two says who was to blame.
 
@@ -138,44 +140,49 @@ fn programs(report: &Report) -> String {
     table
 }
 
-/// Requests per second and 99th percentile.
+/// Processor time, requests per second and 99th percentile.
 fn throughput(report: &Report) -> String {
-    if report.throughput.is_empty() {
-        return String::new();
-    }
-    let mut table =
-        "## Nginx beside it\n\n| traffic | watching | worker, µs/request | beside none | requests/s | p99, ms | rounds |\n\
-                     | --- | --- | --: | --: | --: | --: | --- |\n"
-            .to_owned();
+    let Some(first) = report.throughput.first() else { return String::new() };
+    let mut table = format!(
+        "## Nginx beside it\n\n{} rounds.\n\n| traffic | watching | worker, µs/request | beside none | range | requests/s | p99, ms |\n\
+                     | --- | --- | --: | --: | --: | --: | --: |\n",
+        first.rounds.len()
+    );
     for one in &report.throughput {
-        let (worker, rate, p99) = best(&one.rounds);
         let none = report
             .throughput
             .iter()
             .find(|other| other.way == Way::Nothing && other.traffic.name == one.traffic.name);
-        let ratio = none.map_or(1.0, |none| worker / best(&none.rounds).0);
-        let rounds: Vec<String> = one.rounds.iter().map(|round| format!("{:.0}", round.rate)).collect();
+        let (beside, range) = none
+            .filter(|_| one.way != Way::Nothing)
+            .map_or_else(Default::default, |none| beside(&one.rounds, &none.rounds));
+        let of = |figure: fn(&Measured) -> f64| paired::median(one.rounds.iter().map(figure).collect());
         line(
             &mut table,
             &[
                 one.traffic.name.to_owned(),
                 one.way.name().to_owned(),
-                format!("{worker:.1}"),
-                format!("{:+.1} %", (ratio - 1.0) * 100.0),
-                format!("{rate:.0}"),
-                format!("{:.2}", p99 / 1e3),
-                rounds.join(" "),
+                format!("{:.1}", of(|round| round.worker_us)),
+                beside,
+                range,
+                format!("{:.0}", of(|round| round.rate)),
+                format!("{:.2}", of(|round| round.p99_us) / 1e3),
             ],
         );
     }
     table
 }
 
-/// The least processor time, the highest rate and the lowest percentile.
-fn best(rounds: &[Measured]) -> (f64, f64, f64) {
-    let least = |of: fn(&Measured) -> f64| rounds.iter().map(of).fold(f64::INFINITY, f64::min);
-    let rate = rounds.iter().map(|round| round.rate).fold(0.0, f64::max);
-    (least(|round| round.worker_us), rate, least(|round| round.p99_us))
+/// The worker's time in relation to that of the same round without any watcher: the median, and its range.
+fn beside(rounds: &[Measured], none: &[Measured]) -> (String, String) {
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    let ratios = || rounds.iter().zip(none).map(|(one, none)| one.worker_us / none.worker_us).collect();
+    let range =
+        paired::range(ratios()).map(|(low, high)| format!("{:+.1} to {:+.1}", percent(low), percent(high)));
+    (
+        format!("{:+.1} %", percent(paired::median(ratios()))),
+        range.unwrap_or_else(|| "too few rounds".to_owned()),
+    )
 }
 
 fn line(table: &mut String, cells: &[String]) {
@@ -188,8 +195,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_round_counts() {
-        let round = |rate, p99_us, worker_us| Measured { requests: 1, rate, p99_us, worker_us };
-        assert_eq!(best(&[round(10.0, 9.0, 5.0), round(12.0, 11.0, 4.0)]), (4.0, 12.0, 9.0));
+    fn rounds_are_compared_with_their_own_turn_without_a_watcher() {
+        let rounds = |times: &[f64]| -> Vec<Measured> {
+            let round = |time: &f64| Measured { requests: 1, rate: 1.0, p99_us: 1.0, worker_us: *time };
+            times.iter().map(round).collect()
+        };
+        let none = rounds(&[10.0, 20.0, 40.0, 10.0, 20.0, 40.0]);
+        let with = rounds(&[10.1, 20.2, 40.4, 10.3, 20.6, 41.2]);
+        assert_eq!(beside(&with, &none), ("+2.0 %".to_owned(), "+1.0 to +3.0".to_owned()));
+        assert_eq!(beside(&with[..2], &none[..2]).1, "too few rounds");
     }
 }
