@@ -112,8 +112,8 @@ fn questions() -> Vec<Filter> {
 
 /// Whether a verdict stored with this row is asked for: the meaning of a filter, without SQL.
 fn fits(filter: &Filter, row: &Row, verdict: &Verdict) -> bool {
-    fn one_of<T: PartialEq>(wanted: &[T], found: T) -> bool {
-        wanted.is_empty() || wanted.contains(&found)
+    fn one_of<T: PartialEq>(wanted: &[T], found: &T) -> bool {
+        wanted.is_empty() || wanted.contains(found)
     }
     let of_upstream = |wanted: &String| {
         let found = row.upstream.as_deref().unwrap_or_default();
@@ -121,10 +121,10 @@ fn fits(filter: &Filter, row: &Row, verdict: &Verdict) -> bool {
     };
     filter.from.is_none_or(|from| row.time >= from)
         && filter.to.is_none_or(|to| row.time <= to)
-        && one_of(&filter.parties, verdict.party)
-        && one_of(&filter.causes, verdict.cause)
-        && one_of(&filter.certainties, verdict.certainty)
-        && one_of(&filter.impacts, verdict.impact)
+        && one_of(&filter.parties, &verdict.party)
+        && one_of(&filter.causes, &verdict.cause)
+        && one_of(&filter.certainties, &verdict.certainty)
+        && one_of(&filter.impacts, &verdict.impact)
         && !(filter.without_harmless && verdict.impact == Impact::Harmless)
         && filter.upstream.as_ref().is_none_or(of_upstream)
         && filter.client.as_ref().is_none_or(|client| row.client.as_ref() == Some(client))
