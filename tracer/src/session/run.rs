@@ -338,6 +338,8 @@ impl Session {
 
     /// Takes up to so many inputs.
     fn take(&mut self, settings: &Settings, most: usize) {
+        let (watch, of_day) = (&self.watch, self.clock);
+        self.inbox.catch_up(clock::now(), |line| watch.record(line).time.map(|time| of_day.mono(time)));
         for _ in 0..most {
             match self.inbox.next(clock::now()) {
                 Some((now, Arrived::Event(event))) => self.take_event(now, *event),
