@@ -38,7 +38,7 @@ use crate::output::{Fanout, Selection};
 use crate::recording;
 use crate::session::run::{Changes, Say};
 use crate::session::{self, Record, SessionError, Settings, View};
-use crate::store::{Store, StoreError, Writer};
+use crate::store::{Place, Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
 
@@ -157,18 +157,13 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn open_store(path: &Path, journal: &Journal) -> Result<Store, DaemonError> {
+fn open_store(path: &Path, journal: &Journal) -> Result<Place, DaemonError> {
     if Store::is_older(path) {
         journal.line(Level::Notice, "the store is of an earlier version and is brought up to date");
         // A service manager that hears nothing of it would end this in the middle.
         let _told = notify::notify(&[NotifyState::ExtendTimeoutUsec(UPGRADE_US)]);
     }
-    let (store, aside) = Store::create_or_set_aside(path)?;
-    if let Some(aside) = aside {
-        let path = path.display();
-        journal.line(Level::Error, &format!("the store {path} was damaged and is now {}", aside.display()));
-    }
-    Ok(store)
+    Ok(Place::open(path)?)
 }
 
 /// Settings of the session that a configuration asks for.
@@ -203,7 +198,7 @@ struct Told {
     otlp: Option<Verdicts>,
 }
 
-fn start_writer(store: Store, config: &Config, journal: &Journal, told: Told) -> io::Result<Writer> {
+fn start_writer(store: Place, config: &Config, journal: &Journal, told: Told) -> io::Result<Writer> {
     let folder = config.store.path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let said = journal.clone();
     let begin = move || said.confined("store", guard::worker(&[&folder], None));

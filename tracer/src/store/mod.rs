@@ -5,6 +5,7 @@
 
 mod coverage;
 mod dossier;
+mod place;
 mod query;
 mod retention;
 mod row;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use coverage::{Coverage, Run, Stretch};
 pub use dossier::{pack, unpack};
+pub use place::Place;
 pub use query::{Filter, Found, Order};
 pub use retention::Retention;
 pub use row::{Row, upstream_of};

@@ -359,6 +359,59 @@ fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
     assert!(!account.failing.load(Ordering::Relaxed) && account.lost() == 0);
 }
 
+/// Hands one verdict over and waits until it was told of.
+fn store_one(writer: &Writer, n: u32) {
+    let account = writer.account();
+    let stored = account.stored.load(Ordering::Relaxed);
+    assert!(writer.hand_over(verdict(n), None));
+    wait_for(|| account.stored.load(Ordering::Relaxed) > stored);
+}
+
+#[test]
+fn a_store_that_is_removed_replaced_or_damaged_under_the_writer_gives_way_to_a_new_one() {
+    let place = Place::new();
+    let writer = Writer::start(place.store(), Retention::default(), Box::new(|_, _| ()), || ()).unwrap();
+    let is_there = |n: u32| Store::open(&place.path()).unwrap().by_id(&verdict(n).id).unwrap().is_some();
+    let happened = || writer.account().take_news().concat();
+    store_one(&writer, 1);
+    assert!(is_there(1) && happened().is_empty());
+    std::fs::remove_file(place.path()).unwrap();
+    store_one(&writer, 2);
+    assert!(is_there(2) && happened().contains("was removed or replaced"));
+    let other = place.folder.path().join("other.db");
+    drop(Store::create(&other).unwrap());
+    std::fs::rename(other, place.path()).unwrap();
+    store_one(&writer, 3);
+    assert!(is_there(3) && happened().contains("was removed or replaced"));
+    assert!(!is_there(2), "the log of the old one was read into the new one");
+    assert_eq!(writer.account().lost(), 0);
+}
+
+#[test]
+fn a_store_that_is_found_damaged_while_it_is_open_is_set_aside() {
+    let here = Place::new();
+    let mut place = super::Place::open(&here.path()).unwrap();
+    fill(place.store().unwrap(), 0..3);
+    let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    place.failed(&StoreError::Sql(rusqlite::Error::SqliteFailure(damage, None)));
+    fill(place.store().unwrap(), 7..8);
+    assert_eq!(Store::open(&here.path()).unwrap().count(&Filter::default()).unwrap(), 1);
+    assert!(place.take_news().concat().contains("verdicts.db.damaged"));
+    let aside = here.path().with_extension("db.damaged");
+    assert_eq!(Store::open(&aside).unwrap().count(&Filter::default()).unwrap(), 3);
+}
+
+#[test]
+fn only_a_disk_that_takes_nothing_now_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (a)").unwrap();
+    assert!(matches!(super::Place::open(&path), Err(StoreError::Foreign { .. })));
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(super::Place::open(&file.join("verdicts.db")).is_err());
+}
+
 /// What stands behind an incident of the engine's scenes.
 fn behind() -> Arc<crate::engine::Dossier> {
     use crate::engine::testing::{active_reset, play_witnessing, received, upstream};

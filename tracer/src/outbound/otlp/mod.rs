@@ -184,10 +184,8 @@ impl Exporter {
 
     fn queue(&self, signal: Signal, records: usize, body: &[u8]) {
         let records = u64::try_from(records).unwrap_or(u64::MAX);
-        let lost = match self.queue.borrow_mut().push(signal, records, body) {
-            Ok(gone) => gone.iter().map(|item| item.records).sum(),
-            Err(_) => records,
-        };
+        let lost = self.queue.borrow_mut().push(signal, records, body);
+        let lost = lost.iter().map(|item| item.records).sum();
         self.account.queue_full.fetch_add(lost, Ordering::Relaxed);
         self.note_size();
         self.delivery.news.notify_one();
