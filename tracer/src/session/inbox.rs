@@ -24,8 +24,6 @@ const STALL: Duration = Duration::from_secs(3);
 const READING: Duration = Duration::from_millis(300);
 /// Inputs that may wait meanwhile.
 const GATHERED: usize = 8192;
-/// A line that arrives so much later than its time stamp, which has no fractions, was kept waiting.
-const STALE: Duration = Duration::from_secs(2);
 
 /// One input.
 #[derive(Debug)]
@@ -55,8 +53,15 @@ pub struct Inbox {
 struct Behind {
     /// When it last ran.
     since: Mono,
+    /// When it ran again.
+    resumed: Mono,
+}
+
+impl Behind {
     /// When the logs will have been read.
-    until: Mono,
+    fn read(self) -> Mono {
+        self.resumed.after(READING)
+    }
 }
 
 impl Inbox {
@@ -70,7 +75,7 @@ impl Inbox {
     pub async fn filled(&mut self) {
         if let Some(behind) = self.behind {
             // Full, or nobody sends any more: before the time is over.
-            let left = behind.until.since(self.looked);
+            let left = behind.read().since(self.looked);
             let _early = timeout(left, self.gathered()).await;
             return;
         }
@@ -106,13 +111,12 @@ impl Inbox {
     pub fn catch_up(&mut self, clock: Mono, printed: impl Fn(&TailedLine) -> Option<Mono>) {
         let Some(behind) = self.behind else { return };
         let is_ended = self.events.is_closed() && self.lines.is_closed();
-        if clock < behind.until && self.waiting() < GATHERED && !is_ended {
+        if clock < behind.read() && self.waiting() < GATHERED && !is_ended {
             return;
         }
         self.behind = None;
         for line in &mut self.waiting_lines {
-            let stale = printed(line).filter(|printed| line.arrival.since(*printed) >= STALE);
-            if let Some(printed) = stale {
+            if let Some(printed) = printed(line).filter(|printed| *printed < behind.resumed) {
                 line.arrival = printed.clamp(behind.since.min(line.arrival), line.arrival);
                 line.is_old = true;
             }
@@ -157,7 +161,7 @@ impl Inbox {
         let looked = std::mem::replace(&mut self.looked, clock);
         if looked != Mono(0) && clock.since(looked) >= STALL {
             let since = self.behind.map_or(looked, |behind| behind.since);
-            self.behind = Some(Behind { since, until: clock.after(READING) });
+            self.behind = Some(Behind { since, resumed: clock });
         }
         self.behind.is_some()
     }
@@ -247,7 +251,7 @@ mod tests {
         }
         let back = 20 * SECOND;
         assert_eq!(inbox.now(Mono(back)), Mono(10 * SECOND), "nothing is over: the lines are not read yet");
-        for (offset, arrival) in [(12, back + 5), (16, back + 6), (20, back + 8)] {
+        for (offset, arrival) in [(12, back + 5), (16, back + 6), (21, back + 8)] {
             lines.try_send(TailedLine { offset, ..line(arrival) }).unwrap();
         }
         inbox.catch_up(Mono(back + 9), printed);
@@ -257,7 +261,7 @@ mod tests {
         inbox.catch_up(Mono(caught_up), printed);
         let lines: Vec<(bool, u64)> =
             inbox.waiting_lines.iter().map(|line| (line.is_old, line.offset)).collect();
-        assert_eq!(lines, [(true, 12), (true, 16), (false, 20)]);
+        assert_eq!(lines, [(true, 12), (true, 16), (false, 21)]);
         let (early, late) = (12 * SECOND, 16 * SECOND);
         let taken = [(early, 'l'), (early + 7, 'e'), (late, 'l'), (late + 7, 'e'), (back + 8, 'l')];
         assert_eq!(times(&mut inbox, caught_up), taken);

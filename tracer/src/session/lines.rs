@@ -1,7 +1,9 @@
 //! Everything that brings log lines into a session: followed files, syslog listeners, and the positions that are kept
 //! over a restart.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, Receiver};
 
@@ -13,6 +15,8 @@ use crate::nginx::tail::{Follower, Start, TailedLine, Target};
 
 /// Lines that may wait between their sources and the loop.
 const LINES_WAITING: usize = 4096;
+/// What keeps a log from being followed for so long is told. While logs are rotated none is there for a moment.
+const LASTING: Duration = Duration::from_secs(5);
 
 /// The sources of log lines.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Lines {
     /// Why the positions could not be written, and whether that was told.
     problem: Option<String>,
     told: bool,
+    /// What keeps logs from being followed, since when.
+    obstacles: BTreeMap<String, Instant>,
 }
 
 impl Lines {
@@ -35,7 +41,14 @@ impl Lines {
         // A place that cannot be written is said before anything else.
         positions.as_mut().map(Positions::save).transpose()?;
         Ok((
-            Self { follower: Follower::start_on(sender)?, listeners, positions, problem: None, told: false },
+            Self {
+                follower: Follower::start_on(sender)?,
+                listeners,
+                positions,
+                problem: None,
+                told: false,
+                obstacles: BTreeMap::new(),
+            },
             lines,
         ))
     }
@@ -80,6 +93,15 @@ impl Lines {
         ))
     }
 
+    /// What has kept logs from being followed for a while at `now`.
+    pub fn lasting_problems(&mut self, now: Instant) -> Vec<String> {
+        let problems = self.follower.problems();
+        let known = |problem: &String| self.obstacles.get(problem).copied().unwrap_or(now);
+        self.obstacles = problems.into_iter().map(|problem| (problem.clone(), known(&problem))).collect();
+        let lasting = self.obstacles.iter().filter(|(_, since)| now.duration_since(**since) >= LASTING);
+        lasting.map(|(problem, _)| problem.clone()).collect()
+    }
+
     /// Takes what is there and ends the sources.
     pub fn stop(&mut self) {
         self.follower.stop();
@@ -100,5 +122,33 @@ impl Lines {
         ];
         let lost = all.into_iter().filter(|(_, lost)| *lost > 0);
         Losses { by_handover: lost.map(|(name, lost)| (name.to_owned(), lost)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_missing_for_a_moment_is_no_problem_and_one_that_stays_away_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("error.log");
+        let (mut lines, _receiver) = Lines::start(&Settings::default()).unwrap();
+        lines.follow(Target::local(&path));
+        let begin = Instant::now();
+        while lines.follower.problems().is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "nothing is said of it");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let now = Instant::now();
+        assert_eq!(lines.lasting_problems(now), Vec::<String>::new());
+        let [problem] = &lines.lasting_problems(now + LASTING)[..] else { panic!("one problem") };
+        assert!(problem.contains("error.log does not exist"), "{problem}");
+        std::fs::write(&path, "").unwrap();
+        while !lines.follower.problems().is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(40), "it is not seen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(lines.lasting_problems(now + LASTING * 2), Vec::<String>::new());
     }
 }

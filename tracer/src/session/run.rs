@@ -303,6 +303,7 @@ impl Session {
         if settings.pulse {
             let counters = self.engine.counters();
             let mut pulse = Pulse::take(&mut self.kernel, &mut self.watch, &self.losses, counters)?;
+            pulse.log_problems = self.sources.lasting_problems(Instant::now().into_std());
             pulse.host =
                 self.facts.as_ref().filter(|_| mem::take(&mut self.facts_are_new)).cloned().map(Box::new);
             say(Say::Pulse(Box::new(pulse)));

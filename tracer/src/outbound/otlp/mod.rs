@@ -12,8 +12,8 @@ mod send;
 use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -49,9 +49,15 @@ pub struct Account {
     pub retries: AtomicU64,
     /// Bytes that wait on disk now.
     pub bytes: AtomicU64,
+    problem: Mutex<Option<String>>,
 }
 
 impl Account {
+    /// Why the disk takes nothing that is to be sent now.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What did not arrive, for whatever reason.
     pub fn lost(&self) -> u64 {
         let lost = [&self.rejected, &self.channel_full, &self.queue_full];
@@ -185,6 +191,8 @@ impl Exporter {
     fn queue(&self, signal: Signal, records: usize, body: &[u8]) {
         let records = u64::try_from(records).unwrap_or(u64::MAX);
         let lost = self.queue.borrow_mut().push(signal, records, body);
+        let problem = self.queue.borrow().problem();
+        *self.account.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
         let lost = lost.iter().map(|item| item.records).sum();
         self.account.queue_full.fetch_add(lost, Ordering::Relaxed);
         self.note_size();

@@ -59,6 +59,8 @@ pub(super) struct Queue {
     items: std::collections::VecDeque<(Item, u64)>,
     bytes: u64,
     next: u64,
+    /// Why the disk did not take the latest request.
+    problem: Option<io::Error>,
 }
 
 impl Queue {
@@ -77,7 +79,7 @@ impl Queue {
         items.sort_by_key(|(item, _)| item.number);
         let bytes = items.iter().map(|(_, bytes)| bytes).sum();
         let next = items.last().map_or(0, |(item, _)| item.number + 1);
-        Ok(Self { folder: folder.to_owned(), most, items: items.into(), bytes, next })
+        Ok(Self { folder: folder.to_owned(), most, items: items.into(), bytes, next, problem: None })
     }
 
     /// Adds a request. Gives what is lost for it, the oldest first; the request itself, where the disk takes it not.
@@ -94,7 +96,8 @@ impl Queue {
             gone.push(oldest);
         }
         self.next += 1;
-        if self.write(item, body).is_err() {
+        self.problem = self.write(item, body).err();
+        if self.problem.is_some() {
             gone.push(item);
             return gone;
         }
@@ -135,6 +138,11 @@ impl Queue {
             self.bytes -= self.items.remove(at).map_or(0, |(_, bytes)| bytes);
             remove(&self.folder.join(item.name()));
         }
+    }
+
+    /// Why the disk takes nothing.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.as_ref().map(|error| format!("{}: {error}", self.folder.display()))
     }
 
     /// Bytes that wait.
@@ -205,9 +213,10 @@ mod tests {
         fs::write(&place, "no folder").unwrap();
         assert_eq!(records(queue.push(Signal::Logs, 2, b"1234")), [1, 2]);
         assert_eq!((queue.bytes(), queue.first()), (0, None));
+        assert!(queue.problem().unwrap().starts_with(&*place.to_string_lossy()));
         fs::remove_file(&place).unwrap();
         let lost = queue.push(Signal::Logs, 3, b"1234");
         assert!(lost.is_empty(), "a folder that was removed is made again");
-        assert_eq!(queue.first().map(|item| item.records), Some(3));
+        assert_eq!((queue.first().map(|item| item.records), queue.problem()), (Some(3), None));
     }
 }
