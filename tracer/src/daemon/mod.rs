@@ -185,6 +185,7 @@ fn settings(config: &Config) -> Settings {
             without_end: true,
         }),
         pulse: true,
+        unattended: true,
         witnessing: true,
         ..Settings::default()
     }

@@ -2,6 +2,7 @@
 //! over a restart.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use super::{SessionError, Settings};
 use crate::model::Losses;
 use crate::nginx::syslog::{Address, Listener};
-use crate::nginx::tail::positions::Positions;
+use crate::nginx::tail::positions::{Positions, PositionsError};
 use crate::nginx::tail::{Follower, Start, TailedLine, Target};
 
 /// Lines that may wait between their sources and the loop.
@@ -37,15 +38,15 @@ impl Lines {
         let (sender, lines) = mpsc::channel(LINES_WAITING);
         let listen = |address: &Address| Listener::start(address, sender.clone());
         let listeners = settings.syslog.iter().map(listen).collect::<Result<_, _>>()?;
-        let mut positions = settings.positions.as_deref().map(Positions::load).transpose()?;
-        // A place that cannot be written is said before anything else.
-        positions.as_mut().map(Positions::save).transpose()?;
+        let kept = settings.positions.as_deref().map(|file| keep(file, settings.unattended)).transpose()?;
+        let (positions, problem) =
+            kept.map_or((None, None), |(positions, problem)| (Some(positions), problem));
         Ok((
             Self {
                 follower: Follower::start_on(sender)?,
                 listeners,
                 positions,
-                problem: None,
+                problem,
                 told: false,
                 obstacles: BTreeMap::new(),
             },
@@ -76,21 +77,20 @@ impl Lines {
     pub fn save(&mut self) {
         let Some(positions) = &mut self.positions else { return };
         positions.opened(self.follower.opened());
-        if let Err(error) = positions.save() {
-            self.problem = Some(error.to_string());
+        match positions.save() {
+            Ok(()) => self.told = false,
+            Err(error) => self.problem = Some(not_saved(&error)),
         }
     }
 
-    /// What there is to tell about the positions; given once.
+    /// What there is to tell about the positions; given once, until they could be saved again.
     pub fn problem_to_tell(&mut self) -> Option<String> {
         if self.told {
             return None;
         }
         let problem = self.problem.take()?;
         self.told = true;
-        Some(format!(
-            "{problem}; the trace goes on, and the next one reads what came since the last save again"
-        ))
+        Some(problem)
     }
 
     /// What has kept logs from being followed for a while at `now`.
@@ -125,9 +125,45 @@ impl Lines {
     }
 }
 
+/// Reads the positions and writes them once, so that a place that cannot be written is said before anything else.
+/// Where nobody is there to choose another, the session goes on with what it has, and gives what there is to tell.
+fn keep(file: &Path, unattended: bool) -> Result<(Positions, Option<String>), PositionsError> {
+    let (mut positions, damage) = match Positions::load(file) {
+        Err(error @ PositionsError::Damaged { .. }) if unattended => (
+            Positions::anew(file),
+            Some(format!("{error}: it is replaced, and the logs are read from their end")),
+        ),
+        loaded => (loaded?, None),
+    };
+    match positions.save() {
+        Err(error) if unattended => Ok((positions, Some(not_saved(&error)))),
+        Err(error) => Err(error),
+        Ok(()) => Ok((positions, damage)),
+    }
+}
+
+fn not_saved(error: &PositionsError) -> String {
+    format!("{error}; the trace goes on, and the next one reads what came since the last save again")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_nobody_is_there_to_help_positions_are_done_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("positions.json");
+        std::fs::write(&file, "cut").unwrap();
+        assert!(keep(&file, false).is_err());
+        let (mut positions, problem) = keep(&file, true).unwrap();
+        assert!(problem.unwrap().contains("is replaced"));
+        positions.save().unwrap();
+        assert!(keep(&file, false).is_ok(), "it holds positions again");
+        let nowhere = folder.path().join("absent/positions.json");
+        assert!(keep(&nowhere, false).is_err());
+        assert!(keep(&nowhere, true).unwrap().1.unwrap().contains("cannot write"));
+    }
 
     #[test]
     fn a_log_that_is_missing_for_a_moment_is_no_problem_and_one_that_stays_away_is() {
