@@ -24,6 +24,7 @@ use self::metrics::request as metrics_request;
 use super::http::Endpoint;
 use crate::metrics::{Shared, families};
 use crate::model::Verdict;
+use crate::output::ndjson;
 use queue::{Queue, Signal};
 use send::Delivery;
 
@@ -178,14 +179,14 @@ impl Exporter {
     fn queue_logs(&self, batch: &[Arc<Verdict>]) {
         let now = now();
         let records = batch.iter().map(|verdict| logs::record(verdict, now)).collect();
-        let body = serde_json::to_vec(&logs::request(&self.host, records)).unwrap_or_default();
+        let body = ndjson::line(&logs::request(&self.host, records)).unwrap_or_default();
         self.queue(Signal::Logs, batch.len(), &body);
     }
 
     fn queue_metrics(&self) {
         let families = families(&self.shared);
         let request = metrics_request(&self.host, &families, self.started, now());
-        self.queue(Signal::Metrics, families.len(), &serde_json::to_vec(&request).unwrap_or_default());
+        self.queue(Signal::Metrics, families.len(), &ndjson::line(&request).unwrap_or_default());
     }
 
     fn queue(&self, signal: Signal, records: usize, body: &[u8]) {
