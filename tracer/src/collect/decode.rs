@@ -217,6 +217,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         last_sent_ms: (sock.data_segs_out > 0).then(|| age(sock.lsndtime)),
         newest_sent: (sock.newest_sent_ns > 0).then_some(Mono(sock.newest_sent_ns)),
         last_received_ms: (sock.data_segs_in > 0).then(|| age(sock.lrcvtime)),
+        spoke_last: spoke_last(record, hz),
         last_ack_ms: (sock.rcv_tstamp > 0).then(|| age(sock.rcv_tstamp)),
         rcv_nxt: sock.rcv_nxt,
         snd_una: sock.snd_una,
@@ -232,6 +233,18 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         tls: None,
         unseen: 0,
     }
+}
+
+/// Of data that went both ways in one tick, ours was the newer: it is not acknowledged, or was so later, where an answer
+/// acknowledges its own request. Two ticks are what the stamps may be off.
+fn spoke_last(record: &Record, hz: u32) -> bool {
+    let sock = &record.sock;
+    let closing = matches!(state(sock.state), TcpState::FinWait1 | TcpState::LastAck | TcpState::Closing);
+    let unacked = distance(sock.snd_nxt, sock.snd_una) > u32::from(closing);
+    let since = (record.time_ns / 1_000).saturating_sub(sock.delivered_us) / 1_000;
+    let ticks_ms = u64::from(jiffies::age_ms(record.jiffies, sock.lrcvtime.wrapping_add(2), hz));
+    let acknowledged_later = sock.delivered_us > 0 && since < ticks_ms;
+    sock.lsndtime == sock.lrcvtime && (unacked || acknowledged_later)
 }
 
 /// Payload bytes out of `bytes_received`, in which the kernel counts the peer's FIN as one (`tcp_rcv_nxt_update`).
@@ -270,6 +283,7 @@ pub fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         last_sent_ms: None,
         newest_sent: None,
         last_received_ms: None,
+        spoke_last: false,
         last_ack_ms: None,
         rcv_nxt: 0,
         snd_una: 0,
