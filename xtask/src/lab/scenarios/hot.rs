@@ -13,6 +13,10 @@ use anyhow::Result;
 
 const RETRIED: Expect = Expect { impacts: &["request_retried"], ..ABORT };
 
+const CLOSED: Expect = Expect { kinds: &["closed_early"], causes: &["upstream_closed_early"], ..RETRIED };
+
+const PREMATURE: LogTruth = LogTruth::Always("upstream prematurely closed connection");
+
 /// Faults of connections in heavy use.
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -29,8 +33,8 @@ pub const TABLE: &[Scenario] = &[
         says: "the same, and it closes in order without an answer",
         servers: KEPT,
         drive: closes,
-        expect: &[Expect { kinds: &["closed_early"], causes: &["upstream_closed_early"], ..RETRIED }],
-        log: LogTruth::Always("upstream prematurely closed connection"),
+        expect: &[CLOSED],
+        log: PREMATURE,
         ..ORDINARY
     },
     Scenario {
@@ -42,7 +46,39 @@ pub const TABLE: &[Scenario] = &[
         log: TIMED_OUT,
         ..ORDINARY
     },
+    Scenario {
+        name: "hot-acked-upstream-resets",
+        says: "an upstream that acknowledges in the same tick, too, works on the request and resets",
+        servers: KEPT,
+        drive: |stage| at_once(stage, resets),
+        expect: &[RETRIED],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "hot-acked-upstream-closes",
+        says: "the same, and it closes in order without an answer",
+        servers: KEPT,
+        drive: |stage| at_once(stage, closes),
+        expect: &[CLOSED],
+        log: PREMATURE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "hot-acked-upstream-slow",
+        says: "the same, and it never answers: only the line tells that the request came last",
+        servers: IMPATIENT_KEPT,
+        drive: |stage| at_once(stage, slow),
+        expect: &[Expect { least: Certainty::Strong, ..SLOW }],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
 ];
+
+fn at_once(stage: &mut Stage<'_>, drive: fn(&mut Stage<'_>) -> Result<()>) -> Result<()> {
+    stage.acknowledge_at_once()?;
+    drive(stage)
+}
 
 /// Two requests at once; the upstream answers the first and reads the second. Gives client, listener and upstream.
 fn used_again(stage: &mut Stage<'_>) -> Result<(u32, u32, u32)> {
