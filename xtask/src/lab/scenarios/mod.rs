@@ -13,6 +13,7 @@ mod firewall;
 mod halves;
 mod healthy;
 mod host;
+mod hot;
 mod icmp;
 mod idle;
 mod inject;
@@ -58,6 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         emitters::TABLE,
         icmp::TABLE,
         host::TABLE,
+        hot::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
         losses::TABLE,

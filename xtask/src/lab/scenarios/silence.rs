@@ -20,7 +20,7 @@ pub(super) const IMPATIENT_KEPT: &str = "upstream @NAME@ { server @UPSTREAM@; ke
 /// From the loss to the exchange beside it.
 const LATER: Duration = Duration::from_millis(1_200);
 
-const SLOW: Expect = Expect {
+pub(super) const SLOW: Expect = Expect {
     party: "upstream",
     causes: &["upstream_slow"],
     kinds: &["timeout"],
@@ -33,7 +33,7 @@ const SLOW: Expect = Expect {
 const DROP: Expect =
     Expect { party: "middlebox", causes: &["middlebox_drop"], most: Certainty::Strong, ..SLOW };
 
-const TIMED_OUT: LogTruth = LogTruth::Always("upstream timed out (110");
+pub(super) const TIMED_OUT: LogTruth = LogTruth::Always("upstream timed out (110");
 
 /// Timeouts.
 pub const TABLE: &[Scenario] = &[
