@@ -114,7 +114,10 @@ fn play(folder: &Path, binary: &Path) -> Result<()> {
         ("a reload, a restart and an upgrade of Nginx are followed", nginx_changes),
         ("the configuration is read again; a wrong one changes nothing", reload),
         ("a full disk stops nothing, and nothing is lost", full_disk),
-        ("what happens while it is frozen is told when it goes on, and counted as the kernel does", frozen),
+        (
+            "what happens while it is frozen is told once when it goes on, and counted as the kernel does",
+            frozen,
+        ),
         ("kill -9 loses nothing that was told", killed),
         ("it ends in order, and the store has what a report needs", ended),
     ];
@@ -282,6 +285,8 @@ fn full_disk(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
 
 /// Faults while nobody looks: the kernel's side keeps them.
 const WHILE_FROZEN: usize = 50;
+/// Longer than a daemon that runs ever looks away.
+const FREEZE: Duration = Duration::from_secs(4);
 
 fn frozen(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     let before = daemon.told()?.len();
@@ -295,9 +300,17 @@ fn frozen(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     let (ours, theirs) = (counted()?, kernel_counter("OutRsts")?);
     daemon.freeze(true)?;
     let failed = (0..WHILE_FROZEN).try_for_each(|number| Nginx::fail(&format!("/frozen{number}")));
+    std::thread::sleep(FREEZE);
     daemon.freeze(false)?;
     failed?;
     until("every fault is told", || Ok(daemon.told()?.len() >= before + WHILE_FROZEN))?;
+    Nginx::fail("/thawed")?;
+    until("it goes on", || Ok(daemon.query(&["--text", "/thawed", "--count"])?.trim() == "1"))?;
+    let told = daemon.query(&["--text", "/frozen", "--count"])?;
+    ensure!(
+        told.trim() == WHILE_FROZEN.to_string(),
+        "{told} verdicts of {WHILE_FROZEN} faults with their lines"
+    );
     until("the RSTs counted are the kernel's", || {
         Ok(counted()?.saturating_sub(ours) == kernel_counter("OutRsts")?.saturating_sub(theirs))
     })
