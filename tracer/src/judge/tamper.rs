@@ -181,6 +181,8 @@ mod tests {
         "Unmissed(\"table_full\")",
         // The capturing system drops packets when it likes, not when it is told to.
         "Unmissed(\"packets_lost\")",
+        // Two equal lines within the same millisecond whose incidents rest on nothing else.
+        "Unmissed(\"one_line\")",
     ];
 
     fn name(fault: Fault) -> String {
