@@ -28,14 +28,15 @@ const SOON: Duration = Duration::from_secs(20);
 /// Size of the file system that the store gets.
 const DISK: &str = "size=8m";
 
-/// Options of the player inside the namespaces.
-#[derive(clap::Args, Debug)]
-pub struct Options {
-    /// The program.
+/// Options of every command that plays in network and mount namespaces of its own.
+#[derive(clap::Args, Debug, Default)]
+pub struct Namespaces {
+    /// A program that is built already.
     #[arg(long, value_name = "FILE")]
-    binary: PathBuf,
-    /// Folder to work in.
-    folder: PathBuf,
+    binary: Option<PathBuf>,
+    /// Inside the namespaces: the folder to work in.
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
 }
 
 /// Plays everything, or says why not.
@@ -46,16 +47,46 @@ pub fn test() -> Count {
         count.skipped += 2;
         return count;
     }
-    count.add_one(
-        NAME,
-        build().and_then(|binary| {
-            in_namespaces("attend", |command| {
-                command.arg("attend").arg("--binary").arg(binary);
-            })
-        }),
-    );
+    count.add_one(NAME, Namespaces::default().again("attend", &["attend"]));
     count.add_one(soak::NAME, soak::short());
     count
+}
+
+impl Namespaces {
+    /// Inside the namespaces it plays, with the folder to work in and the program; outside, this program is run again
+    /// inside, with these words.
+    fn run(
+        &self,
+        name: &str,
+        words: &[&str],
+        play: impl FnOnce(&Path, &Path) -> Result<()>,
+    ) -> Result<ExitCode> {
+        match (&self.inside, &self.binary) {
+            (Some(folder), Some(binary)) => {
+                loopback_up()?;
+                play(folder, binary)?;
+            }
+            _ => self.again(name, words)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Runs this program again in namespaces of its own. The folder to work in, which has that name, stays when it fails.
+    fn again(&self, name: &str, words: &[&str]) -> Result<()> {
+        ensure!(shell::is_root(), "needs root");
+        let binary = self.binary.clone().map_or_else(build, Ok)?;
+        let binary = std::fs::canonicalize(&binary).with_context(|| format!("no {}", binary.display()))?;
+        let folder = std::env::temp_dir().join(format!("rstscope-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("state"))?;
+        let ours = std::env::current_exe().context("cannot find this program")?;
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "--propagation", "private"]).arg(ours).args(words);
+        let played = shell::run(command.arg("--binary").arg(binary).arg("--inside").arg(&folder));
+        if played.is_ok() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        played.with_context(|| format!("what was left is in {}", folder.display()))
+    }
 }
 
 /// The release build, as it is shipped.
@@ -64,30 +95,16 @@ fn build() -> Result<PathBuf> {
     Ok(project::target().join("release/rstscope"))
 }
 
-/// Runs this program again in network and mount namespaces of its own, with the words that `with` adds and, last, a
-/// folder to work in, which stays when it fails.
-fn in_namespaces(name: &str, with: impl FnOnce(&mut Command)) -> Result<()> {
-    let folder = std::env::temp_dir().join(format!("rstscope-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(folder.join("state"))?;
-    let ours = std::env::current_exe().context("cannot find this program")?;
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--propagation", "private"]).arg(ours);
-    with(&mut command);
-    let played = shell::run(command.arg(&folder));
-    if played.is_ok() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    played.with_context(|| format!("what was left is in {}", folder.display()))
+/// Runs the sub-command.
+pub fn run(namespaces: &Namespaces) -> Result<ExitCode> {
+    namespaces.run("attend", &["attend"], play)
 }
 
-/// Plays inside the namespaces.
-pub fn play(options: &Options) -> Result<ExitCode> {
-    let folder = &options.folder;
+fn play(folder: &Path, binary: &Path) -> Result<()> {
     let state = folder.join("state");
-    loopback_up()?;
     shell::run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&state))?;
     let receiver = Receiver::start()?;
-    let mut daemon = Daemon::start(&options.binary, folder)?;
+    let mut daemon = Daemon::start(binary, folder)?;
     let steps: [(&str, Step); 11] = [
         ("it is ready and says that it waits, before there is an Nginx", ready_before_nginx),
         ("privileges are given up", privileges),
@@ -97,7 +114,10 @@ pub fn play(options: &Options) -> Result<ExitCode> {
         ("a reload, a restart and an upgrade of Nginx are followed", nginx_changes),
         ("the configuration is read again; a wrong one changes nothing", reload),
         ("a full disk stops nothing, and nothing is lost", full_disk),
-        ("what happens while it is frozen is told when it goes on, and counted as the kernel does", frozen),
+        (
+            "what happens while it is frozen is told once when it goes on, and counted as the kernel does",
+            frozen,
+        ),
         ("kill -9 loses nothing that was told", killed),
         ("it ends in order, and the store has what a report needs", ended),
     ];
@@ -106,7 +126,7 @@ pub fn play(options: &Options) -> Result<ExitCode> {
         step(&mut daemon, &mut others).with_context(|| name.to_owned())?;
         crate::say!("  ok {name}");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn loopback_up() -> Result<()> {
@@ -240,7 +260,7 @@ fn nginx_changes(daemon: &mut Daemon, others: &mut Others) -> Result<()> {
 }
 
 fn reload(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
-    daemon.configure("[store]\nkep = \"1d\"\n")?;
+    daemon.configure("kep = \"1d\"\n")?;
     until("the error is said", || Ok(daemon.log().contains("did you mean `keep`?")))?;
     daemon.configure("keep = \"30d\"\n")?;
     until("it was read", || Ok(daemon.log().contains("the configuration was read again")))
@@ -265,6 +285,8 @@ fn full_disk(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
 
 /// Faults while nobody looks: the kernel's side keeps them.
 const WHILE_FROZEN: usize = 50;
+/// Longer than a daemon that runs ever looks away.
+const FREEZE: Duration = Duration::from_secs(4);
 
 fn frozen(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     let before = daemon.told()?.len();
@@ -278,9 +300,17 @@ fn frozen(daemon: &mut Daemon, _others: &mut Others) -> Result<()> {
     let (ours, theirs) = (counted()?, kernel_counter("OutRsts")?);
     daemon.freeze(true)?;
     let failed = (0..WHILE_FROZEN).try_for_each(|number| Nginx::fail(&format!("/frozen{number}")));
+    std::thread::sleep(FREEZE);
     daemon.freeze(false)?;
     failed?;
     until("every fault is told", || Ok(daemon.told()?.len() >= before + WHILE_FROZEN))?;
+    Nginx::fail("/thawed")?;
+    until("it goes on", || Ok(daemon.query(&["--text", "/thawed", "--count"])?.trim() == "1"))?;
+    let told = daemon.query(&["--text", "/frozen", "--count"])?;
+    ensure!(
+        told.trim() == WHILE_FROZEN.to_string(),
+        "{told} verdicts of {WHILE_FROZEN} faults with their lines"
+    );
     until("the RSTs counted are the kernel's", || {
         Ok(counted()?.saturating_sub(ours) == kernel_counter("OutRsts")?.saturating_sub(theirs))
     })

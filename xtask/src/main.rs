@@ -45,7 +45,7 @@ enum Task {
     /// The packages: deb, rpm, and what a container needs.
     Dist(dist::Options),
     #[command(hide = true, about = "The daemon's check, inside its namespaces")]
-    Attend(attend::Options),
+    Attend(attend::Namespaces),
     /// The daemon under mixed traffic for a while: memory, descriptors, and its counts against the kernel's (root).
     Soak(attend::soak::Options),
     /// Measure what watching costs (root); not part of the tests.
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Task::Test(options) => suite::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Dist(options) => dist::run(&options),
-        Task::Attend(options) => attend::play(&options),
+        Task::Attend(options) => attend::run(&options),
         Task::Soak(options) => attend::soak::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::VmGuest(options) => vm::guest(&options),

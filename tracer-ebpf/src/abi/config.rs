@@ -28,6 +28,8 @@ pub struct Config {
     pub reason_abort_on_memory: u32,
     /// `SK_RST_REASON_INVALID_SYN`, likewise.
     pub reason_invalid_syn: u32,
+    /// Microseconds of a tick (`CONFIG_HZ`), in which sockets count time.
+    pub tick_us: u32,
     /// Records that one CPU may put into the ring in `WINDOW_NS`; what is beyond is counted.
     pub records_per_window: u32,
 }

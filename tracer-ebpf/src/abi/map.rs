@@ -140,7 +140,7 @@ pub struct GivenUp {
     pub sleeps: u64,
 }
 
-/// Whose connection departed: worker and upstream.
+/// Whose connection departed: worker and upstream, and who closed first.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DepartedKey {
@@ -148,10 +148,13 @@ pub struct DepartedKey {
     pub pid: u32,
     /// Address of the upstream.
     pub upstream: Endpoint,
+    /// 1: Nginx closed first, after silence, and whether its request or the answer came last the time stamps do not
+    /// tell; 0: the upstream closed first.
+    pub by_nginx: u32,
 }
 
-/// The latest connection of a worker to an upstream that the upstream closed in order. Healthy or not cannot be
-/// told from the socket; a line of the log that calls it premature can.
+/// The latest connection of a worker to an upstream that was closed in order. Healthy or not cannot be told from the
+/// socket; a line of the log that calls it premature, or timed out, can.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Departed {
@@ -236,7 +239,7 @@ const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Tombstone>() == 24);
 const _: () = assert!(size_of::<Peer>() == 24);
 const _: () = assert!(size_of::<Endpoint>() == 20);
-const _: () = assert!(size_of::<DepartedKey>() == 24);
+const _: () = assert!(size_of::<DepartedKey>() == 28);
 const _: () = assert!(size_of::<Departed>() == 96);
 const _: () = assert!(size_of::<ListenAddress>() == 24);
 

@@ -75,6 +75,7 @@ offsets! {
     data_segs_in = "tcp_sock" "data_segs_in",
     data_segs_out = "tcp_sock" "data_segs_out",
     lsndtime = "tcp_sock" "lsndtime",
+    delivered_mstamp = "tcp_sock" "delivered_mstamp",
     rcv_tstamp = "tcp_sock" "rcv_tstamp",
     mss_cache = "tcp_sock" "mss_cache",
     packets_out = "tcp_sock" "packets_out",

@@ -76,6 +76,7 @@ pub struct Sock {
     pub bytes_received: u64,
     pub peer_last_syn_ack_ns: u64,
     pub newest_sent_ns: u64,
+    pub delivered_us: u64,
     pub local: [u8; 16],
     pub remote: [u8; 16],
     pub owner_comm: [u8; 16],
@@ -158,8 +159,8 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Header>() == 128);
 const _: () = assert!(size_of::<Task>() == 32);
-const _: () = assert!(size_of::<Sock>() == 240);
-const _: () = assert!(size_of::<Record>() == 576);
+const _: () = assert!(size_of::<Sock>() == 248);
+const _: () = assert!(size_of::<Record>() == 584);
 
 impl Record {
     /// Reads a record from the ring buffer's bytes; `None` if they are too few.

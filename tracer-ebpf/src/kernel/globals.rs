@@ -23,6 +23,7 @@ pub static CONFIG: Config = Config {
     reason_abort_on_linger: MISSING,
     reason_abort_on_memory: MISSING,
     reason_invalid_syn: MISSING,
+    tick_us: 4_000,
     records_per_window: u32::MAX,
 };
 

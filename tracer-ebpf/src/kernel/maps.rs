@@ -53,7 +53,7 @@ pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(4_096
 #[map]
 pub static FOLLOW: LruHashMap<u32, GivenUp> = LruHashMap::with_max_entries(1_024, 0);
 
-/// Latest connection per worker and upstream that the upstream closed first.
+/// Latest connection per worker and upstream that was closed in order.
 #[map]
 pub static DEPARTED: LruHashMap<DepartedKey, Departed> = LruHashMap::with_max_entries(4_096, 0);
 

@@ -251,6 +251,7 @@ fn sequence<M: Memory>(tcp: M, out: &mut Sock) {
     tcp.get_into(&mut out.lsndtime, offset!(lsndtime));
     tcp.get_into(&mut out.lrcvtime, offset!(lrcvtime));
     tcp.get_into(&mut out.rcv_tstamp, offset!(rcv_tstamp));
+    tcp.get_into(&mut out.delivered_us, offset!(delivered_mstamp));
 }
 
 #[inline(always)]

@@ -204,9 +204,12 @@ fn closing<M: Memory>(sk: M, old: u8, new: u8) {
         report(sk, end, actor, conn.as_deref());
     } else if let Some(conn) = conn
         && conn.side == side::UPSTREAM
-        && new == state::LAST_ACK
     {
-        departed(sk, conn);
+        match new {
+            state::LAST_ACK => departed(sk, conn, 0),
+            state::FIN_WAIT1 if sk.tcp().is_some_and(|tcp| is_tied(tcp)) => departed(sk, conn, 1),
+            _ => {}
+        }
     }
 }
 
@@ -230,13 +233,14 @@ fn report<M: Memory>(sk: M, end: End, actor: bool, conn: Option<&Conn>) {
     });
 }
 
-/// Keeps the latest connection that an upstream closed first, for a line of the log that calls it premature.
+/// Keeps the latest connection that was closed in order, for a line of the log that calls it premature, or timed out.
 /// The entry of a worker and upstream is written over in place: a new one costs ten times as much.
 #[inline(always)]
-fn departed<M: Memory>(sk: M, conn: &Conn) {
+fn departed<M: Memory>(sk: M, conn: &Conn, by_nginx: u32) {
     let (Some(id), Some(tcp)) = (identity(sk), sk.tcp()) else { return };
     let upstream = Endpoint { addr: id.remote, port: id.remote_port, pad: 0 };
-    let Some(latest) = latest_departed(DepartedKey { pid: conn.owner_pid, upstream }) else { return };
+    let key = DepartedKey { pid: conn.owner_pid, upstream, by_nginx };
+    let Some(latest) = latest_departed(key) else { return };
     // SAFETY: helpers without arguments.
     (latest.time_ns, latest.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
     latest.cookie = id.cookie;
@@ -309,7 +313,37 @@ fn unanswered<M: Memory>(tcp: M) -> bool {
     let now = unsafe { bpf_jiffies64() } as u32;
     let sent = tcp.get::<u32>(offset!(lsndtime));
     let received = tcp.get::<u32>(offset!(lrcvtime));
-    (sent.wrapping_sub(received) as i32) > 0 && now.wrapping_sub(sent) >= UNANSWERED_TICKS
+    let silent = now.wrapping_sub(sent);
+    match sent.wrapping_sub(received) as i32 {
+        _ if silent < UNANSWERED_TICKS => false,
+        0 => acknowledged_since(tcp, silent),
+        newer => newer > 0,
+    }
+}
+
+/// The latest data went both ways in one tick, and then none for a while.
+#[inline(always)]
+fn is_tied<M: Memory>(tcp: M) -> bool {
+    let sent = tcp.get::<u32>(offset!(lsndtime));
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_jiffies64() } as u32;
+    tcp.get::<u32>(offset!(data_segs_in)) != 0
+        && sent == tcp.get::<u32>(offset!(lrcvtime))
+        && now.wrapping_sub(sent) >= UNANSWERED_TICKS
+}
+
+/// Of an answer and the next request in the same tick, this many ticks ago, the request came last: it is not
+/// acknowledged, or was so later, where an answer acknowledges its own request.
+#[inline(always)]
+fn acknowledged_since<M: Memory>(tcp: M, ticks: u32) -> bool {
+    if tcp.get::<u32>(offset!(snd_nxt)) != tcp.get::<u32>(offset!(snd_una)) {
+        return true;
+    }
+    let delivered_us = tcp.get::<u64>(offset!(delivered_mstamp));
+    // SAFETY: a helper without arguments.
+    let now_us = unsafe { bpf_ktime_get_ns() } / 1_000;
+    let later = u64::from(ticks - UNANSWERED_TICKS) * u64::from(config!(tick_us));
+    delivered_us != 0 && now_us.saturating_sub(delivered_us) <= later
 }
 
 /// Remembers that this thread has just given up an upstream connection.

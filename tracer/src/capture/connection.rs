@@ -328,6 +328,7 @@ impl Connection {
             last_sent_ms: ago(own.data_at),
             newest_sent: None,
             last_received_ms: ago(other.data_at),
+            spoke_last: own.data_at > other.data_at,
             last_ack_ms: ago(other.ack_at),
             rcv_nxt: own.ack.unwrap_or(other.next),
             snd_una: own.acked,

@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{LaxIpSlice, TcpOptionElement, TcpSlice};
+use etherparse::{LaxIpSlice, TcpSlice};
 
-use crate::collect::headers::{option_names, timestamps};
 use crate::collect::icmp;
+use crate::collect::options::{self, option_names, timestamps};
 use crate::model::{IcmpError, Mono, Packet, TcpFlags, Timestamps};
 
 /// Bytes of a TCP header without options.
@@ -128,17 +128,7 @@ impl Segment {
 
 /// MSS and window scale of a SYN.
 pub fn offer(bytes: &Bytes<'_>) -> (Option<u16>, Option<u8>) {
-    let (mut mss, mut scale) = (None, None);
-    if let Ok(tcp) = TcpSlice::from_slice(bytes.tcp) {
-        for option in tcp.options_iterator().filter_map(Result::ok) {
-            match option {
-                TcpOptionElement::MaximumSegmentSize(size) => mss = Some(size),
-                TcpOptionElement::WindowScale(shift) => scale = Some(shift.min(14)),
-                _ => {}
-            }
-        }
-    }
-    (mss, scale)
+    TcpSlice::from_slice(bytes.tcp).map(|tcp| options::offer(&tcp)).unwrap_or_default()
 }
 
 /// Reads an IP packet. `original` is the length of the whole frame on the wire, for packets whose IP length

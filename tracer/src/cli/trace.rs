@@ -193,6 +193,7 @@ fn settings(args: &TraceArgs, afterwards: Option<&Afterwards>) -> Settings {
         btf: args.btf.clone(),
         disabled_hooks: disabled_hooks(),
         pulse: false,
+        unattended: false,
         witnessing: false,
         sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
         positions: args.positions.clone(),

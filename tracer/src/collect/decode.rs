@@ -39,7 +39,7 @@ impl Decoder {
         let side = side(record.sock.side);
         let kind = self.kind(&record, side, packet.as_ref())?;
         let socket = (record.sock.full == 1).then_some(side).flatten().map(|side| socket(&record, side, hz));
-        let task = task(&record.task, &record.sock);
+        let task = task(&record);
         let time = Mono(record.time_ns);
         Some(Event { time, kind, socket, packet, task, netns: record.sock.netns, elsewhere: None })
     }
@@ -148,7 +148,8 @@ fn comm(bytes: &[u8; 16]) -> String {
 
 /// A process that ends has left the kernel side's list of Nginx's processes (`sched_process_exit`) before its
 /// sockets are closed; it is known by being their owner.
-fn task(task: &abi::Task, sock: &Sock) -> Task {
+fn task(record: &Record) -> Task {
+    let (task, sock) = (&record.task, &record.sock);
     let has = |flag: u32| task.flags & flag != 0;
     let side = side(sock.side).is_some_and(Side::is_nginx);
     let ending_owner = side && has(task_flag::EXITING) && task.pid > 0 && sock.owner_pid == task.pid;
@@ -157,9 +158,20 @@ fn task(task: &abi::Task, sock: &Sock) -> Task {
         tid: task.tid,
         comm: comm(&task.comm),
         is_actor: has(task_flag::ACTOR),
-        exiting: has(task_flag::EXITING).then(|| exit_status(task.exit_code)),
+        exiting: (has(task_flag::EXITING) && may_have_acted(record)).then(|| exit_status(task.exit_code)),
         is_nginx: has(task_flag::NGINX) || ending_owner,
     }
+}
+
+/// Whether the task can be whose doing this was, and is not one that a packet or a timer has interrupted: it acted, or
+/// it closed a listener, whose waiting connections, never shut down, are reset without being held
+/// (`inet_csk_listen_stop`).
+fn may_have_acted(record: &Record) -> bool {
+    let waited = record.kind == Kind::ResetSent as u8
+        && record.sock.full == 1
+        && state(record.sock.state) == TcpState::Close
+        && record.sock.shutdown == 0;
+    record.task.flags & task_flag::ACTOR != 0 || waited
 }
 
 /// The encoding of `wait(2)`: signal in the low seven bits, core dump in the eighth, status above.
@@ -205,6 +217,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         last_sent_ms: (sock.data_segs_out > 0).then(|| age(sock.lsndtime)),
         newest_sent: (sock.newest_sent_ns > 0).then_some(Mono(sock.newest_sent_ns)),
         last_received_ms: (sock.data_segs_in > 0).then(|| age(sock.lrcvtime)),
+        spoke_last: spoke_last(record, hz),
         last_ack_ms: (sock.rcv_tstamp > 0).then(|| age(sock.rcv_tstamp)),
         rcv_nxt: sock.rcv_nxt,
         snd_una: sock.snd_una,
@@ -220,6 +233,18 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         tls: None,
         unseen: 0,
     }
+}
+
+/// Of data that went both ways in one tick, ours was the newer: it is not acknowledged, or was so later, where an answer
+/// acknowledges its own request. Two ticks are what the stamps may be off.
+fn spoke_last(record: &Record, hz: u32) -> bool {
+    let sock = &record.sock;
+    let closing = matches!(state(sock.state), TcpState::FinWait1 | TcpState::LastAck | TcpState::Closing);
+    let unacked = distance(sock.snd_nxt, sock.snd_una) > u32::from(closing);
+    let since = (record.time_ns / 1_000).saturating_sub(sock.delivered_us) / 1_000;
+    let ticks_ms = u64::from(jiffies::age_ms(record.jiffies, sock.lrcvtime.wrapping_add(2), hz));
+    let acknowledged_later = sock.delivered_us > 0 && since < ticks_ms;
+    sock.lsndtime == sock.lrcvtime && (unacked || acknowledged_later)
 }
 
 /// Payload bytes out of `bytes_received`, in which the kernel counts the peer's FIN as one (`tcp_rcv_nxt_update`).
@@ -258,6 +283,7 @@ pub fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         last_sent_ms: None,
         newest_sent: None,
         last_received_ms: None,
+        spoke_last: false,
         last_ack_ms: None,
         rcv_nxt: 0,
         snd_una: 0,
@@ -306,6 +332,10 @@ fn history(sock: &Sock) -> Option<PeerHistory> {
 mod tests {
     use super::*;
 
+    fn empty() -> Record {
+        Record::from_bytes(&[0; size_of::<Record>()]).unwrap()
+    }
+
     #[test]
     fn a_kill_is_told_from_an_exit() {
         assert_eq!(exit_status(9), ExitStatus { signal: 9, status: 0, core_dumped: false });
@@ -315,15 +345,35 @@ mod tests {
 
     #[test]
     fn an_ending_owner_of_an_nginx_socket_is_nginx() {
-        let empty = Record::from_bytes(&[0; size_of::<Record>()]).unwrap();
-        let flags = task_flag::ACTOR | task_flag::EXITING;
-        let ending = abi::record::Task { pid: 7, flags, ..empty.task };
-        let sock = |side, owner_pid| Sock { side, owner_pid, ..empty.sock };
-        assert!(task(&ending, &sock(abi::side::UPSTREAM, 7)).is_nginx);
-        assert!(!task(&ending, &sock(abi::side::UPSTREAM, 8)).is_nginx);
-        assert!(!task(&ending, &sock(abi::side::UPSTREAM_PEER, 7)).is_nginx);
-        let alive = abi::record::Task { flags: task_flag::ACTOR, ..ending };
-        assert!(!task(&alive, &sock(abi::side::UPSTREAM, 7)).is_nginx);
+        let nginx = |flags, side, owner_pid| {
+            let mut record = empty();
+            (record.task.pid, record.task.flags) = (7, flags);
+            (record.sock.side, record.sock.owner_pid) = (side, owner_pid);
+            task(&record).is_nginx
+        };
+        let ending = task_flag::ACTOR | task_flag::EXITING;
+        assert!(nginx(ending, abi::side::UPSTREAM, 7));
+        assert!(!nginx(ending, abi::side::UPSTREAM, 8));
+        assert!(!nginx(ending, abi::side::UPSTREAM_PEER, 7));
+        assert!(!nginx(task_flag::ACTOR, abi::side::UPSTREAM, 7));
+    }
+
+    #[test]
+    fn a_task_that_was_only_interrupted_is_not_told_to_end() {
+        let ends = |flags, state, shutdown| {
+            let mut record = empty();
+            (record.kind, record.task.flags) = (Kind::ResetSent as u8, flags | task_flag::EXITING);
+            (record.sock.full, record.sock.state, record.sock.shutdown) = (1, state, shutdown);
+            task(&record).exiting.is_some()
+        };
+        let (established, close) = (1, 7);
+        assert!(ends(task_flag::ACTOR, close, 3), "it closed with data unread");
+        assert!(ends(0, close, 0), "it closed a listener");
+        assert!(!ends(0, close, 3), "data arrived behind a close");
+        assert!(!ends(0, established, 0), "a timer ran out");
+        let mut overflow = empty();
+        (overflow.kind, overflow.task.flags) = (Kind::ResetSent as u8, task_flag::EXITING);
+        assert!(task(&overflow).exiting.is_none(), "a full listener answered");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpOptionElement, TcpSlice};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpSlice};
 use rstscope_ebpf::abi::Header;
 
-use crate::model::{Mac, Mono, Packet, TcpFlags, Timestamps};
+use super::options::{option_names, timestamps};
+use crate::model::{Mac, Mono, Packet, TcpFlags};
 
 /// Index of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -86,31 +87,10 @@ fn ipv6(ip: &Ipv6HeaderSlice<'_>) -> Network {
     }
 }
 
-/// The timestamp option.
-pub fn timestamps(tcp: &TcpSlice<'_>) -> Option<Timestamps> {
-    tcp.options_iterator().filter_map(Result::ok).find_map(|option| match option {
-        TcpOptionElement::Timestamp(value, echo) => Some(Timestamps { value, echo }),
-        _ => None,
-    })
-}
-
-/// Option names in order; padding is left out, what cannot be read is named so.
-pub fn option_names(tcp: &TcpSlice<'_>) -> Vec<String> {
-    let name = |option| match option {
-        Ok(TcpOptionElement::Noop) => None,
-        Ok(TcpOptionElement::MaximumSegmentSize(_)) => Some("mss"),
-        Ok(TcpOptionElement::WindowScale(_)) => Some("window_scale"),
-        Ok(TcpOptionElement::SelectiveAcknowledgementPermitted) => Some("sack_permitted"),
-        Ok(TcpOptionElement::SelectiveAcknowledgement(..)) => Some("sack"),
-        Ok(TcpOptionElement::Timestamp(..)) => Some("timestamps"),
-        Err(_) => Some("unreadable"),
-    };
-    tcp.options_iterator().filter_map(name).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamps;
 
     fn header(bytes: &[u8]) -> Header {
         let mut header = Header::EMPTY;

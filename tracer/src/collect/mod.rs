@@ -7,6 +7,7 @@ pub mod drain;
 pub mod headers;
 pub mod icmp;
 pub mod jiffies;
+pub mod options;
 pub mod overflow;
 pub mod sock_diag;
 

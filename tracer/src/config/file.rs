@@ -1,6 +1,6 @@
 //! Reads the configuration file. Errors name the line and, for a key that does not exist, the one that was meant.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,15 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         }
         Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
     }
+}
+
+/// As [`load`], for a program that must not wait: what is no file may be a pipe that nobody writes to.
+pub fn load_again(path: &Path) -> Result<Config, ConfigError> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a file");
+        return Err(ConfigError::Read { path: path.to_owned(), source });
+    }
+    load(path)
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -116,6 +125,19 @@ mod tests {
         for word in words {
             assert!(message.contains(word), "`{word}` is not in: {message}");
         }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rstscope.toml");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = load_again(&path).unwrap_err().to_string();
+        assert!(error.ends_with("it is not a file"), "{error}");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "[store]\nkeep = \"1d\"\n").unwrap();
+        assert_eq!(load_again(&path).unwrap(), load(&path).unwrap());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use file::{ConfigError, DEFAULT_PATH, DEFAULTS, load, parse};
+pub use file::{ConfigError, DEFAULT_PATH, DEFAULTS, load, load_again, parse};
 pub use outbound::{Command, Otlp, Webhook};
 pub use value::{Size, Span};
 

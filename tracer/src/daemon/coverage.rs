@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -10,8 +11,8 @@ use crate::model::{HostFacts, Losses, Utc};
 use crate::session::Pulse;
 use crate::store::{Run, Stretch, Writer};
 
-/// Longest stretch, nanoseconds.
-const LONGEST: i64 = 60_000_000_000;
+/// Longest stretch.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Counts since the daemon's start.
 #[derive(Clone, Default)]
@@ -26,8 +27,9 @@ pub(super) struct Coverage {
     shared: Arc<Shared>,
     /// When the daemon was started.
     run: Utc,
-    /// When the present stretch began.
+    /// When the present stretch began, as the clock of the day had it then, and by one that is never set.
     began: Utc,
+    since: Instant,
     /// What was counted until then, and until now.
     before: Counts,
     latest: Counts,
@@ -41,7 +43,7 @@ impl Coverage {
         let run = now();
         writer.watches(run_of(run, None));
         let (before, latest) = <(Counts, Counts)>::default();
-        Self { writer, shared, run, began: run, before, latest, changes: 0 }
+        Self { writer, shared, run, began: run, since: Instant::now(), before, latest, changes: 0 }
     }
 
     /// Nginx has other processes than before.
@@ -57,27 +59,25 @@ impl Coverage {
         let mut lost = pulse.losses.by_handover.clone();
         lost.insert("store".to_owned(), self.shared.store.lost());
         self.latest = Counts { connections: pulse.connections, lost };
-        if now().0.saturating_sub(self.began.0) >= LONGEST {
+        if self.since.elapsed() >= LONGEST {
             self.end_stretch();
         }
     }
 
-    /// Ends the present stretch.
+    /// Ends the present stretch. It is as long as was watched, also where the clock of the day was set meanwhile.
     pub(super) fn end_stretch(&mut self) {
-        let ended = now();
+        let length = i64::try_from(self.since.elapsed().as_nanos()).unwrap_or(i64::MAX);
         let (before, latest) = (&self.before, &self.latest);
-        // The clock was set back: what was counted belongs to a time that is already covered.
-        if ended > self.began {
-            self.writer.watched(Stretch {
-                began: self.began,
-                ended,
-                run: self.run,
-                connections: latest.connections.saturating_sub(before.connections),
-                changes: self.changes,
-                losses: Losses { by_handover: grown(&before.lost, &latest.lost) },
-            });
-        }
-        (self.began, self.before, self.changes) = (ended, self.latest.clone(), 0);
+        self.writer.watched(Stretch {
+            began: self.began,
+            ended: Utc(self.began.0.saturating_add(length)),
+            run: self.run,
+            connections: latest.connections.saturating_sub(before.connections),
+            changes: self.changes,
+            losses: Losses { by_handover: grown(&before.lost, &latest.lost) },
+        });
+        (self.began, self.since) = (now(), Instant::now());
+        (self.before, self.changes) = (self.latest.clone(), 0);
     }
 }
 
@@ -101,6 +101,31 @@ fn now() -> Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Retention, Store};
+
+    #[test]
+    fn a_clock_that_was_set_loses_no_stretch_and_lengthens_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("verdicts.db");
+        let store = Store::create(&path).unwrap();
+        let writer = Writer::start(store, Retention::default(), Box::new(|_, _| ()), || ()).unwrap();
+        let writer = Arc::new(writer);
+        let shared = Shared::new(writer.account(), crate::metrics::Notices::default(), 8);
+        let mut coverage = Coverage::new(Arc::clone(&writer), Arc::new(shared));
+        let present = coverage.began.0;
+        for (began, connections) in [(present + 3_600_000_000_000, 10), (present - 3_600_000_000_000, 30)] {
+            coverage.began = Utc(began);
+            coverage.pulse(&Pulse { connections, ..Pulse::default() });
+            coverage.end_stretch();
+        }
+        drop((coverage, writer));
+        let found = Store::open(&path).unwrap().coverage(None, None).unwrap();
+        assert_eq!((found.spans.len(), found.connections), (2, 30));
+        assert!(
+            found.spans.iter().all(|(from, to)| (0..60_000_000_000).contains(&(to.0 - from.0))),
+            "{found:?}"
+        );
+    }
 
     #[test]
     fn only_what_grew_is_a_loss_of_the_stretch() {

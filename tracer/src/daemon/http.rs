@@ -1,6 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`. Bounded in connections and in time; it answers from numbers that are there
 //! and asks nobody.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,12 +15,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::metrics::{Shared, page, plain};
 
-/// Connections at the same time; further ones wait to be accepted.
+/// Connections at the same time; for a further one the oldest is closed. A scraper that keeps its connection opens
+/// another, and who opens many and says nothing keeps nobody out.
 const CONNECTIONS: usize = 16;
 /// Longest time for the head of a request.
 const HEAD: Duration = Duration::from_secs(5);
@@ -37,18 +39,19 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Serves until the program ends.
 pub(super) async fn serve(listener: Option<TcpListener>, shared: Arc<Shared>) {
     let Some(listener) = listener else { return };
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        open.retain(|connection| !connection.is_finished());
+        let is_full = open.len() >= CONNECTIONS || accepted.is_err();
+        if let Some(oldest) = is_full.then(|| open.pop_front()).flatten() {
+            oldest.abort();
+        }
+        match accepted {
+            // A slow or broken client is its own problem.
             Ok((stream, _)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    // A slow or broken client is its own problem.
-                    let _ended = timeout(CONNECTION, connection(stream, shared)).await;
-                    drop(place);
-                });
+                let connection = timeout(CONNECTION, connection(stream, Arc::clone(&shared)));
+                open.push_back(tokio::spawn(connection).abort_handle());
             }
             Err(_) => sleep(PAUSE).await,
         }
@@ -118,6 +121,26 @@ fn respond(status: StatusCode, content: &'static str, body: String) -> Response<
 mod tests {
     use super::*;
     use crate::session::Pulse;
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_keep_nobody_out() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::new(Arc::default(), crate::metrics::Notices::default(), 8));
+        tokio::spawn(serve(Some(listener), shared));
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS * 3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /metr").await.unwrap();
+            silent.push(stream);
+        }
+        let mut scrape = TcpStream::connect(address).await.unwrap();
+        scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        timeout(HEAD / 2, scrape.read_to_string(&mut page)).await.unwrap().unwrap();
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    }
 
     fn get(path: &str, accept: &str, shared: &Arc<Shared>) -> (StatusCode, String) {
         let request = Request::get(path).header(ACCEPT, accept).body(()).unwrap();

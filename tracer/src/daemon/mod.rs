@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc};
 
@@ -37,7 +38,7 @@ use crate::output::{Fanout, Selection};
 use crate::recording;
 use crate::session::run::{Changes, Say};
 use crate::session::{self, Record, SessionError, Settings, View};
-use crate::store::{Store, StoreError, Writer};
+use crate::store::{Place, Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
 
@@ -50,6 +51,8 @@ use status::Status;
 
 /// Verdicts that a reader of the socket may be behind.
 const LIVE_WAITING: usize = 1024;
+/// Longest time for an upgrade of the store, microseconds.
+const UPGRADE_US: u32 = 3_600_000_000;
 
 /// Why the daemon ends.
 #[derive(Debug, Error)]
@@ -85,11 +88,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     allocator::set_up();
     let helper = notices::helper(config)?;
     let journal = Journal::start().map_err(system("start the thread that writes the log"))?;
-    let (store, aside) = Store::create_or_set_aside(&config.store.path)?;
-    if let Some(aside) = aside {
-        let path = config.store.path.display();
-        journal.line(Level::Error, &format!("the store {path} was damaged and is now {}", aside.display()));
-    }
+    let store = open_store(&config.store.path, &journal)?;
     let (live, _) = broadcast::channel(LIVE_WAITING);
     let per_minute = Arc::new(AtomicU32::new(0));
     let accounts = Notices::default();
@@ -151,11 +150,20 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     drop(status);
     drop(writer); // The last one: stores what is on the way.
     drop(export); // After it: nothing more comes.
-    let _told = notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _told = notify::notify(&[NotifyState::Stopping]);
     journal.line(Level::Notice, "ended");
     journal.finish();
     ended?;
     Ok(())
+}
+
+fn open_store(path: &Path, journal: &Journal) -> Result<Place, DaemonError> {
+    if Store::is_older(path) {
+        journal.line(Level::Notice, "the store is of an earlier version and is brought up to date");
+        // A service manager that hears nothing of it would end this in the middle.
+        let _told = notify::notify(&[NotifyState::ExtendTimeoutUsec(UPGRADE_US)]);
+    }
+    Ok(Place::open(path)?)
 }
 
 /// Settings of the session that a configuration asks for.
@@ -177,6 +185,7 @@ fn settings(config: &Config) -> Settings {
             without_end: true,
         }),
         pulse: true,
+        unattended: true,
         witnessing: true,
         ..Settings::default()
     }
@@ -190,7 +199,7 @@ struct Told {
     otlp: Option<Verdicts>,
 }
 
-fn start_writer(store: Store, config: &Config, journal: &Journal, told: Told) -> io::Result<Writer> {
+fn start_writer(store: Place, config: &Config, journal: &Journal, told: Told) -> io::Result<Writer> {
     let folder = config.store.path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let said = journal.clone();
     let begin = move || said.confined("store", guard::worker(&[&folder], None));

@@ -36,7 +36,7 @@ impl Reload {
     }
 
     async fn again(&mut self) {
-        let config = match config::load(&self.path) {
+        let config = match config::load_again(&self.path) {
             Ok(config) => config,
             Err(error) => {
                 self.journal.line(Level::Error, &format!("the configuration stays as it was: {error}"));

@@ -82,6 +82,7 @@ impl Status {
         self.coverage.pulse(&pulse);
         self.trim.pulse(pulse.engine.events + pulse.engine.lines);
         self.shared.beat(pulse);
+        self.shared.store.take_news().iter().for_each(|news| self.journal.line(Level::Error, news));
         self.tell_problems();
         let mut states = vec![NotifyState::Watchdog];
         if !self.ready {

@@ -203,8 +203,7 @@ impl Engine {
     fn note(&mut self, event: &Event) {
         match &event.kind {
             EventKind::OomVictim => {
-                bounded(&mut self.processes.oom, self.limits.processes);
-                self.processes.oom.insert(event.task.pid, event.time);
+                insert(&mut self.processes.oom, event.task.pid, event.time, self.limits.processes);
             }
             EventKind::ListenOverflow(overflow) => {
                 self.overflows.retain(|note| event.time.since(note.time) <= OVERFLOW_MATTERS);
@@ -223,8 +222,7 @@ impl Engine {
     }
 
     fn process(&mut self, facts: ProcessFacts) {
-        bounded(&mut self.processes.facts, self.limits.processes);
-        self.processes.facts.insert(facts.pid, facts);
+        insert(&mut self.processes.facts, facts.pid, facts, self.limits.processes);
     }
 
     fn line(&mut self, now: Mono, record: Box<LogRecord>) {
@@ -470,9 +468,10 @@ fn one_connection(ours: Option<&Socket>, theirs: Option<&Socket>) -> bool {
     near(theirs.snd_nxt, ours.rcv_nxt) || near(theirs.rcv_nxt, ours.snd_nxt)
 }
 
-/// Makes room for one more entry by dropping the lowest key.
-fn bounded<V>(table: &mut BTreeMap<u32, V>, limit: usize) {
-    while table.len() >= limit.max(1) {
+/// Inserts or replaces an entry; a new one for which there is no room takes that of the lowest key.
+fn insert<V>(table: &mut BTreeMap<u32, V>, key: u32, value: V, limit: usize) {
+    while table.len() >= limit.max(1) && !table.contains_key(&key) {
         table.pop_first();
     }
+    table.insert(key, value);
 }

@@ -58,6 +58,7 @@ pub fn upstream() -> Socket {
         last_sent_ms: Some(12),
         newest_sent: None,
         last_received_ms: None,
+        spoke_last: false,
         last_ack_ms: Some(11),
         rcv_nxt: 5000,
         snd_una: 9000,

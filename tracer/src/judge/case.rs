@@ -231,15 +231,24 @@ impl<'a> Case<'a> {
     /// Milliseconds of silence before the last send, where that is the idle time of a reused connection.
     pub fn idle_before_ms(&self) -> Option<u64> {
         let socket = self.socket()?;
-        let reused = !self.is_client() && socket.awaits_answer();
+        let reused = !self.is_client() && self.awaits_answer();
         let idle = if reused { socket.idle_before_lost_data_ms() } else { socket.idle_ms() };
         idle.map(u64::from)
+    }
+
+    /// A request (or response) is out and nothing came back. Where the times do not tell, Nginx's own words do.
+    pub fn awaits_answer(&self) -> bool {
+        const WAITING: [&str; 2] = ["reading response header", "sending request"];
+        let Some(socket) = self.socket() else { return false };
+        let action = self.line.and_then(|line| line.record.action.as_deref()).unwrap_or("");
+        let told = || !self.is_client() && WAITING.iter().any(|start| action.contains(start));
+        socket.awaits_answer() || (socket.is_tied() && told())
     }
 
     /// Nginx read an upstream's RST and had nothing to say, although its log is followed and such a line is an
     /// `error`: no request was on the connection (`ngx_http_upstream_keepalive_close_handler` is silent).
     pub fn went_unnoticed(&self) -> bool {
-        let asked = self.socket().is_none_or(Socket::awaits_answer);
+        let asked = self.socket().is_none() || self.awaits_answer();
         !self.is_client() && !asked && self.line.is_none() && self.host.follows_error_log
     }
 

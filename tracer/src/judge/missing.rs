@@ -201,7 +201,8 @@ fn log(case: &Case, kind: Kind, ruling: Ruling) -> Option<Gap> {
     let expected =
         upstream && !matches!(kind, Kind::ListenOverflow | Kind::LogOnly) && case.caused_by.is_none();
     let idle = ruling.cause == crate::model::verdict::Cause::UpstreamAbort
-        && case.socket().is_some_and(|socket| !socket.awaits_answer());
+        && case.socket().is_some()
+        && !case.awaits_answer();
     (expected && !idle && case.line.is_none()).then(|| noted("log_line", unjoined(case).to_owned()))
 }
 

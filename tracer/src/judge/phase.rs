@@ -110,8 +110,8 @@ fn told_by_the_master(case: &Case) -> bool {
 fn upstream_phase(case: &Case, socket: &Socket, in_request: bool) -> Phase {
     match () {
         () if socket.bytes_sent == 0 && socket.bytes_received == 0 => Phase::Request,
-        () if socket.awaits_answer() && (socket.unsent > 0 || socket.unacked > 0) => Phase::Request,
-        () if socket.awaits_answer() => Phase::Waiting,
+        () if case.awaits_answer() && (socket.unsent > 0 || socket.unacked > 0) => Phase::Request,
+        () if case.awaits_answer() => Phase::Waiting,
         () if in_request => Phase::Response,
         () if socket.idle_ms().is_some_and(|idle| idle >= POOLED_MS) => Phase::Idle,
         () if case.went_unnoticed() => Phase::Idle,
@@ -162,9 +162,7 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         Cause::UpstreamKeepaliveRace => race(case),
         _ if reset_when_reused(case) => race(case),
         _ if !case.is_client() && answer_too_late(case) => Impact::Harmless,
-        Cause::NginxWorkerExit if !case.is_client() && case.socket().is_some_and(Socket::awaits_answer) => {
-            Impact::RequestFailed
-        }
+        Cause::NginxWorkerExit if !case.is_client() && case.awaits_answer() => Impact::RequestFailed,
         _ if case.is_client() => client(phase, slug),
         _ => upstream(case, phase),
     }
@@ -185,7 +183,7 @@ fn answer_too_late(case: &Case) -> bool {
 
 /// A RST met a request on a connection that had served another before.
 fn reset_when_reused(case: &Case) -> bool {
-    let reused = |socket: &Socket| socket.bytes_received > 0 && socket.awaits_answer();
+    let reused = |socket: &Socket| socket.bytes_received > 0 && case.awaits_answer();
     let received = !case.is_client() && case.incident.reset_received().is_some();
     received && !case.is_tunnel() && case.socket().is_some_and(reused)
 }
@@ -220,7 +218,7 @@ fn client(phase: Phase, cause: Cause) -> Impact {
 fn upstream(case: &Case, phase: Phase) -> Impact {
     let line = case.line.is_some() && !told_by_the_master(case);
     let noticed = line || matches!(case.incident.subject, Subject::Line(_));
-    let waited = case.socket().is_some_and(Socket::awaits_answer);
+    let waited = case.awaits_answer();
     match phase {
         Phase::Idle | Phase::Closing | Phase::Closed if !noticed && !waited => Impact::Harmless,
         Phase::Closing | Phase::Closed if !noticed && case.incident.reset_received().is_some() => {

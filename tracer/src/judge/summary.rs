@@ -183,7 +183,7 @@ fn moment(case: &Case) -> String {
             format!("{} after its request, before a response", since(socket.last_received_ms))
         }
         () if case.is_client() => "in the middle of the response".to_owned(),
-        () if socket.awaits_answer() => {
+        () if case.awaits_answer() => {
             format!("{} after the request was sent, before a response", since(socket.last_sent_ms))
         }
         () if socket.bytes_received == 0 => "before the request".to_owned(),

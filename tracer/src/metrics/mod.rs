@@ -139,8 +139,11 @@ impl Shared {
         if let Some(pulse) = pulse {
             let off = pulse.hooks.iter().filter(|hook| !hook.running);
             problems.extend(off.map(|hook| format!("hook {} does not run: {}", hook.name, why(hook))));
+            problems
+                .extend(pulse.log_problems.iter().map(|problem| format!("a log is not followed: {problem}")));
         }
         problems.extend(self.store.problem().map(|why| format!("verdicts are not stored: {why}")));
+        problems.extend(self.otlp.problem().map(|why| format!("nothing new is sent by OTLP: {why}")));
         problems
     }
 

@@ -29,7 +29,7 @@ pub struct Task {
     /// The task acted itself: process context, holding the socket.
     /// When false the task is whoever happened to run on that CPU, and means nothing.
     pub is_actor: bool,
-    /// The task was exiting (`PF_EXITING`), and how.
+    /// The task was exiting (`PF_EXITING`), and how; of a task that just happened to run it is not said.
     pub exiting: Option<ExitStatus>,
     /// The process is one of Nginx's.
     pub is_nginx: bool,

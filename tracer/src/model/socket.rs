@@ -187,6 +187,9 @@ pub struct Socket {
     pub newest_sent: Option<Mono>,
     /// Milliseconds since the last segment with data was received; `None` if none was.
     pub last_received_ms: Option<u32>,
+    /// Where both ages are the same: our data is newer than the peer's, as far as that is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spoke_last: bool,
     /// Milliseconds since the last acknowledgment was received.
     pub last_ack_ms: Option<u32>,
     /// Next sequence number expected from the peer.
@@ -231,9 +234,14 @@ impl Socket {
     pub fn awaits_answer(&self) -> bool {
         match (self.last_sent_ms, self.last_received_ms) {
             (Some(_), None) => true,
-            (Some(sent), Some(received)) => sent < received,
+            (Some(sent), Some(received)) => sent < received || (sent == received && self.spoke_last),
             (None, _) => false,
         }
+    }
+
+    /// Data went both ways in the same tick of the kernel's clock, so that the times do not tell which came last.
+    pub fn is_tied(&self) -> bool {
+        self.last_sent_ms.is_some() && self.last_sent_ms == self.last_received_ms
     }
 
     /// The peer's last data is newer than ours: it asked for something, and nothing went out since.

@@ -150,11 +150,16 @@ impl Probe {
         Array::<_, u32>::try_from(map).map_err(error)?.set(0, 1, 0).map_err(error)
     }
 
-    /// The latest connection of a worker to an upstream that the upstream closed first.
-    pub fn departed(&mut self, pid: u32, upstream: SocketAddr) -> Result<Option<Departed>, ProbeError> {
+    /// The latest connection of a worker to an upstream that the upstream closed first, or Nginx after silence.
+    pub fn departed(
+        &mut self,
+        pid: u32,
+        upstream: SocketAddr,
+        by_nginx: bool,
+    ) -> Result<Option<Departed>, ProbeError> {
         let upstream = Endpoint { addr: bytes(upstream.ip()), port: upstream.port(), pad: 0 };
         let map = self.hash::<DepartedKey, Departed>("DEPARTED")?;
-        let key = DepartedKey { pid, upstream };
+        let key = DepartedKey { pid, upstream, by_nginx: by_nginx.into() };
         let read = || match map.get(&key, 0) {
             Ok(departed) => Ok(Some(departed)),
             Err(MapError::KeyNotFound) => Ok(None),

@@ -245,9 +245,16 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         reason_abort_on_linger: names.reset_number("TCP_ABORT_ON_LINGER"),
         reason_invalid_syn: names.reset_number("INVALID_SYN"),
         reason_abort_on_memory: names.reset_number("TCP_ABORT_ON_MEMORY"),
+        tick_us: tick_us(),
         records_per_window: settings.sizes.records,
         hops_are_a_byte: u32::from(types.is_bitfield("ipv6_pinfo", "mcast_hops") == Some(false)),
     }
+}
+
+/// Microseconds of a tick: the resolution of the coarse clock (`KTIME_LOW_RES`).
+fn tick_us() -> u32 {
+    let tick = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+    u32::try_from(tick.tv_nsec / 1_000).unwrap_or(0)
 }
 
 /// A loader that knows no types yet. A new one has read all of the kernel's, which takes ten megabytes: they go before

@@ -207,7 +207,7 @@ impl Latest {
             Input::Clock(clock) => self.clock = *clock,
             Input::Losses(losses) => self.losses = losses.clone(),
             Input::Process(facts) => {
-                if self.processes.len() >= PROCESSES {
+                if self.processes.len() >= PROCESSES && !self.processes.contains_key(&facts.pid) {
                     self.processes.pop_first();
                 }
                 self.processes.insert(facts.pid, facts.clone());
@@ -312,6 +312,21 @@ mod tests {
                 Ok(())
             });
         assert!(verdicts > 10 && played.unwrap().last_host.is_some());
+    }
+
+    #[test]
+    fn a_process_that_is_told_of_again_takes_no_room_of_another() {
+        let mut latest = Latest::default();
+        let told = |pid: u32, exe: &str| {
+            let exe = Some(exe.to_owned());
+            Input::Process(ProcessFacts { pid, exe, container: None, unit: None, cgroup: None })
+        };
+        (1..=1_024).for_each(|pid| latest.note(&told(pid, "/usr/bin/app")));
+        latest.note(&told(700, "/usr/bin/other"));
+        assert_eq!((latest.processes.len(), latest.processes.contains_key(&1)), (PROCESSES, true));
+        assert_eq!(latest.processes[&700].exe.as_deref(), Some("/usr/bin/other"));
+        latest.note(&told(5_000, "/usr/bin/new"));
+        assert_eq!((latest.processes.len(), latest.processes.contains_key(&1)), (PROCESSES, false));
     }
 
     #[test]

@@ -139,9 +139,14 @@ impl KernelSide {
         self.probe().map_or_else(|| Ok(Vec::new()), Probe::dropped)
     }
 
-    /// The latest connection of a worker to an upstream that the upstream closed first.
-    pub fn departed(&mut self, pid: u32, upstream: SocketAddr) -> Result<Option<Departed>, ProbeError> {
-        self.probe().map_or(Ok(None), |probe| probe.departed(pid, upstream))
+    /// The latest connection of a worker to an upstream that the upstream closed first, or Nginx after silence.
+    pub fn departed(
+        &mut self,
+        pid: u32,
+        upstream: SocketAddr,
+        by_nginx: bool,
+    ) -> Result<Option<Departed>, ProbeError> {
+        self.probe().map_or(Ok(None), |probe| probe.departed(pid, upstream, by_nginx))
     }
 
     /// One of the kernel side's counters.

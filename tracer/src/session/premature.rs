@@ -1,4 +1,5 @@
-//! Closes that only a line makes worth a word: an upstream that closed too early, as the log says.
+//! Closes that only a line makes worth a word: an upstream that closed too early, or that did not answer in time, as the
+//! log says.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use crate::model::{Event, LogRecord, LogSide, MessageClass, Mono, Socket};
 const CLOSE_FOLLOWS: Duration = Duration::from_millis(10);
 /// A worker that was interrupted between the two is looked after once more.
 const CLOSE_FOLLOWS_LATE: Duration = Duration::from_millis(50);
-/// How long before its line is read a connection that the upstream closed can have been closed by Nginx.
+/// How long before its line a connection that the upstream closed can have been closed by Nginx.
 const PREMATURE: Duration = Duration::from_secs(1);
 /// Lines that may wait for their close; beyond it the oldest goes without its connection.
 const MOST_PREMATURE: usize = 4096;
@@ -20,41 +21,52 @@ const MOST_PREMATURE: usize = 4096;
 /// What Nginx does before any of the answer is there.
 const BEFORE_ANSWER: &str = "reading response header";
 
-/// A line whose close is looked for.
+/// Lines that call an upstream's close premature, or its answer late, until the close can be looked up: alone it would
+/// not have been worth a word of the kernel side.
+#[derive(Debug, Default)]
+pub struct PrematureCloses {
+    waiting: VecDeque<Waiting>,
+    late: VecDeque<Waiting>,
+}
+
+/// A line whose close is to come. Only the latest close of a worker with an upstream can be looked up.
 #[derive(Debug, Clone, Copy)]
-struct Line {
+struct Waiting {
     arrival: Mono,
     pid: u32,
     upstream: SocketAddr,
+    /// Nginx closed first: it had waited long enough.
+    by_nginx: bool,
+    /// It had nothing of the answer.
     before_answer: bool,
 }
 
-impl Line {
-    /// The line may speak of this close, and the close of a healthy connection it is not.
-    fn fits(self, close: &Event) -> bool {
-        let waited = close.socket.as_ref().is_some_and(Socket::awaits_answer);
-        close.time.distance(self.arrival) <= PREMATURE && (waited || !self.before_answer)
+impl Waiting {
+    fn new(record: &LogRecord) -> Option<Self> {
+        let by_nginx = match record.class() {
+            MessageClass::ClosedEarly => false,
+            MessageClass::TimedOut => true,
+            _ => return None,
+        };
+        let (pid, upstream, arrival) = (record.pid?, record.upstream_addr()?, record.arrival?);
+        let before_answer = record.action.as_deref().is_some_and(|doing| doing.starts_with(BEFORE_ANSWER));
+        let waiting = Self { arrival, pid, upstream, by_nginx, before_answer };
+        (record.side == LogSide::Upstream).then_some(waiting)
     }
-}
 
-/// Lines that call an upstream's close premature, until the close can be looked up: alone it would not have been
-/// worth a word of the kernel side. Only the latest close of a worker with an upstream can be looked up.
-#[derive(Debug, Default)]
-pub struct PrematureCloses {
-    waiting: VecDeque<Line>,
-    late: VecDeque<Line>,
+    /// Whether a close can be the one that the line is about, and is not that of a healthy connection.
+    fn is_about(self, close: &Event) -> bool {
+        let within = if self.by_nginx { CLOSE_FOLLOWS_LATE } else { PREMATURE };
+        let waited = close.socket.as_ref().is_some_and(Socket::awaits_answer);
+        close.time.distance(self.arrival) <= within && (waited || self.by_nginx || !self.before_answer)
+    }
 }
 
 impl PrematureCloses {
     /// Notes a line, if it is one of those.
     pub fn note(&mut self, record: &LogRecord) {
-        let ends_early = record.class() == MessageClass::ClosedEarly && record.side == LogSide::Upstream;
-        if let (true, Some(pid), Some(upstream), Some(arrival)) =
-            (ends_early, record.pid, record.upstream_addr(), record.arrival)
-        {
-            let doing = record.action.as_deref().unwrap_or_default();
-            let before_answer = doing.starts_with(BEFORE_ANSWER);
-            keep(&mut self.waiting, Line { arrival, pid, upstream, before_answer });
+        if let Some(line) = Waiting::new(record) {
+            keep(&mut self.waiting, line);
         }
     }
 
@@ -68,14 +80,14 @@ impl PrematureCloses {
     /// The closes that can be looked up at `now`, as events.
     /// A map that cannot be read only leaves the line without its connection.
     pub fn due(&mut self, kernel: &mut KernelSide, now: Mono) -> Vec<Event> {
-        self.due_by(now, |pid, upstream| {
-            let departed = kernel.departed(pid, upstream).ok().flatten();
-            departed.map(|departed| departed::event(&departed, pid, upstream))
+        self.due_by(now, |line| {
+            let departed = kernel.departed(line.pid, line.upstream, line.by_nginx).ok().flatten();
+            departed.map(|departed| departed::event(&departed, line.pid, line.upstream, line.by_nginx))
         })
     }
 
-    fn due_by(&mut self, now: Mono, mut latest: impl FnMut(u32, SocketAddr) -> Option<Event>) -> Vec<Event> {
-        let mut close = |line: Line| latest(line.pid, line.upstream).filter(|close| line.fits(close));
+    fn due_by(&mut self, now: Mono, mut latest: impl FnMut(Waiting) -> Option<Event>) -> Vec<Event> {
+        let mut close = |line: Waiting| latest(line).filter(|close| line.is_about(close));
         let mut closes = Vec::new();
         while let Some(line) = due(&mut self.waiting, CLOSE_FOLLOWS, now) {
             match close(line) {
@@ -90,14 +102,14 @@ impl PrematureCloses {
     }
 }
 
-fn keep(lines: &mut VecDeque<Line>, line: Line) {
+fn keep(lines: &mut VecDeque<Waiting>, line: Waiting) {
     if lines.len() >= MOST_PREMATURE {
         lines.pop_front();
     }
     lines.push_back(line);
 }
 
-fn due(lines: &mut VecDeque<Line>, after: Duration, now: Mono) -> Option<Line> {
+fn due(lines: &mut VecDeque<Waiting>, after: Duration, now: Mono) -> Option<Waiting> {
     lines.pop_front_if(|line| line.arrival.after(after) <= now)
 }
 
@@ -114,7 +126,8 @@ mod tests {
     }
 
     fn waiting(before_answer: bool) -> PrematureCloses {
-        let line = Line { arrival: at(1_000), pid: 7, upstream: upstream().remote, before_answer };
+        let (arrival, upstream) = (at(1_000), upstream().remote);
+        let line = Waiting { arrival, pid: 7, upstream, by_nginx: false, before_answer };
         PrematureCloses { waiting: [line].into(), ..PrematureCloses::default() }
     }
 
@@ -130,7 +143,7 @@ mod tests {
     #[test]
     fn a_healthy_close_is_not_taken_for_one_before_the_answer() {
         let mut closes = waiting(true);
-        let later = |_, _| Some(closed(1_008, healthy()));
+        let later = |_| Some(closed(1_008, healthy()));
         assert!(closes.due_by(at(1_010), later).is_empty());
         assert!(closes.due_by(at(1_050), later).is_empty());
         assert_eq!(closes.next_deadline(), None);
@@ -139,10 +152,10 @@ mod tests {
     #[test]
     fn a_close_is_looked_for_once_more_if_it_is_not_there_at_once() {
         let mut closes = waiting(true);
-        assert!(closes.due_by(at(1_009), |_, _| Some(closed(1_001, cut_off()))).is_empty(), "not yet due");
-        assert!(closes.due_by(at(1_010), |_, _| None).is_empty());
+        assert!(closes.due_by(at(1_009), |_| Some(closed(1_001, cut_off()))).is_empty(), "not yet due");
+        assert!(closes.due_by(at(1_010), |_| None).is_empty());
         assert_eq!(closes.next_deadline(), Some(at(1_050)));
-        assert_eq!(closes.due_by(at(1_050), |_, _| Some(closed(1_030, cut_off()))).len(), 1);
-        assert_eq!(waiting(false).due_by(at(1_010), |_, _| Some(closed(1_001, healthy()))).len(), 1);
+        assert_eq!(closes.due_by(at(1_050), |_| Some(closed(1_030, cut_off()))).len(), 1);
+        assert_eq!(waiting(false).due_by(at(1_010), |_| Some(closed(1_001, healthy()))).len(), 1);
     }
 }

@@ -28,6 +28,8 @@ pub struct Pulse {
     pub listeners: usize,
     /// Log files followed.
     pub logs: usize,
+    /// Which of them cannot be followed, and why, where that has lasted.
+    pub log_problems: Vec<String>,
     /// What was lost before the engine, by hand-over.
     pub losses: Losses,
     /// RSTs sent in the namespaces of Nginx.
@@ -84,6 +86,7 @@ impl Pulse {
             processes: instances.iter().flat_map(Instance::processes).collect(),
             listeners: instances.iter().map(|instance| instance.listeners.len()).sum(),
             logs: instances.iter().map(|instance| instance.error_logs.len()).sum(),
+            log_problems: Vec::new(),
             losses: losses.clone(),
             resets_sent: counts.resets_sent,
             resets_received: counts.resets_received,

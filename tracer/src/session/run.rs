@@ -303,6 +303,7 @@ impl Session {
         if settings.pulse {
             let counters = self.engine.counters();
             let mut pulse = Pulse::take(&mut self.kernel, &mut self.watch, &self.losses, counters)?;
+            pulse.log_problems = self.sources.lasting_problems(Instant::now().into_std());
             pulse.host =
                 self.facts.as_ref().filter(|_| mem::take(&mut self.facts_are_new)).cloned().map(Box::new);
             say(Say::Pulse(Box::new(pulse)));
@@ -338,6 +339,8 @@ impl Session {
 
     /// Takes up to so many inputs.
     fn take(&mut self, settings: &Settings, most: usize) {
+        let (watch, of_day) = (&self.watch, self.clock);
+        self.inbox.catch_up(clock::now(), |line| watch.record(line).time.map(|time| of_day.mono(time)));
         for _ in 0..most {
             match self.inbox.next(clock::now()) {
                 Some((now, Arrived::Event(event))) => self.take_event(now, *event),

@@ -32,6 +32,8 @@ pub struct Settings {
     pub disabled_hooks: Vec<String>,
     /// Say once a second what the session is like.
     pub pulse: bool,
+    /// Nobody is there to choose another place for what is kept: what cannot be kept is done without, and said.
+    pub unattended: bool,
     /// Give outputs what stands behind each verdict, too.
     pub witnessing: bool,
     /// Sizes other than those for this host, see `probe::Sizes::overridden`.

@@ -5,6 +5,7 @@
 
 mod coverage;
 mod dossier;
+mod place;
 mod query;
 mod retention;
 mod row;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use coverage::{Coverage, Run, Stretch};
 pub use dossier::{pack, unpack};
+pub use place::Place;
 pub use query::{Filter, Found, Order};
 pub use retention::Retention;
 pub use row::{Row, upstream_of};
@@ -111,7 +113,7 @@ impl Store {
         let mut store = Self { connection, path: path.to_owned() };
         let found = store.check()?;
         if found < KNOWN {
-            migrate(&mut store.connection, MIGRATIONS)?;
+            store.upgrade()?;
         }
         Ok(store)
     }
@@ -139,6 +141,22 @@ impl Store {
             }
             opened => Ok((opened?, None)),
         }
+    }
+
+    /// Whether there is a store of an earlier schema. [`Self::create`] upgrades it, which takes minutes where it has
+    /// millions of verdicts.
+    pub fn is_older(path: &Path) -> bool {
+        path.exists() && matches!(Self::open(path), Err(StoreError::Older { .. }))
+    }
+
+    /// Brings it up to date. What is sorted for that goes beside the store: the unit may write nowhere else.
+    fn upgrade(&mut self) -> Result<(), StoreError> {
+        const FOLDER: &str = "temp_store_directory";
+        let folder = self.path.parent().map(Path::to_string_lossy).unwrap_or_default();
+        self.connection.pragma_update(None, FOLDER, folder)?;
+        let upgraded = migrate(&mut self.connection, MIGRATIONS);
+        self.connection.pragma_update(None, FOLDER, "")?;
+        Ok(upgraded?)
     }
 
     /// The database file.

@@ -81,8 +81,7 @@ impl Store {
 
     /// How many verdicts fit.
     pub fn count(&self, filter: &Filter) -> Result<u64, StoreError> {
-        let (condition, values) = condition(filter);
-        let statement = format!("SELECT count(*) FROM verdicts {condition}");
+        let (statement, values) = counting(filter);
         let count: i64 = self.connection.query_row(&statement, params_from_iter(values), |row| row.get(0))?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
@@ -113,7 +112,7 @@ impl Store {
     }
 }
 
-fn statement(filter: &Filter, order: Order) -> (String, Vec<Value>) {
+pub(super) fn statement(filter: &Filter, order: Order) -> (String, Vec<Value>) {
     let (condition, mut values) = condition(filter);
     let direction = if order == Order::Latest { "DESC" } else { "ASC" };
     let dossier = if filter.with_dossiers { "dossier" } else { "NULL" };
@@ -130,6 +129,11 @@ fn statement(filter: &Filter, order: Order) -> (String, Vec<Value>) {
          ORDER BY latest.time {direction}"
     );
     (some, values)
+}
+
+pub(super) fn counting(filter: &Filter) -> (String, Vec<Value>) {
+    let (condition, values) = condition(filter);
+    (format!("SELECT count(*) FROM verdicts {condition}"), values)
 }
 
 fn condition(filter: &Filter) -> (String, Vec<Value>) {

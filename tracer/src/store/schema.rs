@@ -42,6 +42,17 @@ pub const MIGRATIONS: &[&str] = &[
         lost TEXT NOT NULL -- by hand-over, JSON
     ) STRICT;
 ",
+    // With what verdicts are chosen by besides, so that no record is read only to be counted or passed over.
+    "
+    DROP INDEX verdicts_by_time;
+    DROP INDEX verdicts_by_cause;
+    DROP INDEX verdicts_by_upstream;
+    DROP INDEX verdicts_by_client;
+    CREATE INDEX verdicts_by_time ON verdicts (time, impact, party, cause, certainty);
+    CREATE INDEX verdicts_by_cause ON verdicts (cause, time, impact, party, certainty);
+    CREATE INDEX verdicts_by_upstream ON verdicts (upstream, time, impact) WHERE upstream IS NOT NULL;
+    CREATE INDEX verdicts_by_client ON verdicts (client, time, impact) WHERE client IS NOT NULL;
+",
 ];
 
 /// Schema of this version.

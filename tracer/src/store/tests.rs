@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::Verdict;
-use crate::model::verdict::{Cause, Certainty, Party};
+use crate::model::verdict::{Cause, Certainty, Impact, Party};
 use crate::output::samples;
 
 const SECOND: i64 = 1_000_000_000;
@@ -91,6 +91,79 @@ fn an_upstream_is_found_with_its_port_or_with_any() {
         (count("10.0.1.10:8080"), count("10.0.1.10"), count("10.0.1.1"), count("10.0.1.10:80")),
         (1, 1, 0, 0)
     );
+}
+
+/// What people ask for, alone and together.
+fn questions() -> Vec<Filter> {
+    let none = Filter::default;
+    let [upstream, client] = ["10.0.1.10:8080", "198.51.100.7"].map(|text| Some(text.to_owned()));
+    vec![
+        none(),
+        Filter { without_harmless: true, ..none() },
+        Filter { from: Some(3 * SECOND), to: Some(9 * SECOND), ..none() },
+        Filter { parties: vec![Party::Client, Party::Nginx], without_harmless: true, ..none() },
+        Filter { causes: vec![Cause::UpstreamAbort], certainties: vec![Certainty::Proven], ..none() },
+        Filter { impacts: vec![Impact::RequestFailed], from: Some(2 * SECOND), ..none() },
+        Filter { upstream: Some("10.0.1.10".to_owned()), without_harmless: true, ..none() },
+        Filter { upstream, from: Some(SECOND), ..none() },
+        Filter { client, without_harmless: true, to: Some(30 * SECOND), ..none() },
+    ]
+}
+
+/// Whether a verdict stored with this row is asked for: the meaning of a filter, without SQL.
+fn fits(filter: &Filter, row: &Row, verdict: &Verdict) -> bool {
+    fn one_of<T: PartialEq>(wanted: &[T], found: &T) -> bool {
+        wanted.is_empty() || wanted.contains(found)
+    }
+    let of_upstream = |wanted: &String| {
+        let found = row.upstream.as_deref().unwrap_or_default();
+        found == wanted || found.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with(':'))
+    };
+    filter.from.is_none_or(|from| row.time >= from)
+        && filter.to.is_none_or(|to| row.time <= to)
+        && one_of(&filter.parties, &verdict.party)
+        && one_of(&filter.causes, &verdict.cause)
+        && one_of(&filter.certainties, &verdict.certainty)
+        && one_of(&filter.impacts, &verdict.impact)
+        && !(filter.without_harmless && verdict.impact == Impact::Harmless)
+        && filter.upstream.as_ref().is_none_or(of_upstream)
+        && filter.client.as_ref().is_none_or(|client| row.client.as_ref() == Some(client))
+}
+
+#[test]
+fn a_count_is_that_of_the_verdicts_one_by_one() {
+    let place = Place::new();
+    let mut store = place.store();
+    let all = samples::all();
+    let rows: Vec<Row> = all.iter().zip(0..).map(|(verdict, n)| numbered(n, verdict)).collect();
+    store.insert(&rows).unwrap();
+    for filter in questions() {
+        let fitting =
+            rows.iter().zip(&all).filter(|(row, verdict)| fits(&filter, row, verdict)).count() as u64;
+        assert!(fitting > 0, "asks for nothing: {filter:?}");
+        let shown = causes(&store, &filter, Order::Oldest).len() as u64;
+        assert_eq!((store.count(&filter).unwrap(), shown), (fitting, fitting), "{filter:?}");
+    }
+}
+
+#[test]
+fn nothing_is_read_of_the_records_to_count_or_to_pass_over_them() {
+    let place = Place::new();
+    let store = place.store();
+    for filter in questions() {
+        for statement in
+            [query::counting(&filter), query::statement(&Filter { limit: Some(9), ..filter }, Order::Latest)]
+        {
+            let (text, values) = statement;
+            let mut plan = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+            let steps =
+                plan.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+            for step in steps.map(Result::unwrap).filter(|step| step.contains(" verdicts")) {
+                let is_one = step.ends_with("USING INTEGER PRIMARY KEY (rowid=?)");
+                assert!(is_one || step.contains("COVERING INDEX"), "{step}: {text}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -284,6 +357,59 @@ fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
     wait_for(|| account.pending.load(Ordering::Relaxed) == 0);
     assert_eq!(reader.count(&Filter::default()).unwrap(), 400);
     assert!(!account.failing.load(Ordering::Relaxed) && account.lost() == 0);
+}
+
+/// Hands one verdict over and waits until it was told of.
+fn store_one(writer: &Writer, n: u32) {
+    let account = writer.account();
+    let stored = account.stored.load(Ordering::Relaxed);
+    assert!(writer.hand_over(verdict(n), None));
+    wait_for(|| account.stored.load(Ordering::Relaxed) > stored);
+}
+
+#[test]
+fn a_store_that_is_removed_replaced_or_damaged_under_the_writer_gives_way_to_a_new_one() {
+    let place = Place::new();
+    let writer = Writer::start(place.store(), Retention::default(), Box::new(|_, _| ()), || ()).unwrap();
+    let is_there = |n: u32| Store::open(&place.path()).unwrap().by_id(&verdict(n).id).unwrap().is_some();
+    let happened = || writer.account().take_news().concat();
+    store_one(&writer, 1);
+    assert!(is_there(1) && happened().is_empty());
+    std::fs::remove_file(place.path()).unwrap();
+    store_one(&writer, 2);
+    assert!(is_there(2) && happened().contains("was removed or replaced"));
+    let other = place.folder.path().join("other.db");
+    drop(Store::create(&other).unwrap());
+    std::fs::rename(other, place.path()).unwrap();
+    store_one(&writer, 3);
+    assert!(is_there(3) && happened().contains("was removed or replaced"));
+    assert!(!is_there(2), "the log of the old one was read into the new one");
+    assert_eq!(writer.account().lost(), 0);
+}
+
+#[test]
+fn a_store_that_is_found_damaged_while_it_is_open_is_set_aside() {
+    let here = Place::new();
+    let mut place = super::Place::open(&here.path()).unwrap();
+    fill(place.store().unwrap(), 0..3);
+    let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    place.failed(&StoreError::Sql(rusqlite::Error::SqliteFailure(damage, None)));
+    fill(place.store().unwrap(), 7..8);
+    assert_eq!(Store::open(&here.path()).unwrap().count(&Filter::default()).unwrap(), 1);
+    assert!(place.take_news().concat().contains("verdicts.db.damaged"));
+    let aside = here.path().with_extension("db.damaged");
+    assert_eq!(Store::open(&aside).unwrap().count(&Filter::default()).unwrap(), 3);
+}
+
+#[test]
+fn only_a_disk_that_takes_nothing_now_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (a)").unwrap();
+    assert!(matches!(super::Place::open(&path), Err(StoreError::Foreign { .. })));
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(super::Place::open(&file.join("verdicts.db")).is_err());
 }
 
 /// What stands behind an incident of the engine's scenes.

@@ -11,7 +11,7 @@ use std::{io, mem};
 
 use jiff::Timestamp;
 
-use super::{Retention, Row, Run, Store, StoreError, Stretch, pack};
+use super::{Place, Retention, Row, Run, StoreError, Stretch, pack};
 use crate::engine::Dossier;
 use crate::model::Verdict;
 
@@ -62,12 +62,18 @@ pub struct Account {
     /// The disk takes nothing now.
     pub failing: AtomicBool,
     problem: Mutex<Option<String>>,
+    news: Mutex<Vec<String>>,
 }
 
 impl Account {
     /// Why the disk takes nothing now.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What happened to the file since the last time this was asked.
+    pub fn take_news(&self) -> Vec<String> {
+        mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Verdicts that were lost, for whatever reason.
@@ -110,7 +116,7 @@ pub struct Writer {
 impl Writer {
     /// Starts the thread. `begin` runs in it first, `stored` with every verdict.
     pub fn start(
-        store: Store,
+        place: impl Into<Place>,
         retention: Retention,
         stored: Stored,
         begin: impl FnOnce() + Send + 'static,
@@ -119,13 +125,14 @@ impl Writer {
         let shared = Arc::new(Mutex::new(retention));
         let (sender, receiver) = sync_channel(WAITING);
         let mut work = Work {
-            store,
+            place: place.into(),
             retention: Arc::clone(&shared),
             limited: None,
             account: Arc::clone(&account),
             stored,
             pending: VecDeque::new(),
             run: None,
+            is_run_stored: true,
             stretches: VecDeque::new(),
             tried: Instant::now(),
             batches: 0,
@@ -203,7 +210,7 @@ impl Drop for Writer {
 }
 
 struct Work {
-    store: Store,
+    place: Place,
     retention: Arc<Mutex<Retention>>,
     limited: Option<u64>,
     account: Arc<Account>,
@@ -212,6 +219,7 @@ struct Work {
     pending: VecDeque<Row>,
     /// Who watches, and the stretches that the disk did not take yet.
     run: Option<Box<Run>>,
+    is_run_stored: bool,
     stretches: VecDeque<Stretch>,
     /// When the disk was last found to take nothing.
     tried: Instant,
@@ -221,6 +229,7 @@ struct Work {
 impl Work {
     fn run(&mut self, receiver: &Receiver<Handed>) {
         self.tidy();
+        self.tell_news();
         loop {
             let wait = if self.pending.is_empty() { TIDY } else { AGAIN };
             match receiver.recv_timeout(wait) {
@@ -244,7 +253,7 @@ impl Work {
                     verdicts.push(verdict);
                 }
                 Handed::Stretch(stretch) => self.stretches.push_back(*stretch),
-                Handed::Run(run) => self.run = Some(run),
+                Handed::Run(run) => (self.run, self.is_run_stored) = (Some(run), false),
             }
         }
         let stored = rows.is_empty() || self.store(rows);
@@ -260,15 +269,15 @@ impl Work {
 
     /// Stores how the time was watched, and keeps what the disk does not take.
     fn cover(&mut self) {
-        if let Some(run) = &self.run
-            && self.store.insert_run(run).is_ok()
-        {
-            self.run = None;
-        }
-        while let Some(stretch) = self.stretches.front()
-            && self.store.insert_stretch(stretch).is_ok()
-        {
-            self.stretches.pop_front();
+        if let Ok(store) = self.place.store() {
+            if let (false, Some(run)) = (self.is_run_stored, &self.run) {
+                self.is_run_stored = store.insert_run(run).is_ok();
+            }
+            while let Some(stretch) = self.stretches.front()
+                && store.insert_stretch(stretch).is_ok()
+            {
+                self.stretches.pop_front();
+            }
         }
         let surplus = self.stretches.len().saturating_sub(STRETCHES);
         self.stretches.drain(..surplus);
@@ -299,11 +308,7 @@ impl Work {
             }
             return self.pending.is_empty();
         }
-        let mut result = self.store.insert(&rows);
-        if result.is_err() && self.tidy() > 0 {
-            result = self.store.insert(&rows); // What was too old made room.
-        }
-        match result {
+        match self.insert(&rows) {
             Ok(()) => self.succeeded(rows.len()),
             Err(error) => {
                 self.keep(rows);
@@ -317,11 +322,7 @@ impl Work {
         self.tried = Instant::now();
         while !self.pending.is_empty() {
             let rows: Vec<Row> = self.pending.drain(..self.pending.len().min(BATCH)).collect();
-            let mut result = self.store.insert(&rows);
-            if result.is_err() && self.tidy() > 0 {
-                result = self.store.insert(&rows);
-            }
-            if let Err(error) = result {
+            if let Err(error) = self.insert(&rows) {
                 for row in rows.into_iter().rev() {
                     self.pending.push_front(row);
                 }
@@ -332,7 +333,27 @@ impl Work {
         }
     }
 
-    fn succeeded(&self, rows: usize) {
+    /// Stores rows; where nothing fits, what is too old makes room first.
+    fn insert(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let result = self.place.store().and_then(|store| store.insert(rows));
+        self.tell_news();
+        if result.is_err() && self.tidy() > 0 {
+            return self.place.store()?.insert(rows);
+        }
+        result
+    }
+
+    /// Another store, or none, is in its place: what holds for the store holds for that one, too.
+    fn tell_news(&mut self) {
+        let news = self.place.take_news();
+        if !news.is_empty() {
+            (self.limited, self.is_run_stored) = (None, false);
+            self.account.failures.fetch_add(1, Ordering::Relaxed);
+            self.account.news.lock().unwrap_or_else(PoisonError::into_inner).extend(news);
+        }
+    }
+
+    fn succeeded(&mut self, rows: usize) {
         self.account.stored.fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.note_pending();
         self.note_size();
@@ -341,6 +362,7 @@ impl Work {
 
     fn failed(&mut self, error: &StoreError) {
         self.tried = Instant::now();
+        self.place.failed(error);
         self.account.failures.fetch_add(1, Ordering::Relaxed);
         self.account.set_problem(Some(error.to_string()));
     }
@@ -366,14 +388,15 @@ impl Work {
     /// Deletes what is not to be kept, and notes how large the store is. Gives the number of verdicts deleted.
     fn tidy(&mut self) -> u64 {
         let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(store) = self.place.store() else { return 0 };
         if mem::replace(&mut self.limited, retention.bytes) != retention.bytes {
             let margin = |bytes: u64| (bytes / MARGIN.0).max(MARGIN.1);
             let most = retention.bytes.map_or(u64::MAX, |bytes| bytes.saturating_add(margin(bytes)));
             // Without it the bound is kept a little later, by retention alone.
-            let _unlimited = self.store.limit(most);
+            let _unlimited = store.limit(most);
         }
         let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-        let expired = self.store.retain(retention, now).unwrap_or_else(|error| {
+        let expired = store.retain(retention, now).unwrap_or_else(|error| {
             self.account.set_problem(Some(error.to_string()));
             0
         });
@@ -382,10 +405,11 @@ impl Work {
         expired
     }
 
-    fn note_size(&self) {
-        let bytes = self.store.bytes().unwrap_or(0);
+    fn note_size(&mut self) {
+        let Ok(store) = self.place.store() else { return };
+        let bytes = store.bytes().unwrap_or(0);
         self.account.bytes.store(bytes, Ordering::Relaxed);
-        let oldest = self.store.oldest().ok().flatten().unwrap_or(0);
+        let oldest = store.oldest().ok().flatten().unwrap_or(0);
         self.account.oldest.store(u64::try_from(oldest).unwrap_or(0), Ordering::Relaxed);
     }
 }

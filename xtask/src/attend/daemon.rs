@@ -129,10 +129,9 @@ impl Daemon {
         read(&self.binary, &["report", &store, "--include-harmless"])
     }
 
-    /// Writes another configuration and says so.
-    pub fn configure(&self, lines: &str) -> Result<()> {
-        let lines = lines.strip_prefix("[store]\n").unwrap_or(lines);
-        fs::write(self.folder.join("rstscope.toml"), configuration(&self.folder, lines))?;
+    /// Writes a configuration with other lines of `[store]` and says so.
+    pub fn configure(&self, store: &str) -> Result<()> {
+        fs::write(self.folder.join("rstscope.toml"), configuration(&self.folder, store))?;
         Ok(kill_process(Pid::from_child(&self.child), Signal::HUP)?)
     }
 

@@ -8,14 +8,13 @@
 use super::daemon::{Daemon, ask};
 use super::nginx::{ADDRESS, Nginx};
 use super::soak::{RESETTING, Sample, kernel_counter, metric_value, resetting_upstream};
-use super::until;
+use super::{Namespaces, until};
 use crate::bench::wrk::{self, Measured};
 use crate::peer::neighbour;
-use crate::shell;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,37 +42,19 @@ pub struct Options {
     /// How often without and with the daemon take turns.
     #[arg(long, value_name = "N", default_value_t = 2)]
     rounds: u32,
-    /// A program that is built already.
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
-    /// Inside the namespaces: the folder to work in.
-    #[arg(long, hide = true)]
-    inside: Option<PathBuf>,
+    #[command(flatten)]
+    namespaces: Namespaces,
 }
 
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    match (&options.inside, &options.binary) {
-        (Some(folder), Some(binary)) => play(options, folder, binary)?,
-        _ => outside(options)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn outside(options: &Options) -> Result<()> {
-    ensure!(shell::is_root(), "needs root");
-    let binary = options.binary.clone().map_or_else(super::build, Ok)?;
-    let binary = fs::canonicalize(&binary).with_context(|| format!("no {}", binary.display()))?;
     let (duration, rate) = (options.duration.to_string(), options.rate.to_string());
     let rounds = options.rounds.to_string();
-    let ours = ["bench", "flood", "--duration", &duration, "--rate", &rate, "--rounds", &rounds, "--binary"];
-    super::in_namespaces("flood", |command| {
-        command.args(ours).arg(binary).arg("--inside");
-    })
+    let words = ["bench", "flood", "--duration", &duration, "--rate", &rate, "--rounds", &rounds];
+    options.namespaces.run("flood", &words, |folder, binary| play(options, folder, binary))
 }
 
 fn play(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
-    super::loopback_up()?;
     resetting_upstream(TcpListener::bind(RESETTING)?);
     let mut nginx = Nginx::new(folder)?;
     nginx.start()?;

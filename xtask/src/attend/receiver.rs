@@ -1,7 +1,7 @@
 //! The receiver of what the daemon sends away: keeps every body unless it is not wanted, and answers with the status it
 //! is told to.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -74,7 +74,7 @@ impl Receiver {
         let mut length = 0;
         while line != "\r\n" {
             line.clear();
-            reader.read_line(&mut line)?;
+            ensure!(reader.read_line(&mut line)? > 0, "the sender broke off");
             let field = line.to_lowercase();
             length =
                 field.strip_prefix("content-length:").map_or(Ok(length), |value| value.trim().parse())?;

@@ -4,14 +4,14 @@
 use super::daemon::{Daemon, ask};
 use super::nginx::Nginx;
 use super::receiver::Receiver;
-use super::until;
-use crate::{project, shell};
+use super::{Namespaces, until};
+use crate::project;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::sockopt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,41 +50,25 @@ pub struct Options {
     /// Requests a second, all clients together.
     #[arg(long, value_name = "N", default_value_t = 200)]
     rate: u32,
-    /// A program that is built already.
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
-    /// Inside the namespaces: the folder to work in.
-    #[arg(long, hide = true)]
-    inside: Option<PathBuf>,
+    #[command(flatten)]
+    namespaces: Namespaces,
 }
 
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    match (&options.inside, &options.binary) {
-        (Some(folder), Some(binary)) => soak(options, folder, binary)?,
-        _ => outside(options)?,
-    }
-    Ok(ExitCode::SUCCESS)
+    let (duration, rate) = (options.duration.to_string(), options.rate.to_string());
+    let words = ["soak", "--duration", &duration, "--rate", &rate];
+    options.namespaces.run("soak", &words, |folder, binary| soak(options, folder, binary))
 }
 
 /// A short one, with the program that the daemon's check has built.
 pub fn short() -> Result<()> {
     let binary = Some(project::target().join("release/rstscope"));
-    outside(&Options { duration: 20, rate: 200, binary, inside: None })
-}
-
-fn outside(options: &Options) -> Result<()> {
-    ensure!(shell::is_root(), "needs root");
-    let binary = options.binary.clone().map_or_else(super::build, Ok)?;
-    let (duration, rate) = (options.duration.to_string(), options.rate.to_string());
-    let ours = ["soak", "--duration", &duration, "--rate", &rate, "--binary"];
-    super::in_namespaces("soak", |command| {
-        command.args(ours).arg(binary).arg("--inside");
-    })
+    let namespaces = Namespaces { binary, inside: None };
+    run(&Options { duration: 20, rate: 200, namespaces }).map(drop)
 }
 
 fn soak(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
-    super::loopback_up()?;
     // Kept to the end: the daemon sends to it.
     let _receiver = Receiver::start_forgetful()?;
     let mut daemon = Daemon::start(binary, folder)?;

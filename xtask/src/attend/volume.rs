@@ -8,16 +8,15 @@ use super::daemon::{Daemon, ask};
 use super::nginx::{ADDRESS, Nginx};
 use super::receiver::Receiver;
 use super::soak::{MOST_MEMORY, Sample, Traffic, metric_value};
-use super::{read, until};
+use super::{Namespaces, read, until};
 use crate::peer::sockets::connected;
-use crate::shell;
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::Connection;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -62,44 +61,26 @@ pub struct Options {
     /// How long the memory is looked at, seconds.
     #[arg(long, value_name = "S", default_value_t = 60)]
     duration: u64,
-    /// A program that is built already.
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
-    /// Inside the namespaces: the folder to work in.
-    #[arg(long, hide = true)]
-    inside: Option<PathBuf>,
+    #[command(flatten)]
+    namespaces: Namespaces,
 }
 
 /// Runs the sub-command.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    match (&options.inside, &options.binary) {
-        (Some(folder), Some(binary)) => {
-            let measured = measure(options, folder, binary);
-            // Gigabytes, whatever became of it.
-            fs::remove_dir_all(folder.join("state"))?;
-            measured?;
-        }
-        _ => outside(options)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn outside(options: &Options) -> Result<()> {
-    ensure!(shell::is_root(), "needs root");
-    let binary = options.binary.clone().map_or_else(super::build, Ok)?;
-    let binary = fs::canonicalize(&binary).with_context(|| format!("no {}", binary.display()))?;
     let numbers = [options.verdicts, options.connections as u64, options.duration].map(|one| one.to_string());
     let [verdicts, connections, duration] = &numbers;
-    let ours =
-        ["bench", "store", "--verdicts", verdicts, "--connections", connections, "--duration", duration];
-    let short = options.short.then_some("--short");
-    super::in_namespaces("store", |command| {
-        command.args(ours).args(short).arg("--binary").arg(binary).arg("--inside");
+    let mut words =
+        vec!["bench", "store", "--verdicts", verdicts, "--connections", connections, "--duration", duration];
+    words.extend(options.short.then_some("--short"));
+    options.namespaces.run("store", &words, |folder, binary| {
+        let measured = measure(options, folder, binary);
+        // Gigabytes, whatever became of it.
+        fs::remove_dir_all(folder.join("state"))?;
+        measured
     })
 }
 
 fn measure(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
-    super::loopback_up()?;
     // Kept to the end: the daemon sends to it.
     let _receiver = Receiver::start_forgetful()?;
     raise_descriptors()?;

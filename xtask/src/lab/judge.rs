@@ -193,6 +193,11 @@ fn check_one(check: Check, seat: &Seat, truth: &Truth, record: &Value) -> Option
             let said = place.iter().any(|value| value.to_string().contains(words));
             (!said).then(|| format!("nothing says {words}"))
         }
+        Check::Carries(option) => {
+            let options = record["reset"]["options"].as_array();
+            let carried = options.is_some_and(|options| options.iter().any(|name| text(name) == option));
+            (!carried).then(|| format!("the RST carries {}, not {option}", record["reset"]["options"]))
+        }
         Check::ListenerLimit(limit) => {
             let got = &record["listener"];
             let right = got["limit"].as_u64() == Some(limit)

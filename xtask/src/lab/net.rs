@@ -48,6 +48,8 @@ pub const SEATS: u8 = 120;
 
 /// Seat numbers start here; lower host numbers belong to the links.
 const FIRST_SEAT: u8 = 10;
+/// The routing table of those who acknowledge at once.
+const AT_ONCE: u32 = 77;
 /// A number that no host of a link has.
 const NOBODY: u8 = 250;
 
@@ -217,6 +219,18 @@ impl Network {
         let nobody = family.address(place, NOBODY);
         let script = [format!("route add {to} via {nobody}")];
         batch(&["-n", &self.name(node), "-batch", "-"], &script)
+    }
+
+    /// A node at the end of the path acknowledges at once what is sent to this address of its own: no delayed ACKs.
+    pub fn acknowledge_at_once(&self, node: Node, own: IpAddr, family: Family) -> Result<()> {
+        let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == node).map_or(0, |(place, _)| place);
+        let gateway = family.address(place - 1, 1);
+        let script = [
+            format!("rule add from {own} lookup {AT_ONCE}"),
+            format!("route replace default via {gateway} quickack 1 table {AT_ONCE}"),
+        ];
+        let flag = if family == Family::V4 { "-4" } else { "-6" };
+        batch(&[flag, "-n", &self.name(node), "-batch", "-"], &script)
     }
 
     fn links(&self) -> Vec<String> {

@@ -241,6 +241,8 @@ pub enum Check {
     Sender,
     /// `reset.sender.exit`, an evidence detail, the summary or the advice names this.
     Says(&'static str),
+    /// The RST carried this TCP option.
+    Carries(&'static str),
     /// `listener` is Nginx's, full, with this limit.
     ListenerLimit(u64),
     /// A piece of evidence whose code contains one of these, and which does not speak against.

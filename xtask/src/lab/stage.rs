@@ -3,8 +3,9 @@
 //! The stage remembers what really happened (addresses, processes, idle times) as the ground truth, and puts
 //! everything back when the scenario is over.
 
+mod path;
+
 use super::bench::{Bench, Seat};
-use super::cleanup::Guard;
 use super::memory::Group;
 use super::net::{Family, Node, table};
 use super::nginx::Frozen;
@@ -263,31 +264,10 @@ impl<'a> Stage<'a> {
         self.bench.network.nft(node, &table(self.family(), &self.table(), "input", rule))
     }
 
-    /// The gateway between the Nginx host and its upstreams gets another Ethernet address, as in a failover.
-    pub fn fail_over(&self) -> Result<()> {
-        self.bench.network.fail_over(Node::Near, Node::Web)
-    }
-
-    /// A bridge on the link between Nginx and its gateway applies this rule to what it carries.
-    pub fn bridge(&self, rule: &str) -> Result<Guard> {
-        self.bench.network.bridge_before(Node::Near, &table(Family::V4, "bridging", "forward", rule))
-    }
-
-    /// The Nginx host sends what is for this scenario's upstream to a neighbour that does not exist.
-    pub fn lead_astray(&self) -> Result<()> {
-        self.bench.network.lead_astray(Node::Web, self.upstream().ip(), self.family())
-    }
-
     /// Leaves the Nginx host this single port for its own connections, until the scenario is over.
     pub fn single_local_port(&mut self, port: u16) -> Result<()> {
         self.ports_changed = true;
         self.bench.network.local_ports(Node::Web, port, port)
-    }
-
-    /// A rule that stays until the network goes, so that what is silent now cannot speak later.
-    pub fn silence(&self, node: Node, rule: &str) -> Result<()> {
-        let name = format!("silence{}", self.seat.number);
-        self.bench.network.nft(node, &table(self.family(), &name, "forward", rule))
     }
 
     /// The Nginx host cuts its data into packets itself, as a network card would before the wire.

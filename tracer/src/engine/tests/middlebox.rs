@@ -195,9 +195,9 @@ fn resets_that_guess_are_a_device() {
             remote: socket.remote,
         };
         let (when, input) = bare(milliseconds, kind, nobody());
-        let crate::model::Input::Event(mut event) = input else { unreachable!() };
+        let Input::Event(mut event) = input else { unreachable!() };
         event.packet = Some(packet);
-        (when, crate::model::Input::Event(event))
+        (when, Input::Event(event))
     };
     let reset = disguised(63, &socket);
     let inputs = vec![refused(99, 1460), refused(99, 4380), received(100, socket.clone(), Some(reset))];
@@ -311,7 +311,7 @@ fn data_that_the_reset_overtook_is_no_sign_of_life() {
     assert!(!judged(129, 60_000) && judged(130, 60_000), "a long path, whose delay may vary as much");
 }
 
-fn told(inputs: Vec<(u64, crate::model::Input)>, code: &str) -> bool {
+fn told(inputs: Vec<(u64, Input)>, code: &str) -> bool {
     let verdict = play(inputs).remove(0);
     verdict.evidence.iter().any(|piece| piece.code == code)
 }

@@ -121,7 +121,7 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
             .against(Origins::SLOW);
         return Some(lost.valued(&socket.retransmits_pending));
     }
-    let waiting = !case.is_client() && socket.awaits_answer() && socket.unacked == 0 && socket.unsent == 0;
+    let waiting = !case.is_client() && case.awaits_answer() && socket.unacked == 0 && socket.unsent == 0;
     waiting.then(|| {
         let detail = format!(
             "The peer's TCP acknowledged all {} bytes of the request and sent nothing for {} ms",
@@ -186,7 +186,7 @@ fn closed_by_worker(case: &Case) -> Option<Finding> {
 
 /// A timer of Nginx ran out in the middle of the answer.
 fn stalled(case: &Case, socket: &Socket) -> Option<Finding> {
-    let silent = socket.last_received_ms.filter(|_| !socket.awaits_answer())?;
+    let silent = socket.last_received_ms.filter(|_| !case.awaits_answer())?;
     let timed_out = case.line_class() == Some(MessageClass::TimedOut);
     (timed_out && !case.is_client()).then(|| {
         let detail = format!(

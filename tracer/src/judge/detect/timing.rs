@@ -101,7 +101,7 @@ fn keepalive_race(case: &Case) -> Option<(u32, u32)> {
     if case.is_tunnel() || read_by_application(case) {
         return None;
     }
-    if socket.awaits_answer() {
+    if case.awaits_answer() {
         let (idle, after) = (socket.idle_before_last_send_ms()?, socket.last_sent_ms?);
         let window =
             if request_acknowledged(case) { answered_window_ms(socket) } else { race_window_ms(socket) };
@@ -124,7 +124,7 @@ fn ended_by_peer(case: &Case) -> bool {
 /// The request had reached the peer's TCP before the end of the connection left it: the application may have read
 /// it, or closed without looking.
 pub fn request_acknowledged(case: &Case) -> bool {
-    let Some(socket) = case.socket().filter(|socket| socket.awaits_answer()) else { return false };
+    let Some(socket) = case.socket().filter(|_| case.awaits_answer()) else { return false };
     let by_reset = case
         .reset_packet()
         .is_some_and(|packet| packet.flags.has(TcpFlags::ACK) && packet.ack == socket.snd_nxt);
@@ -153,7 +153,7 @@ fn waited_timeout(case: &Case) -> Option<Finding> {
     let socket = case.socket()?;
     let closed =
         case.incident.reset_received().is_none() && matches!(case.incident.subject, Subject::Connection(_));
-    if case.is_client() || case.connecting() || !closed || !socket.awaits_answer() {
+    if case.is_client() || case.connecting() || !closed || !case.awaits_answer() {
         return None;
     }
     let waited = u64::from(socket.last_sent_ms?);

@@ -99,11 +99,10 @@ impl Instance {
         sockets::of_processes(&Proc::default(), &self.processes())
     }
 
+    /// Those that run now always find room, also where their numbers have begun anew.
     fn remember(&mut self, processes: &[Process]) {
+        while self.pids.len() + processes.len() > PIDS_LIMIT && self.pids.pop_first().is_some() {}
         self.pids.extend(processes.iter().map(|process| (process.own_pid, process.pid)));
-        while self.pids.len() > PIDS_LIMIT {
-            self.pids.pop_first();
-        }
     }
 }
 

@@ -85,3 +85,14 @@ fn a_reload_is_followed_and_old_pids_are_remembered() {
     fs::remove_dir_all(base.path().join("100")).expect("remove");
     assert_eq!(instance.refresh_workers_in(&proc), None);
 }
+
+#[test]
+fn after_any_number_of_reloads_the_workers_of_now_are_known() {
+    let base = container();
+    let proc = Proc::at(base.path());
+    let mut instance = discover_in(&proc, None, None).remove(0);
+    // Numbers have begun anew: those of now are the lowest.
+    instance.pids = (10_000..).map(|pid| (pid, pid)).take(PIDS_LIMIT).collect();
+    assert_eq!(instance.refresh_workers_in(&proc), Some(false));
+    assert_eq!((instance.host_pid(7), instance.pids.len()), (Some(101), PIDS_LIMIT));
+}

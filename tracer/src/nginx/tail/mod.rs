@@ -76,7 +76,8 @@ pub struct TailedLine {
     pub bytes: Vec<u8>,
     /// The line was longer than [`LINE_LIMIT`]; the rest is missing.
     pub is_cut: bool,
-    /// It was there before the file was followed: when it arrived is not known.
+    /// It was there before the file was followed, or before the session could run again: only its own time stamp tells
+    /// when it was written.
     pub is_old: bool,
     /// The file it stands in; `None` for a line that came by another way.
     pub identity: Option<Identity>,

@@ -159,7 +159,12 @@ impl Positions {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(PositionsError::Read { path: file.to_owned(), source }),
         };
-        Ok(Self { file: file.to_owned(), saved, readers: BTreeMap::new(), is_changed: true })
+        Ok(Self { saved, ..Self::anew(file) })
+    }
+
+    /// Holds nothing yet, whatever is in the state file.
+    pub fn anew(file: &Path) -> Self {
+        Self { file: file.to_owned(), saved: Vec::new(), readers: BTreeMap::new(), is_changed: true }
     }
 
     /// What the state file held of a path, oldest first; empty for one that was never followed.

@@ -12,8 +12,8 @@ mod send;
 use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use self::metrics::request as metrics_request;
 use super::http::Endpoint;
 use crate::metrics::{Shared, families};
 use crate::model::Verdict;
+use crate::output::ndjson;
 use queue::{Queue, Signal};
 use send::Delivery;
 
@@ -49,9 +50,15 @@ pub struct Account {
     pub retries: AtomicU64,
     /// Bytes that wait on disk now.
     pub bytes: AtomicU64,
+    problem: Mutex<Option<String>>,
 }
 
 impl Account {
+    /// Why the disk takes nothing that is to be sent now.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What did not arrive, for whatever reason.
     pub fn lost(&self) -> u64 {
         let lost = [&self.rejected, &self.channel_full, &self.queue_full];
@@ -172,22 +179,22 @@ impl Exporter {
     fn queue_logs(&self, batch: &[Arc<Verdict>]) {
         let now = now();
         let records = batch.iter().map(|verdict| logs::record(verdict, now)).collect();
-        let body = serde_json::to_vec(&logs::request(&self.host, records)).unwrap_or_default();
+        let body = ndjson::line(&logs::request(&self.host, records)).unwrap_or_default();
         self.queue(Signal::Logs, batch.len(), &body);
     }
 
     fn queue_metrics(&self) {
         let families = families(&self.shared);
         let request = metrics_request(&self.host, &families, self.started, now());
-        self.queue(Signal::Metrics, families.len(), &serde_json::to_vec(&request).unwrap_or_default());
+        self.queue(Signal::Metrics, families.len(), &ndjson::line(&request).unwrap_or_default());
     }
 
     fn queue(&self, signal: Signal, records: usize, body: &[u8]) {
         let records = u64::try_from(records).unwrap_or(u64::MAX);
-        let lost = match self.queue.borrow_mut().push(signal, records, body) {
-            Ok(gone) => gone.iter().map(|item| item.records).sum(),
-            Err(_) => records,
-        };
+        let lost = self.queue.borrow_mut().push(signal, records, body);
+        let problem = self.queue.borrow().problem();
+        *self.account.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        let lost = lost.iter().map(|item| item.records).sum();
         self.account.queue_full.fetch_add(lost, Ordering::Relaxed);
         self.note_size();
         self.delivery.news.notify_one();

@@ -59,6 +59,8 @@ pub(super) struct Queue {
     items: std::collections::VecDeque<(Item, u64)>,
     bytes: u64,
     next: u64,
+    /// Why the disk did not take the latest request.
+    problem: Option<io::Error>,
 }
 
 impl Queue {
@@ -77,31 +79,47 @@ impl Queue {
         items.sort_by_key(|(item, _)| item.number);
         let bytes = items.iter().map(|(_, bytes)| bytes).sum();
         let next = items.last().map_or(0, |(item, _)| item.number + 1);
-        Ok(Self { folder: folder.to_owned(), most, items: items.into(), bytes, next })
+        Ok(Self { folder: folder.to_owned(), most, items: items.into(), bytes, next, problem: None })
     }
 
-    /// Adds a request. Gives what had to go for it, the oldest first.
-    pub(super) fn push(&mut self, signal: Signal, records: u64, body: &[u8]) -> io::Result<Vec<Item>> {
+    /// Adds a request. Gives what is lost for it, the oldest first; the request itself, where the disk takes it not.
+    pub(super) fn push(&mut self, signal: Signal, records: u64, body: &[u8]) -> Vec<Item> {
         let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        if size > self.most {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
         let mut gone = Vec::new();
+        let item = Item { number: self.next, records, signal };
+        if size > self.most {
+            return vec![item];
+        }
         while self.bytes.saturating_add(size) > self.most {
             let Some(oldest) = self.first() else { break };
             self.remove(oldest);
             gone.push(oldest);
         }
-        let item = Item { number: self.next, records, signal };
         self.next += 1;
-        let unfinished = self.folder.join("unfinished");
-        if let Err(error) = write(&unfinished, &self.folder.join(item.name()), body) {
-            remove(&unfinished);
-            return Err(error);
+        self.problem = self.write(item, body).err();
+        if self.problem.is_some() {
+            gone.push(item);
+            return gone;
         }
         self.items.push_back((item, size));
         self.bytes += size;
-        Ok(gone)
+        gone
+    }
+
+    /// Only a whole file gets its name, so that a kill leaves none that is cut.
+    fn write(&self, item: Item, body: &[u8]) -> io::Result<()> {
+        // It was there when this was opened; somebody may have removed it.
+        fs::create_dir_all(&self.folder)?;
+        let unfinished = self.folder.join("unfinished");
+        let written = File::create(&unfinished).and_then(|mut file| {
+            file.write_all(body)?;
+            file.sync_data()
+        });
+        let named = written.and_then(|()| fs::rename(&unfinished, self.folder.join(item.name())));
+        if named.is_err() {
+            remove(&unfinished);
+        }
+        named
     }
 
     /// The oldest.
@@ -122,18 +140,15 @@ impl Queue {
         }
     }
 
+    /// Why the disk takes nothing.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.as_ref().map(|error| format!("{}: {error}", self.folder.display()))
+    }
+
     /// Bytes that wait.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
-}
-
-/// Only a whole file gets its name, so that a kill leaves none that is cut.
-fn write(unfinished: &Path, path: &Path, body: &[u8]) -> io::Result<()> {
-    let mut file = File::create(unfinished)?;
-    file.write_all(body)?;
-    file.sync_data()?;
-    fs::rename(unfinished, path)
 }
 
 /// A file that cannot be removed is sent once more after a restart.
@@ -149,8 +164,8 @@ mod tests {
     fn what_waits_outlives_the_daemon_in_its_order() {
         let folder = tempfile::tempdir().unwrap();
         let mut queue = Queue::open(folder.path(), 1000).unwrap();
-        queue.push(Signal::Logs, 3, b"one").unwrap();
-        queue.push(Signal::Metrics, 40, b"two").unwrap();
+        assert_eq!(queue.push(Signal::Logs, 3, b"one"), []);
+        assert_eq!(queue.push(Signal::Metrics, 40, b"two"), []);
         drop(queue);
         fs::write(folder.path().join("unfinished"), "cut").unwrap();
         let mut queue = Queue::open(folder.path(), 1000).unwrap();
@@ -160,7 +175,7 @@ mod tests {
         assert_eq!((first.signal, first.records), (Signal::Logs, 3));
         assert_eq!(queue.read(first).unwrap(), b"one");
         queue.remove(first);
-        queue.push(Signal::Logs, 1, b"three").unwrap();
+        queue.push(Signal::Logs, 1, b"three");
         let rest: Vec<_> = std::iter::from_fn(|| {
             let item = queue.first()?;
             let body = queue.read(item).unwrap();
@@ -177,21 +192,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut queue = Queue::open(folder.path(), 10).unwrap();
         for records in 1..=3 {
-            let gone = queue.push(Signal::Logs, records, b"1234").unwrap();
+            let gone = queue.push(Signal::Logs, records, b"1234");
             let expected: &[u64] = if records == 3 { &[1] } else { &[] };
             assert_eq!(gone.iter().map(|item| item.records).collect::<Vec<_>>(), expected);
         }
         assert!(queue.bytes() <= 10);
-        assert!(queue.push(Signal::Logs, 9, b"more than ever fits").is_err());
+        let lost = queue.push(Signal::Logs, 9, b"more than ever fits");
+        assert_eq!(lost.iter().map(|item| item.records).collect::<Vec<_>>(), [9]);
         assert_eq!(queue.first().unwrap().records, 2, "what cannot fit takes nobody's place");
     }
 
     #[test]
-    fn a_folder_that_takes_nothing_is_an_error_and_no_damage() {
+    fn what_a_folder_does_not_take_is_lost_with_what_went_for_it_and_nothing_else() {
+        let records = |lost: Vec<Item>| lost.iter().map(|item| item.records).collect::<Vec<_>>();
         let folder = tempfile::tempdir().unwrap();
-        let mut queue = Queue::open(&folder.path().join("queue"), 100).unwrap();
-        fs::remove_dir(folder.path().join("queue")).unwrap();
-        assert!(queue.push(Signal::Logs, 1, b"x").is_err());
+        let place = folder.path().join("queue");
+        let mut queue = Queue::open(&place, 10).unwrap();
+        assert!(records(queue.push(Signal::Logs, 1, b"12345678")).is_empty());
+        fs::remove_dir_all(&place).unwrap();
+        fs::write(&place, "no folder").unwrap();
+        assert_eq!(records(queue.push(Signal::Logs, 2, b"1234")), [1, 2]);
         assert_eq!((queue.bytes(), queue.first()), (0, None));
+        assert!(queue.problem().unwrap().starts_with(&*place.to_string_lossy()));
+        fs::remove_file(&place).unwrap();
+        let lost = queue.push(Signal::Logs, 3, b"1234");
+        assert!(lost.is_empty(), "a folder that was removed is made again");
+        assert_eq!((queue.first().map(|item| item.records), queue.problem()), (Some(3), None));
     }
 }

@@ -1,17 +1,15 @@
-//! What can be told from one end is less than it seems: silence behind an acknowledgment, a FIN that anybody can make up,
-//! a distance that is a setting, a listener that is full while another one of its host answers.
+//! What can be told from one end is less than it seems: silence behind an acknowledgment, a distance that is a setting, a
+//! listener that is full while another one of its host answers, a request that its client gave up without a word to TCP.
 
 use super::super::bench;
 use super::super::net::{Family, Node};
 use super::super::puppet::numbered;
-use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario, Side, View};
+use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario, Side};
 use super::super::stage::Stage;
 use super::super::wait;
 use super::clients::UNLOGGED_ABORT;
-use super::inject::{EXACT, Rst, inject};
 use super::protocols::{HTTP2_CANCEL, HTTP2_REQUEST};
-use super::race::{kept, repaired};
-use super::silence::IMPATIENT;
+use super::silence::{IMPATIENT, TIMED_OUT};
 use super::unavailable::forgotten_between;
 use super::upstream::{ABORT, RECV, in_flight};
 use super::{KEPT, PLAIN};
@@ -30,6 +28,7 @@ const SLOW_444: &str = "server { listen @LISTEN@; reset_timedout_connection on; 
 const PAIR: &str = "upstream @NAME@ { server @UPSTREAM@; server @BACKUP@; }\n\
      server { listen @LISTEN@; location / { proxy_pass http://@NAME@; } }\n";
 
+/// That is all of it that Nginx's host gets to see, whoever is to blame.
 const SLOW: Expect = Expect {
     party: "upstream",
     causes: &["upstream_slow"],
@@ -37,6 +36,7 @@ const SLOW: Expect = Expect {
     most: Certainty::Weak,
     ..INCIDENT
 };
+
 /// Nginx ended the upstream leg, and nothing that can be seen tells why.
 const UNEXPLAINED: Expect = Expect {
     party: "unknown",
@@ -46,7 +46,6 @@ const UNEXPLAINED: Expect = Expect {
     logged: false,
     ..INCIDENT
 };
-const TIMED_OUT: LogTruth = LogTruth::Always("upstream timed out (110");
 
 /// Doubts.
 pub const TABLE: &[Scenario] = &[
@@ -86,78 +85,6 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
-        name: "inject-fin",
-        says: "a device makes up a FIN in the name of an upstream that stays silent",
-        servers: PLAIN,
-        families: V4,
-        drive: |stage| forged_fin(stage, false),
-        expect: &[Expect {
-            party: "upstream",
-            causes: &["upstream_closed_early"],
-            kinds: &["closed_early"],
-            most: Certainty::Weak,
-            ..INCIDENT
-        }],
-        log: LogTruth::Always("upstream prematurely closed"),
-        ..ORDINARY
-    },
-    Scenario {
-        name: "inject-fin-speaks",
-        says: "the same, and the upstream goes on",
-        servers: PLAIN,
-        families: V4,
-        drive: |stage| forged_fin(stage, true),
-        expect: &[Expect {
-            party: "upstream",
-            causes: &["upstream_closed_early"],
-            kinds: &["closed_early"],
-            most: Certainty::Weak,
-            ..INCIDENT
-        }],
-        log: LogTruth::Always("upstream prematurely closed"),
-        ..ORDINARY
-    },
-    Scenario {
-        name: "inject-copied-clock",
-        says: "a made-up RST with everything that passed before in it, the timestamps, too: its clock stands still",
-        servers: PLAIN,
-        families: V4,
-        drive: |stage| {
-            let mut device = stage.device(Node::Far)?;
-            let (client, upstream) = in_flight(stage)?;
-            stage.read_request(upstream)?;
-            let rule = format!("{} drop", stage.leaving_upstream());
-            stage.silence(Node::Far, &rule)?;
-            wait::pass(Duration::from_millis(200))?;
-            let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
-            device.tell(&format!("inject {} {nginx} 63 7 RA 0 512 0 clock", stage.upstream()))?;
-            stage.response(client, "502")
-        },
-        expect: &[Expect { party: "upstream", causes: &["upstream_abort"], most: Certainty::Weak, ..ABORT }],
-        log: RECV,
-        ..ORDINARY
-    },
-    Scenario {
-        name: "inject-client-name",
-        says: "a device makes up a RST in the name of a waiting client, from as far away and without a clock",
-        servers: PLAIN,
-        families: V4,
-        drive: |stage| {
-            let mut device = stage.device(Node::Outer)?;
-            let (client, upstream) = in_flight(stage)?;
-            stage.read_request(upstream)?;
-            let (from, to) = (stage.truth.client.clone().unwrap_or_default(), stage.listener());
-            device.tell(&format!("inject {from} {to} 63 7 RA 0 512 0"))?;
-            stage.wait_client("the RST reaches Nginx's host", |socket| socket.is_none())?;
-            stage.server()?.tell(&format!("drain {upstream}"))?;
-            let _ = client;
-            Ok(())
-        },
-        expect: &[Expect { most: Certainty::Weak, ..UNLOGGED_ABORT }],
-        log: LogTruth::Either,
-        ..ORDINARY
-    },
-    Scenario {
         name: "doubt-overflow-beside",
         says: "a remote listener is full, and another one of the same host answers meanwhile",
         servers: TWO_PORTS,
@@ -185,6 +112,7 @@ pub const TABLE: &[Scenario] = &[
             stage.truth.upstream_local = None;
             stage.response(client, "504")
         },
+        // The queue there cannot be seen from here.
         expect: &[Expect {
             party: "middlebox",
             causes: &["middlebox_drop"],
@@ -282,52 +210,6 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
-        name: "ends-far-end-reset-long-ago",
-        says: "a device resets the upstream's end of an idle connection; long after, Nginx uses it again",
-        servers: KEPT,
-        families: V4,
-        drive: |stage| {
-            let mut device = stage.device(Node::Far)?;
-            let (client, listener, upstream) = kept(stage)?;
-            let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
-            device.tell(&format!("inject {nginx} {} 63 0 R 0 0 0", stage.upstream()))?;
-            stage.server()?.tell(&format!("drain {upstream}"))?;
-            wait::pass(Duration::from_secs(9))?;
-            stage.request(client, "GET /again")?;
-            repaired(stage, client, listener)
-        },
-        expect: &[Expect {
-            party: "middlebox",
-            causes: &["middlebox_forged_reset"],
-            kinds: &["reset_received"],
-            impacts: &["request_retried"],
-            ..INCIDENT
-        }],
-        log: RECV,
-        alone: true,
-        view: View::WholeHost,
-        ..ORDINARY
-    },
-    Scenario {
-        name: "ends-forged-then-real",
-        says: "both ends are on this host: a device resets Nginx's end, and a moment later the upstream's process resets its own",
-        servers: PLAIN,
-        families: V4,
-        drive: |stage| {
-            let mut device = stage.device(Node::Far)?;
-            let (client, upstream) = in_flight(stage)?;
-            stage.read_request(upstream)?;
-            inject(stage, &mut device, Rst { hops: 60, ..EXACT })?;
-            stage.server()?.tell(&format!("reset {upstream}"))?;
-            stage.response(client, "502")
-        },
-        expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..ABORT }],
-        log: RECV,
-        alone: true,
-        view: View::WholeHost,
-        ..ORDINARY
-    },
-    Scenario {
         name: "two-bad-upstreams",
         says: "one upstream resets the request, the next one refuses it (proxy_next_upstream)",
         servers: PAIR,
@@ -375,62 +257,6 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
-        name: "inject-behind-fin",
-        says: "the upstream closes in the middle of its answer, and a device sends a RST right behind its FIN",
-        servers: PLAIN,
-        families: V4,
-        drive: |stage| {
-            let mut device = stage.device(Node::Far)?;
-            let (client, upstream) = in_flight(stage)?;
-            stage.read_request(upstream)?;
-            let frozen = stage.freeze()?;
-            stage
-                .server()?
-                .tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nhalf"))?;
-            stage.server()?.tell(&format!("close {upstream}"))?;
-            stage.wait_upstream("the FIN", |socket| {
-                socket.is_some_and(|socket| socket.state == super::super::kernel::CLOSE_WAIT)
-            })?;
-            inject(stage, &mut device, Rst { hops: 60, ..EXACT })?;
-            stage.wait_upstream("the RST", |socket| socket.is_none())?;
-            drop(frozen);
-            stage.client.tell(&format!("drain {client}")).map(drop)
-        },
-        expect: &[Expect {
-            party: "middlebox",
-            causes: &["middlebox_forged_reset"],
-            kinds: &["reset_received"],
-            impacts: &[],
-            ..ABORT
-        }],
-        log: LogTruth::Either,
-        ..ORDINARY
-    },
-    Scenario {
-        name: "inject-thrice",
-        says: "a device sends the same RST three times from elsewhere",
-        servers: PLAIN,
-        families: V4,
-        drive: |stage| {
-            let mut device = stage.device(Node::Near)?;
-            let (client, upstream) = in_flight(stage)?;
-            stage.read_request(upstream)?;
-            for _ in 0..3 {
-                inject(stage, &mut device, Rst { hops: 64, ..EXACT })?;
-            }
-            stage.response(client, "502")
-        },
-        expect: &[Expect {
-            party: "middlebox",
-            causes: &["middlebox_forged_reset"],
-            kinds: &["reset_received"],
-            impacts: &[],
-            ..ABORT
-        }],
-        log: RECV,
-        ..ORDINARY
-    },
-    Scenario {
         name: "trap-local-killed-with-504",
         says: "a local upstream is killed in the moment Nginx gives up",
         place: Place::Local,
@@ -445,31 +271,6 @@ pub const TABLE: &[Scenario] = &[
         },
         expect: &[Expect { most: Certainty::Proven, ..SLOW }],
         log: TIMED_OUT,
-        ..ORDINARY
-    },
-    Scenario {
-        name: "ends-unheard-exit",
-        says: "both ends are on this host: the upstream is killed, its FIN is lost, and Nginx waits for its timer",
-        servers: IMPATIENT,
-        families: V4,
-        drive: |stage| {
-            let (client, upstream) = in_flight(stage)?;
-            stage.read_request(upstream)?;
-            wait::pass(Duration::from_millis(200))?;
-            let rule = format!("{} drop", stage.leaving_upstream());
-            stage.filter(Node::Far, &rule)?;
-            stage.kill_server()?;
-            stage.response(client, "504")
-        },
-        expect: &[Expect {
-            party: "upstream",
-            causes: &["upstream_process_exit"],
-            kinds: &["timeout"],
-            ..INCIDENT
-        }],
-        log: TIMED_OUT,
-        alone: true,
-        view: View::WholeHost,
         ..ORDINARY
     },
 ];
@@ -492,22 +293,4 @@ fn answer_too_large(stage: &mut Stage<'_>) -> Result<()> {
     stage.server()?.tell(&format!("send {upstream} {head}"))?;
     stage.server()?.tell(&format!("fill {upstream} 4800"))?;
     stage.client.tell(&format!("drain {client}")).map(drop)
-}
-
-fn forged_fin(stage: &mut Stage<'_>, speaks: bool) -> Result<()> {
-    let mut device = stage.device(Node::Far)?;
-    let (client, upstream) = in_flight(stage)?;
-    stage.read_request(upstream)?;
-    if !speaks {
-        let rule = format!("{} drop", stage.leaving_upstream());
-        stage.silence(Node::Far, &rule)?;
-    }
-    inject(stage, &mut device, Rst { flags: "FA", window: 512, identification: 7, ..EXACT })?;
-    stage.response(client, "502")?;
-    if speaks {
-        wait::pass(super::THINKS)?;
-        stage.answer(upstream)?;
-        stage.server()?.tell(&format!("drain {upstream}"))?;
-    }
-    Ok(())
 }

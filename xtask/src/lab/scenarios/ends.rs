@@ -3,11 +3,14 @@
 use super::super::net::{Family, Node};
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, View};
 use super::super::stage::Stage;
+use super::super::wait;
+use super::inject::{EXACT, Rst, inject};
 use super::race::{kept, repaired};
-use super::silence::IMPATIENT;
+use super::silence::{IMPATIENT, TIMED_OUT};
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
 use super::{KEPT, PLAIN};
 use anyhow::Result;
+use std::time::Duration;
 
 /// An id as container runtimes give them.
 const CONTAINER: &str = "5eed0c0ffee0123456789abcdef0123456789abcdef0123456789abcdef01234";
@@ -126,6 +129,77 @@ pub const TABLE: &[Scenario] = &[
             ..INCIDENT
         }],
         log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-far-end-reset-long-ago",
+        says: "a device resets the upstream's end of an idle connection; long after, Nginx uses it again",
+        servers: KEPT,
+        families: &[Family::V4],
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, listener, upstream) = kept(stage)?;
+            let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
+            device.tell(&format!("inject {nginx} {} 63 0 R 0 0 0", stage.upstream()))?;
+            stage.server()?.tell(&format!("drain {upstream}"))?;
+            wait::pass(Duration::from_secs(9))?;
+            stage.request(client, "GET /again")?;
+            repaired(stage, client, listener)
+        },
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &["request_retried"],
+            ..INCIDENT
+        }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-forged-then-real",
+        says: "both ends are on this host: a device resets Nginx's end, and a moment later the upstream's process resets its own",
+        servers: PLAIN,
+        families: &[Family::V4],
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            inject(stage, &mut device, Rst { hops: 60, ..EXACT })?;
+            stage.server()?.tell(&format!("reset {upstream}"))?;
+            stage.response(client, "502")
+        },
+        expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..ABORT }],
+        log: RECV,
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "ends-unheard-exit",
+        says: "both ends are on this host: the upstream is killed, its FIN is lost, and Nginx waits for its timer",
+        servers: IMPATIENT,
+        families: &[Family::V4],
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            wait::pass(Duration::from_millis(200))?;
+            let rule = format!("{} drop", stage.leaving_upstream());
+            stage.filter(Node::Far, &rule)?;
+            stage.kill_server()?;
+            stage.response(client, "504")
+        },
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_process_exit"],
+            kinds: &["timeout"],
+            ..INCIDENT
+        }],
+        log: TIMED_OUT,
         alone: true,
         view: View::WholeHost,
         ..ORDINARY

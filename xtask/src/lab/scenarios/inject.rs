@@ -1,14 +1,17 @@
 //! Made-up packets: a device that chooses hop limit, identification, flags and sequence numbers.
 
-use super::super::net::Node;
+use super::super::net::{Family, Node};
 use super::super::puppet::Puppet;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::upstream::{RECV, in_flight};
+use super::clients::UNLOGGED_ABORT;
+use super::upstream::{ABORT, RECV, in_flight};
 use super::{PLAIN, THINKS};
 use anyhow::Result;
 use std::time::Duration;
+
+const V4: &[Family] = &[Family::V4];
 
 /// Longer than the time that is waited for the line of the log.
 const LATE: Duration = Duration::from_millis(1_500);
@@ -20,6 +23,15 @@ pub(super) const FORGED: Expect = Expect {
     impacts: &["request_failed"],
     least: Certainty::Strong,
     most: Certainty::Strong,
+    ..INCIDENT
+};
+
+/// That is all of it that Nginx's host gets to see.
+const CLOSED: Expect = Expect {
+    party: "upstream",
+    causes: &["upstream_closed_early"],
+    kinds: &["closed_early"],
+    most: Certainty::Weak,
     ..INCIDENT
 };
 
@@ -111,6 +123,122 @@ pub const TABLE: &[Scenario] = &[
         servers: PLAIN,
         drive: outside,
         log: LogTruth::Silent,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-fin",
+        says: "a device makes up a FIN in the name of an upstream that stays silent",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| forged_fin(stage, false),
+        expect: &[CLOSED],
+        log: LogTruth::Always("upstream prematurely closed"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-fin-speaks",
+        says: "the same, and the upstream goes on",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| forged_fin(stage, true),
+        expect: &[CLOSED],
+        log: LogTruth::Always("upstream prematurely closed"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-copied-clock",
+        says: "a made-up RST with everything that passed before in it, the timestamps, too: its clock stands still",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let rule = format!("{} drop", stage.leaving_upstream());
+            stage.silence(Node::Far, &rule)?;
+            wait::pass(Duration::from_millis(200))?;
+            let nginx = stage.truth.upstream_local.clone().unwrap_or_default();
+            device.tell(&format!("inject {} {nginx} 63 7 RA 0 512 0 clock", stage.upstream()))?;
+            stage.response(client, "502")
+        },
+        expect: &[Expect { party: "upstream", causes: &["upstream_abort"], most: Certainty::Weak, ..ABORT }],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-client-name",
+        says: "a device makes up a RST in the name of a waiting client, from as far away and without a clock",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Outer)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let (from, to) = (stage.truth.client.clone().unwrap_or_default(), stage.listener());
+            device.tell(&format!("inject {from} {to} 63 7 RA 0 512 0"))?;
+            stage.wait_client("the RST reaches Nginx's host", |socket| socket.is_none())?;
+            stage.server()?.tell(&format!("drain {upstream}"))?;
+            let _ = client;
+            Ok(())
+        },
+        expect: &[Expect { most: Certainty::Weak, ..UNLOGGED_ABORT }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-behind-fin",
+        says: "the upstream closes in the middle of its answer, and a device sends a RST right behind its FIN",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Far)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let frozen = stage.freeze()?;
+            stage
+                .server()?
+                .tell(&format!("send {upstream} HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nhalf"))?;
+            stage.server()?.tell(&format!("close {upstream}"))?;
+            stage.wait_upstream("the FIN", |socket| {
+                socket.is_some_and(|socket| socket.state == super::super::kernel::CLOSE_WAIT)
+            })?;
+            inject(stage, &mut device, Rst { hops: 60, ..EXACT })?;
+            stage.wait_upstream("the RST", |socket| socket.is_none())?;
+            drop(frozen);
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &[],
+            ..ABORT
+        }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "inject-thrice",
+        says: "a device sends the same RST three times from elsewhere",
+        servers: PLAIN,
+        families: V4,
+        drive: |stage| {
+            let mut device = stage.device(Node::Near)?;
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            for _ in 0..3 {
+                inject(stage, &mut device, Rst { hops: 64, ..EXACT })?;
+            }
+            stage.response(client, "502")
+        },
+        expect: &[Expect {
+            party: "middlebox",
+            causes: &["middlebox_forged_reset"],
+            kinds: &["reset_received"],
+            impacts: &[],
+            ..ABORT
+        }],
+        log: RECV,
         ..ORDINARY
     },
 ];
@@ -212,4 +340,22 @@ fn outside(stage: &mut Stage<'_>) -> Result<()> {
     }
     stage.answer(upstream)?;
     stage.response(client, "200")
+}
+
+fn forged_fin(stage: &mut Stage<'_>, speaks: bool) -> Result<()> {
+    let mut device = stage.device(Node::Far)?;
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    if !speaks {
+        let rule = format!("{} drop", stage.leaving_upstream());
+        stage.silence(Node::Far, &rule)?;
+    }
+    inject(stage, &mut device, Rst { flags: "FA", window: 512, identification: 7, ..EXACT })?;
+    stage.response(client, "502")?;
+    if speaks {
+        wait::pass(THINKS)?;
+        stage.answer(upstream)?;
+        stage.server()?.tell(&format!("drain {upstream}"))?;
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ mod firewall;
 mod halves;
 mod healthy;
 mod host;
+mod hot;
 mod icmp;
 mod idle;
 mod inject;
@@ -60,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         emitters::TABLE,
         icmp::TABLE,
         host::TABLE,
+        hot::TABLE,
         unavailable::TABLE,
         healthy::TABLE,
         losses::TABLE,

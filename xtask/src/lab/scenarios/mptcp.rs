@@ -2,7 +2,7 @@
 //! listener does speak it, so that what the tracer follows are subflows.
 
 use super::super::puppet::numbered;
-use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
 use super::PLAIN;
 use super::upstream::{ABORT, RECV};
@@ -51,7 +51,8 @@ pub const TABLE: &[Scenario] = &[
         drive: client_aborts,
         // Which worker accepted a subflow is not known, so the close of its upstream connection has no reason.
         expect: &[
-            CLIENT,
+            // RFC 8684, section 3.6.
+            Expect { checks: &[Check::Carries("mp_tcprst")], ..CLIENT },
             Expect {
                 party: "unknown",
                 causes: &["insufficient_evidence"],

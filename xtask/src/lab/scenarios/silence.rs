@@ -24,7 +24,7 @@ const LATER: Duration = Duration::from_millis(1_200);
 const UPLOADING: &str = "server { listen @LISTEN@; client_max_body_size 0; location / { \
      proxy_pass http://@UPSTREAM@; proxy_http_version 1.1; proxy_request_buffering off; proxy_send_timeout 1s; } }\n";
 
-const SLOW: Expect = Expect {
+pub(super) const SLOW: Expect = Expect {
     party: "upstream",
     causes: &["upstream_slow"],
     kinds: &["timeout"],
@@ -37,7 +37,7 @@ const SLOW: Expect = Expect {
 const DROP: Expect =
     Expect { party: "middlebox", causes: &["middlebox_drop"], most: Certainty::Strong, ..SLOW };
 
-const TIMED_OUT: LogTruth = LogTruth::Always("upstream timed out (110");
+pub(super) const TIMED_OUT: LogTruth = LogTruth::Always("upstream timed out (110");
 
 /// Timeouts.
 pub const TABLE: &[Scenario] = &[
