@@ -171,7 +171,23 @@ fn a_process_of_the_other_host_that_reset_is_named_with_its_host() {
 
 #[test]
 fn each_run_of_the_other_hosts_tracer_tells_of_its_own_time() {
-    let later = Socket { local: address("10.0.0.1:40009"), cookie: 9, ..upstream() };
+    let numbers = (1_005_000, 1_009_000);
+    let later = Socket {
+        local: address("10.0.0.1:40009"),
+        cookie: 9,
+        rcv_nxt: numbers.0,
+        snd_una: numbers.1,
+        snd_nxt: numbers.1,
+        ..upstream()
+    };
+    let other = Socket {
+        remote: later.local,
+        cookie: 10,
+        snd_una: numbers.0,
+        snd_nxt: numbers.0,
+        rcv_nxt: numbers.1,
+        ..accepted()
+    };
     let ours = vec![
         received(5_000, upstream(), Some(active_reset(&upstream()))),
         received(45_000, later.clone(), Some(active_reset(&later))),
@@ -181,8 +197,7 @@ fn each_run_of_the_other_hosts_tracer_tells_of_its_own_time() {
         let bytes = recorded(other_host(), 0, told).leak() as &'static [u8];
         Witness::read(&mut Reader::open(bytes).unwrap()).unwrap()
     };
-    let runs =
-        vec![run(4_999, accepted()), run(44_999, Socket { remote: later.local, cookie: 10, ..accepted() })];
+    let runs = vec![run(4_999, accepted()), run(44_999, other)];
     let first = recorded(nginx(), i64::try_from(AHEAD).unwrap() * 1_000_000, ours).leak() as &'static [u8];
     let second = compare(&mut Reader::open(first).unwrap(), runs);
     let mut certainties = Vec::new();
