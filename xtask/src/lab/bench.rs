@@ -415,7 +415,11 @@ pub fn rows(
             row(seat, judge::compare(seat, &truth, &ours), troubles)
         })
         .collect();
-    let strays = records.iter().filter(|record| !plan.seats.iter().any(|seat| judge::concerns(record, seat)));
+    let expected = |seat: &Seat, record: &Value| {
+        judge::concerns(record, seat)
+            || (seat.scenario.view == View::WholeHost && judge::is_elsewhere(record, seat))
+    };
+    let strays = records.iter().filter(|record| !plan.seats.iter().any(|seat| expected(seat, record)));
     let compared = plan.seats.iter().all(|seat| seat.scenario.loss.is_none());
     if let Some(last) = rows.last_mut().filter(|_| compared) {
         last.troubles.extend(strays.map(|record| format!("a record of no scenario: {record}")));

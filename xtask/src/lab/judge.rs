@@ -22,8 +22,18 @@ pub struct Finding {
     pub differences: Vec<String>,
 }
 
+/// Is this record about a connection of another bench? Benches use the same addresses, and a tracer that sees the whole
+/// host sees them all.
+pub fn is_elsewhere(record: &Value, seat: &Seat) -> bool {
+    let namespace = record["connection"]["netns"].as_u64().filter(|namespace| *namespace != 0);
+    namespace.is_some() && seat.namespace.is_some() && namespace != seat.namespace
+}
+
 /// Is this record about this scenario?
 pub fn concerns(record: &Value, seat: &Seat) -> bool {
+    if is_elsewhere(record, seat) {
+        return false;
+    }
     let listener = seat.listener().to_string();
     let upstream = seat.upstream().to_string();
     let client = seat.client().to_string();

@@ -95,8 +95,13 @@ impl<'a> Stage<'a> {
     /// Puts the upstream where a container runtime would have put it, and waits until a tracer can have seen it there.
     pub fn contain(&mut self, group: &str) -> Result<Vec<Group>> {
         let groups = Group::named(group, self.server()?.pid())?;
-        wait::pass(SEEN)?;
+        Self::processes_are_seen()?;
         Ok(groups)
+    }
+
+    /// Waits until a tracer can have seen every process that is there.
+    pub fn processes_are_seen() -> Result<()> {
+        wait::pass(SEEN)
     }
 
     /// Lets the upstream use up its memory until the OOM killer takes it, and remembers it as the one who acted.

@@ -35,6 +35,7 @@ pub const SCENARIOS: &[&str] = &[
     "forged-near-speaks",
     "forged-near-silent",
     "upstream-slow",
+    "hot-upstream-slow",
     "drop-data",
     "healthy-short-lived-upstream",
 ];

@@ -30,6 +30,10 @@ pub(super) const UPSTREAM: Expect = Expect { party: "upstream", impacts: &["requ
 const ABORT: Expect =
     Expect { causes: &["upstream_abort"], kinds: &["reset_received"], most: Certainty::Strong, ..UPSTREAM };
 
+/// A second Nginx on the same host is one, too, and seen as such.
+const SECOND: Expect =
+    Expect { party: "nginx", least: Certainty::Proven, side: None, logged: false, ..UPSTREAM };
+
 pub(super) const RACE: Expect = Expect { kinds: &["closed_early", "reset_received"], ..race::RACE };
 
 /// Proxies behind Nginx.
@@ -122,16 +126,7 @@ pub const TABLE: &[Scenario] = &[
         drive: |stage| upload(stage, "/patient"),
         expect: &[
             Expect { least: Certainty::Proven, most: Certainty::Proven, ..ABORT },
-            // The second Nginx is one, too, and seen as such.
-            Expect {
-                party: "nginx",
-                causes: &["nginx_timeout_reset"],
-                kinds: &["reset_sent"],
-                least: Certainty::Proven,
-                side: None,
-                logged: false,
-                ..UPSTREAM
-            },
+            Expect { causes: &["nginx_timeout_reset"], kinds: &["reset_sent"], ..SECOND },
         ],
         log: LogTruth::Always("failed (104"),
         ..ORDINARY
@@ -143,12 +138,15 @@ pub const TABLE: &[Scenario] = &[
         place: Place::Local,
         servers: STREAMED,
         drive: worker_killed,
-        expect: &[Expect {
-            causes: &["upstream_process_exit"],
-            least: Certainty::Proven,
-            checks: &[Check::Says("SIGKILL")],
-            ..UPSTREAM
-        }],
+        expect: &[
+            Expect {
+                causes: &["upstream_process_exit"],
+                least: Certainty::Proven,
+                checks: &[Check::Says("SIGKILL")],
+                ..UPSTREAM
+            },
+            Expect { causes: &["nginx_worker_exit"], ..SECOND },
+        ],
         log: LogTruth::Either,
         ..ORDINARY
     },
@@ -202,6 +200,7 @@ pub(super) fn race(stage: &mut Stage<'_>, program: &str, arguments: &[&str]) -> 
 /// A proxy has half of a request.
 fn half_uploaded(stage: &mut Stage<'_>, path: &str) -> Result<(Program, u32)> {
     let proxy = stage.program("nginx", BEHIND)?;
+    Stage::processes_are_seen()?; // Where it lives on the Nginx host.
     let client = stage.connect()?;
     let head = format!("POST {path} HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: 100\\r\\n\\r\\nhalf");
     stage.client.tell(&format!("send {client} {head}"))?;
