@@ -3,6 +3,7 @@
 //! One [`Writer`] thread writes in batches; any number of readers ask at the same time. Nothing here judges, and
 //! the JSON is stored as every other output gives it, so that a store can be read without rstscope, too.
 
+mod ageing;
 mod coverage;
 mod dossier;
 mod place;

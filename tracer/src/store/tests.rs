@@ -359,6 +359,17 @@ fn a_full_disk_is_counted_loses_nothing_within_the_bound_and_recovers() {
     assert!(!account.failing.load(Ordering::Relaxed) && account.lost() == 0);
 }
 
+#[test]
+fn a_clock_that_is_far_ahead_takes_no_verdicts() {
+    let place = Place::new();
+    let mut store = place.store();
+    // As if the latest of them were of 1970, or the clock wrong.
+    fill(&mut store, 0..300);
+    let keep = Retention { age: Some(Duration::from_secs(1)), bytes: None };
+    drop(Writer::start(store, keep, Box::new(|_, _| ()), || ()).unwrap());
+    assert_eq!(Store::open(&place.path()).unwrap().count(&Filter::default()).unwrap(), 300);
+}
+
 /// Hands one verdict over and waits until it was told of.
 fn store_one(writer: &Writer, n: u32) {
     let account = writer.account();

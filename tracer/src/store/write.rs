@@ -37,6 +37,12 @@ impl Store {
         Ok(self.connection.query_row("SELECT min(time) FROM verdicts", [], |row| row.get(0))?)
     }
 
+    /// Time of the latest verdict or moment of watching, nanoseconds since 1970.
+    pub fn latest(&self) -> Result<Option<i64>, StoreError> {
+        const LATEST: &str = "SELECT max(time) FROM (SELECT max(time) AS time FROM verdicts UNION SELECT max(ended) FROM stretches)";
+        Ok(self.connection.query_row(LATEST, [], |row| row.get(0))?)
+    }
+
     /// Whether the pages of the file agree with each other; the first complaint where they do not.
     pub fn verify(&self) -> Result<Option<String>, StoreError> {
         let said: String = self.connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;

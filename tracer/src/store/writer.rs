@@ -11,6 +11,7 @@ use std::{io, mem};
 
 use jiff::Timestamp;
 
+use super::ageing::Ageing;
 use super::{Place, Retention, Row, Run, StoreError, Stretch, pack};
 use crate::engine::Dossier;
 use crate::model::Verdict;
@@ -128,6 +129,7 @@ impl Writer {
             place: place.into(),
             retention: Arc::clone(&shared),
             limited: None,
+            ageing: Ageing::default(),
             account: Arc::clone(&account),
             stored,
             pending: VecDeque::new(),
@@ -213,6 +215,7 @@ struct Work {
     place: Place,
     retention: Arc<Mutex<Retention>>,
     limited: Option<u64>,
+    ageing: Ageing,
     account: Arc<Account>,
     stored: Stored,
     /// Rows the disk did not take yet.
@@ -396,6 +399,8 @@ impl Work {
             let _unlimited = store.limit(most);
         }
         let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        let may_age = self.ageing.may_take(now, Instant::now(), || store.latest().ok().flatten());
+        let retention = Retention { age: retention.age.filter(|_| may_age), ..retention };
         let expired = store.retain(retention, now).unwrap_or_else(|error| {
             self.account.set_problem(Some(error.to_string()));
             0
