@@ -8,7 +8,7 @@ use crate::timeline::Subject;
 
 use super::advice::human;
 use super::case::Case;
-use super::detect::{answers_others, icmp_error};
+use super::detect::{answers_others, icmp_error, is_shut};
 use super::record::{errno_name, exit_text, home};
 use super::waiting::{late_bytes, waited_for};
 
@@ -117,6 +117,9 @@ fn other_sentence(case: &Case, slug: Cause, (peer, at): (&str, &str), is_weak: b
         ),
         Cause::UpstreamClosedEarly => {
             format!("Upstream {peer} closed the connection {at}")
+        }
+        Cause::UpstreamSlow if case.socket().is_some_and(is_shut) => {
+            format!("Upstream {peer} stopped reading the request: its window was closed when Nginx gave up")
         }
         Cause::UpstreamSlow => {
             format!("Upstream {peer} took the request and gave no answer in {}", waited(case))

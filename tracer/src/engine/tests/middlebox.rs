@@ -435,6 +435,36 @@ fn the_peers_own_clock_outweighs_another_distance() {
 }
 
 #[test]
+fn a_far_end_that_was_reset_long_ago_is_known_by_its_kernels_answer() {
+    let judged = |opened: u64| {
+        let (own, far) = (Socket { opened: Some(at(opened)), ..upstream() }, upstream_peer());
+        let request = Packet { source: own.local, destination: own.remote, ..data_from_peer(&own, 120) };
+        let kind = crate::model::EventKind::ResetSent {
+            reason: Some("NO_SOCKET".to_owned()),
+            after_reset: Some(at(1_000)),
+            local: far.local,
+            remote: far.remote,
+            backlog: None,
+        };
+        let (when, mut answer) = bare(60_000, kind, nobody());
+        if let Input::Event(event) = &mut answer {
+            event.packet = Some(request);
+        }
+        let reset = stateless_reset(&own);
+        let hook = |name: &str| HookState {
+            name: name.to_owned(),
+            running: true,
+            problem: None,
+            lost_evidence: String::new(),
+        };
+        let host = HostFacts { hooks: vec![hook("tcp_send_reset")], ..host() };
+        play_on(host, vec![(when, answer), received(60_001, own, Some(reset))]).remove(0).certainty
+    };
+    assert_eq!(judged(0), Certainty::Proven);
+    assert_ne!(judged(2_000), Certainty::Proven, "another connection had these ports then");
+}
+
+#[test]
 fn a_clock_that_stands_still_is_a_copy() {
     let judged = |silent: u32, value: u32| {
         let socket = Socket { last_ack_ms: Some(silent), last_sent_ms: Some(silent), ..upstream() };

@@ -130,3 +130,18 @@ fn an_icmp_error_is_a_rejection_with_its_errno() {
         Certainty::Weak,
     );
 }
+
+#[test]
+fn an_upstream_that_keeps_its_window_shut_is_slow() {
+    let judged = |unsent: u32, snd_wnd: u32| {
+        let socket = Socket { unsent, snd_wnd, ..upstream() };
+        let verdict =
+            play(vec![closed(100, socket, worker()), timed_out(100, "sending request to upstream")])
+                .remove(0);
+        (verdict.cause, verdict.certainty, verdict.summary)
+    };
+    let (cause, certainty, summary) = judged(705_176, 0);
+    assert_eq!((cause, certainty), (Cause::UpstreamSlow, Certainty::Weak));
+    assert!(summary.contains("stopped reading"), "{summary}");
+    assert_ne!(judged(705_176, 500).0, Cause::UpstreamSlow, "it would take more");
+}

@@ -42,8 +42,9 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
             "The RST in the name of {} came in on the loopback interface, although that address is not one of this host's: netfilter here made it",
             packet.source
         );
-        // Where the handshake was not seen, this host may translate the address to one of its own.
-        let seen = case.is_client() || case.socket().is_some_and(|socket| !socket.preexisting);
+        // Where no handshake was seen, this host may translate the address to one of its own, and nobody listens there.
+        let opened = |socket: &Socket| !socket.preexisting && !case.connecting();
+        let seen = case.is_client() || case.socket().is_some_and(opened);
         let made = if seen { Finding::decisive } else { Finding::supporting };
         made("reset_on_loopback", Origins::FILTER, detail)
     })

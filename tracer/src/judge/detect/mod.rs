@@ -20,7 +20,7 @@ use super::finding::Finding;
 
 pub use hop::{difference as hop_difference, routers};
 pub use icmp::about as icmp_error;
-pub use state::answers_others;
+pub use state::{answers_others, is_shut};
 pub use timing::request_acknowledged;
 
 /// A detector.

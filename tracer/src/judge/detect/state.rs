@@ -132,6 +132,11 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
     })
 }
 
+/// Everything sent has arrived, and the peer takes no more.
+pub fn is_shut(socket: &Socket) -> bool {
+    socket.unacked == 0 && socket.unsent > 0 && socket.snd_wnd == 0
+}
+
 /// What Nginx had sent was repeated and not acknowledged when the RST came: the path had failed before it.
 fn unheard(case: &Case, socket: &Socket) -> Option<Finding> {
     const FEW: u32 = 2;

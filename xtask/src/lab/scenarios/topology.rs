@@ -68,7 +68,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "nat-to-this-host-refused",
-        says: "the Nginx host translates the upstream's address to its own, where nobody listens: no filter refused it",
+        says: "the Nginx host translates the upstream's address to its own, where nobody listens: it looks like a filter's refusal",
         families: V4,
         servers: PLAIN,
         drive: |stage| {
@@ -77,10 +77,12 @@ pub const TABLE: &[Scenario] = &[
             stage.request(client, "GET /refused")?;
             stage.response(client, "502")
         },
+        // Its kernel refuses a stranger, as far as can be seen: no event tells that from a filter's refusal.
         expect: &[Expect {
-            causes: &["upstream_refused"],
+            party: "middlebox",
+            causes: &["local_firewall"],
             kinds: &["refused"],
-            most: Certainty::Proven,
+            most: Certainty::Weak,
             ..ABORT
         }],
         log: LogTruth::Always("connect() failed (111"),
