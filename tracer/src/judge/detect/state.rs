@@ -121,6 +121,16 @@ fn silence(case: &Case, socket: &Socket) -> Option<Finding> {
             .against(Origins::SLOW);
         return Some(lost.valued(&socket.retransmits_pending));
     }
+    if !case.is_client() && is_shut(socket) {
+        let detail = format!(
+            "The peer's TCP acknowledged all {} bytes sent and closed its window: its application does not read, and {} could not be sent",
+            socket.bytes_sent,
+            count(u64::from(socket.unsent), "byte")
+        );
+        return Some(
+            Finding::supporting("request_acknowledged", Origins::SLOW, detail).against(Origins::LOSS),
+        );
+    }
     let waiting = !case.is_client() && case.awaits_answer() && socket.unacked == 0 && socket.unsent == 0;
     waiting.then(|| {
         let detail = format!(
