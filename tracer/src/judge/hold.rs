@@ -1,5 +1,5 @@
-//! How long an incident waits after its first event before it is judged: long enough for the line of the log,
-//! the other half and the contradiction that could still come, never longer, and never prolonged by traffic.
+//! How long an incident waits after the first event of Nginx's own socket before it is judged: long enough for the line
+//! of the log, the other half and the contradiction that could still come, never longer, and never prolonged by traffic.
 
 use std::time::Duration;
 

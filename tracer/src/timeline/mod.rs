@@ -397,7 +397,8 @@ impl Timeline {
         let Some(incident) = self.living.get(&number) else { return };
         let deadline = match incident.overflow {
             Some(_) => incident.last.after(OVERFLOW_GAP).min(incident.first.after(OVERFLOW_LONGEST)),
-            None => incident.first.after(hold(incident)),
+            // What the other end met may come long before what Nginx meets, and its line.
+            None => incident.own.first().map_or(incident.first, |own| own.time).after(hold(incident)),
         };
         if let Some(earlier) = self.deadline_of.insert(number, deadline) {
             self.deadlines.remove(&(earlier, number));

@@ -52,6 +52,17 @@ fn an_incident_settles_at_its_deadline_and_not_before() {
 }
 
 #[test]
+fn the_time_for_the_line_begins_with_what_nginx_meets() {
+    let mut engine = Engine::new(Limits::default());
+    let (_, far) = received(100, upstream_peer(), Some(stateless_reset(&upstream_peer())));
+    engine.handle(at(100), far);
+    assert_eq!(engine.next_deadline(), Some(at(1_100)));
+    let (_, near) = closed(1_090, upstream(), worker());
+    engine.handle(at(1_090), near);
+    assert_eq!(engine.next_deadline(), Some(at(2_090)));
+}
+
+#[test]
 fn losses_lower_by_one_step_and_are_told() {
     let lost = |count| Input::Losses(Losses { by_handover: BTreeMap::from([("ring".to_owned(), count)]) });
     let verdict = check(
