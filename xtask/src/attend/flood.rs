@@ -9,6 +9,7 @@ use super::daemon::{Daemon, ask};
 use super::nginx::{ADDRESS, Nginx};
 use super::soak::{RESETTING, Sample, kernel_counter, metric_value, resetting_upstream};
 use super::{Namespaces, until};
+use crate::bench::paired;
 use crate::bench::wrk::{self, Measured};
 use crate::peer::neighbour;
 use anyhow::{Context, Result, ensure};
@@ -75,7 +76,19 @@ fn play(options: &Options, folder: &Path, binary: &Path) -> Result<()> {
             );
         }
     }
+    compare(&all);
     Ok(())
+}
+
+/// What the daemon changes, each round against the one before it without.
+fn compare([without, with]: &[Vec<Measured>; 2]) {
+    let beside = |name: &str, figure: fn(&Measured) -> f64| {
+        let of = |rounds: &[Measured]| rounds.iter().map(figure).collect::<Vec<f64>>();
+        let (median, range) = paired::beside(&of(with), &of(without));
+        crate::say!("{name}: {median} with the daemon (median of {} rounds; 95 %: {range})", with.len());
+    };
+    beside("requests/s", |measured| measured.rate);
+    beside("worker's time/request", |measured| measured.worker_us);
 }
 
 /// Nginx's speed during the flood.

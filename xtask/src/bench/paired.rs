@@ -24,6 +24,14 @@ pub fn range(mut values: Vec<f64>) -> Option<(f64, f64)> {
     Some((*values.get(left_out)?, *values.get(count - 1 - left_out)?))
 }
 
+/// What was measured with something in relation to the same rounds without it: the median, and its range.
+pub fn beside(with: &[f64], without: &[f64]) -> (String, String) {
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    let ratios = || with.iter().zip(without).map(|(with, without)| with / without).collect();
+    let shown = range(ratios()).map(|(low, high)| format!("{:+.1} to {:+.1}", percent(low), percent(high)));
+    (format!("{:+.1} %", percent(median(ratios()))), shown.unwrap_or_else(|| "too few rounds".to_owned()))
+}
+
 /// How many of the least, and as many of the greatest, can be left out.
 fn left_out(count: usize) -> Option<usize> {
     let mut term = 0.5_f64.powi(i32::try_from(count).ok()?);
@@ -47,6 +55,14 @@ mod tests {
     fn the_middle_of_an_even_number_lies_between_two() {
         let medians = [vec![3.0, 1.0, 2.0], vec![4.0, 1.0, 2.0, 3.0], vec![]].map(median);
         assert_eq!(medians.map(f64::to_bits), [2.0, 2.5, 0.0].map(f64::to_bits));
+    }
+
+    #[test]
+    fn rounds_are_compared_with_their_own_turn_without() {
+        let none = [10.0, 20.0, 40.0, 10.0, 20.0, 40.0];
+        let with = [10.1, 20.2, 40.4, 10.3, 20.6, 41.2];
+        assert_eq!(beside(&with, &none), ("+2.0 %".to_owned(), "+1.0 to +3.0".to_owned()));
+        assert_eq!(beside(&with[..2], &none[..2]).1, "too few rounds");
     }
 
     #[test]

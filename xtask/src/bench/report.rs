@@ -153,9 +153,10 @@ fn throughput(report: &Report) -> String {
             .throughput
             .iter()
             .find(|other| other.way == Way::Nothing && other.traffic.name == one.traffic.name);
-        let (beside, range) = none
-            .filter(|_| one.way != Way::Nothing)
-            .map_or_else(Default::default, |none| beside(&one.rounds, &none.rounds));
+        let (beside, range) =
+            none.filter(|_| one.way != Way::Nothing).map_or_else(Default::default, |none| {
+                paired::beside(&workers(&one.rounds), &workers(&none.rounds))
+            });
         let of = |figure: fn(&Measured) -> f64| paired::median(one.rounds.iter().map(figure).collect());
         line(
             &mut table,
@@ -173,36 +174,11 @@ fn throughput(report: &Report) -> String {
     table
 }
 
-/// The worker's time in relation to that of the same round without any watcher: the median, and its range.
-fn beside(rounds: &[Measured], none: &[Measured]) -> (String, String) {
-    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
-    let ratios = || rounds.iter().zip(none).map(|(one, none)| one.worker_us / none.worker_us).collect();
-    let range =
-        paired::range(ratios()).map(|(low, high)| format!("{:+.1} to {:+.1}", percent(low), percent(high)));
-    (
-        format!("{:+.1} %", percent(paired::median(ratios()))),
-        range.unwrap_or_else(|| "too few rounds".to_owned()),
-    )
+fn workers(rounds: &[Measured]) -> Vec<f64> {
+    rounds.iter().map(|round| round.worker_us).collect()
 }
 
 fn line(table: &mut String, cells: &[String]) {
     // Writing into a string cannot fail.
     let _written = writeln!(table, "| {} |", cells.join(" | "));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_are_compared_with_their_own_turn_without_a_watcher() {
-        let rounds = |times: &[f64]| -> Vec<Measured> {
-            let round = |time: &f64| Measured { requests: 1, rate: 1.0, p99_us: 1.0, worker_us: *time };
-            times.iter().map(round).collect()
-        };
-        let none = rounds(&[10.0, 20.0, 40.0, 10.0, 20.0, 40.0]);
-        let with = rounds(&[10.1, 20.2, 40.4, 10.3, 20.6, 41.2]);
-        assert_eq!(beside(&with, &none), ("+2.0 %".to_owned(), "+1.0 to +3.0".to_owned()));
-        assert_eq!(beside(&with[..2], &none[..2]).1, "too few rounds");
-    }
 }
