@@ -1,11 +1,11 @@
 //! Lines for the journal, on standard error. A thread of its own writes them, because a journal that hangs must not
 //! hold anything up; lines that find its queue full are counted.
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::guard::{self, Confined, GuardError};
@@ -19,6 +19,8 @@ const WAITING: usize = 256;
 /// Characters of a line.
 const MAX_LINE: usize = 1500;
 const MINUTE: Duration = Duration::from_mins(1);
+/// Longest wait for the last lines to be taken.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How grave a line is, as `syslog(3)` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,8 @@ impl Level {
 #[derive(Debug, Clone)]
 pub struct Journal {
     sender: Arc<Mutex<Option<SyncSender<String>>>>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Ends when the thread does.
+    ended: Arc<Mutex<Receiver<()>>>,
     shared: Arc<OnceLock<Arc<Shared>>>,
     /// The journal reads standard error, and so understands levels.
     levels: bool,
@@ -58,18 +61,26 @@ pub struct Journal {
 impl Journal {
     /// Starts the thread.
     pub fn start() -> io::Result<Self> {
-        let (sender, receiver) = sync_channel::<String>(WAITING);
-        let thread = thread::Builder::new().name("rstscope-journal".to_owned()).spawn(move || {
+        Self::to(io::stderr(), || {
             // Without a sandbox it writes the same lines.
             let _confined = guard::worker(&[], None);
+        })
+    }
+
+    fn to(mut out: impl Write + Send + 'static, begin: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel::<String>(WAITING);
+        let (ends, ended) = sync_channel(0);
+        thread::Builder::new().name("rstscope-journal".to_owned()).spawn(move || {
+            begin();
             for line in receiver {
                 // Nobody reads the log; there is nowhere to say so.
-                let _written = io::stderr().write_all(line.as_bytes());
+                let _written = out.write_all(line.as_bytes());
             }
+            drop(ends);
         })?;
         Ok(Self {
             sender: Arc::new(Mutex::new(Some(sender))),
-            thread: Arc::new(Mutex::new(Some(thread))),
+            ended: Arc::new(Mutex::new(ended)),
             shared: Arc::default(),
             levels: std::env::var_os("JOURNAL_STREAM").is_some(),
         })
@@ -106,12 +117,10 @@ impl Journal {
         }
     }
 
-    /// Writes what is on the way and ends.
+    /// Writes what is on the way and ends. A journal that hangs is not waited for for long.
     pub(super) fn finish(&self) {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ended = thread.join();
-        }
+        let _ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LAST_LINES);
     }
 }
 
@@ -167,6 +176,32 @@ fn line(verdict: &Verdict) -> String {
 mod tests {
     use super::*;
     use crate::output::samples;
+
+    /// Takes nothing until its other end is dropped.
+    struct Hanging(Receiver<()>);
+
+    impl Write for Hanging {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _dropped = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_journal_that_hangs_neither_holds_up_a_line_nor_the_end() {
+        let (release, hangs) = sync_channel(0);
+        let journal = Journal::to(Hanging(hangs), || ()).unwrap();
+        let shared = Arc::new(Shared::new(Arc::default(), crate::metrics::Notices::default(), 8));
+        journal.count_losses_in(&shared);
+        (0..WAITING * 2).for_each(|_| journal.line(Level::Notice, "a line"));
+        assert!(shared.journal_lost.load(Ordering::Relaxed) >= WAITING as u64 - 1);
+        journal.finish();
+        drop(release);
+    }
 
     #[test]
     fn an_incident_is_one_line_with_its_id() {
