@@ -57,7 +57,8 @@ impl Waiting {
     /// Whether a close can be the one that the line is about, and is not that of a healthy connection.
     fn is_about(self, close: &Event) -> bool {
         let within = if self.by_nginx { CLOSE_FOLLOWS_LATE } else { PREMATURE };
-        let waited = close.socket.as_ref().is_some_and(Socket::awaits_answer);
+        let waited = |socket: &Socket| socket.awaits_answer() || socket.is_tied();
+        let waited = close.socket.as_ref().is_some_and(waited);
         close.time.distance(self.arrival) <= within && (waited || self.by_nginx || !self.before_answer)
     }
 }
