@@ -156,6 +156,11 @@ impl Ledger {
         self.resets.contains(&seq)
     }
 
+    /// Resets pass here: no filter has kept them all from it.
+    pub fn has_resets(&self) -> bool {
+        !self.resets.is_empty()
+    }
+
     /// What this host sends would be here: something of it is, and the capture is not one of SYN, FIN and RST only.
     pub fn hears_from(&self, host: IpAddr) -> bool {
         self.is_plain && self.senders.contains(&host)
