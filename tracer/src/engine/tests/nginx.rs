@@ -2,7 +2,7 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Verdict};
-use crate::model::{MessageKind, Packet, Socket, Task, TcpFlags, TcpState};
+use crate::model::{HostFacts, MessageKind, Packet, Socket, Task, TcpFlags, TcpState};
 
 #[test]
 fn a_linger_zero_reset_is_on_purpose() {
@@ -278,4 +278,25 @@ fn a_foreign_process_is_named_on_kernels_without_reasons_too() {
         Certainty::Undetermined,
     );
     assert!(verdict.evidence.iter().any(|piece| piece.code == "local_kill"));
+}
+
+/// The timers of one Nginx of the host say nothing about another one, whose configuration is not known or no longer.
+#[test]
+fn only_the_timers_of_its_own_nginx_judge_a_reset_on_purpose() {
+    let socket = Socket {
+        linger_zero: true,
+        state: TcpState::Close,
+        last_received_ms: Some(3_004),
+        opened: Some(at(100)),
+        ..client()
+    };
+    let mut host = host();
+    host.nginx.client_timeouts_ms = vec![60_000];
+    let cause = |host: &HostFacts| {
+        let inputs = vec![sent(3_110, socket.clone(), "TCP_STATE", worker())];
+        play_on(host.clone(), inputs)[0].cause
+    };
+    assert_eq!(cause(&host), Cause::NginxClosedUnread);
+    host.nginx.listeners = vec![(address("0.0.0.0:81"), None)];
+    assert_eq!(cause(&host), Cause::NginxTimeoutReset);
 }

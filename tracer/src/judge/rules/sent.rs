@@ -1,8 +1,9 @@
 //! Nginx's socket, or this host in its place, sent a RST, and none had come.
 
 use crate::judge::finding::Origins;
-use crate::model::MessageClass;
 use crate::model::verdict::{Cause, Party};
+use crate::model::{MessageClass, Socket};
+use crate::timeline::listens_on;
 
 use super::{Look, Rule, TLS_ALERT_BYTES};
 
@@ -105,6 +106,14 @@ fn trigger<'a>(look: &'a Look) -> Option<&'a crate::model::Packet> {
     look.case.incident.reset_sent().and_then(|event| event.packet.as_ref())
 }
 
+/// How long the Nginx of this connection waits for clients. Nothing where its configuration is not known: there may be
+/// several on a host, which come and go.
+fn client_timers<'a>(look: &'a Look, socket: &Socket) -> &'a [u64] {
+    let nginx = &look.case.host.nginx;
+    let is_known = nginx.listeners.iter().any(|(listener, _)| listens_on(*listener, socket.local));
+    if is_known { &nginx.client_timeouts_ms } else { &[] }
+}
+
 /// Nginx says so, or the client did not take the response, or nothing had moved for as long as a timer runs, which may run
 /// from the begin of a connection. `return 444` resets in the same way, at once or when a subrequest is done
 /// (`reset_timedout_connection`, `ngx_http_close_connection`).
@@ -112,8 +121,8 @@ fn timed_out(look: &Look) -> bool {
     let Some(socket) = look.case.socket() else { return look.has("log_timed_out") };
     let age = socket.opened.map(|opened| look.case.time().since(opened).as_millis());
     let age = age.and_then(|age| u64::try_from(age).ok());
-    let timers = &look.case.host.nginx.client_timeouts_ms;
-    let ran_out = |since: u64| match timers.as_slice() {
+    let timers = client_timers(look, socket);
+    let ran_out = |since: u64| match timers {
         [] => since + EARLY_MS >= SECOND_MS && (since + EARLY_MS) % SECOND_MS <= EARLY_MS + LATE_MS,
         known => {
             known.iter().any(|timer| (timer.saturating_sub(EARLY_MS)..=timer + LATE_MS).contains(&since))
