@@ -144,7 +144,7 @@ fn programs(report: &Report) -> String {
 fn throughput(report: &Report) -> String {
     let Some(first) = report.throughput.first() else { return String::new() };
     let mut table = format!(
-        "## Nginx beside it\n\n{} rounds.\n\n| traffic | watching | worker, µs/request | beside none | range | requests/s | p99, ms |\n\
+        "## Nginx beside it\n\n{} rounds.\n\n| traffic | watching | worker, µs/request | beside none | range, % | requests/s | p99, ms |\n\
                      | --- | --- | --: | --: | --: | --: | --: |\n",
         first.rounds.len()
     );
