@@ -111,6 +111,13 @@ impl Finding {
         Self { decisive: true, ..Self::supporting(code, speaks_for, detail) }
     }
 
+    /// Lets it decide where `decides` holds, and only support where it does not.
+    #[must_use]
+    pub fn decisive_if(mut self, decides: bool) -> Self {
+        self.decisive = decides;
+        self
+    }
+
     /// Adds what it speaks against.
     #[must_use]
     pub fn against(mut self, against: Origins) -> Self {

@@ -44,8 +44,8 @@ fn peer_alive(case: &Case) -> Option<Finding> {
         packet.seq,
         packet.payload_len
     );
-    let alive = if may_be_its_filters(reset, socket) { Finding::supporting } else { Finding::decisive };
-    Some(alive("peer_alive", Origins::DEVICE, detail).compared(&end_of(packet), &sequence))
+    let alive = Finding::supporting("peer_alive", Origins::DEVICE, detail);
+    Some(alive.decisive_if(!may_be_its_filters(reset, socket)).compared(&end_of(packet), &sequence))
 }
 
 /// The packet filter of the peer's own host rejects a segment by a bare RST from where the peer is, and its socket
@@ -111,8 +111,7 @@ fn far_end(case: &Case) -> Option<Finding> {
         "The upstream's end is on this host; it received a RST in Nginx's name {} ms before Nginx's end was over, and Nginx's kernel had sent none",
         end.time.since(theirs).as_millis()
     );
-    let found = Finding::supporting("far_end_reset", Origins::DEVICE, detail);
-    Some(Finding { decisive: case.is_complete(), ..found })
+    Some(Finding::supporting("far_end_reset", Origins::DEVICE, detail).decisive_if(case.is_complete()))
 }
 
 /// Both ends are on this host, both received a reset, neither sent one.
@@ -133,7 +132,6 @@ fn both_ends(case: &Case) -> Option<Finding> {
             |there| format!("The other end of the connection is on {}", there.host),
         );
         let detail = format!("{place}; both ends received a RST, and neither kernel sent one");
-        let found = Finding::supporting("both_ends_reset", Origins::DEVICE, detail);
-        Finding { decisive: case.is_complete(), ..found }
+        Finding::supporting("both_ends_reset", Origins::DEVICE, detail).decisive_if(case.is_complete())
     })
 }

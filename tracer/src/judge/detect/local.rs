@@ -45,8 +45,7 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
         // Where no handshake was seen, this host may translate the address to one of its own, and nobody listens there.
         let opened = |socket: &Socket| !socket.preexisting && !case.connecting();
         let seen = case.is_client() || case.socket().is_some_and(opened);
-        let made = if seen { Finding::decisive } else { Finding::supporting };
-        made("reset_on_loopback", Origins::FILTER, detail)
+        Finding::supporting("reset_on_loopback", Origins::FILTER, detail).decisive_if(seen)
     })
 }
 
@@ -59,8 +58,7 @@ fn rejected_between(case: &Case, packet: &Packet) -> Option<Finding> {
         "The RST in the name of {} came in on the loopback interface, and its socket on this host was still open {after} ms later: netfilter here made it",
         packet.source
     );
-    let found = Finding::supporting("reset_on_loopback", Origins::FILTER, detail);
-    Some(Finding { decisive: case.is_complete(), ..found })
+    Some(Finding::supporting("reset_on_loopback", Origins::FILTER, detail).decisive_if(case.is_complete()))
 }
 
 fn worker_exiting(case: &Case) -> Option<Finding> {
@@ -118,7 +116,7 @@ fn after_close(case: &Case, event: &Event, reason: Option<&str>) -> Finding {
     );
     let late = Finding::supporting("data_after_close", Origins::NGINX, detail);
     let decisive = is_nginx_own(case) && (clear || !case.is_client());
-    Finding { decisive, ..late }.valued(&reason.unwrap_or("none"))
+    late.decisive_if(decisive).valued(&reason.unwrap_or("none"))
 }
 
 /// What a reset of Nginx's own tells whose doing it is. That Nginx is done with an upstream may be its client's wish,
@@ -149,7 +147,7 @@ fn active(case: &Case, event: &Event, reason: Option<&str>) -> Option<Finding> {
     if reason == Some("TCP_ABORT_ON_CLOSE") {
         let detail = format!("{by} closed the socket with {} bytes received and not read", socket.unread);
         let found = Finding::supporting("closed_with_unread", Origins::NGINX, detail);
-        return Some(Finding { decisive: is_nginx_own(case), ..found }.valued(&socket.unread));
+        return Some(found.decisive_if(is_nginx_own(case)).valued(&socket.unread));
     }
     (socket.owner.is_none() && !socket.state.we_closed()).then(|| {
         let detail = format!("The listener was closed by {by} before the connection had been accepted");
@@ -190,11 +188,7 @@ fn listener_full(case: &Case) -> Option<Finding> {
     );
     // `INVALID_SYN` at the moment of an overflow is `tcp_abort_on_overflow`, unless it answers a SYN (`tcp_check_req`).
     let decided = reason == "INVALID_SYN" && !event.answers_syn() && ago <= Duration::from_secs(1);
-    Some(if decided {
-        Finding::decisive("listener_full", Origins::NGINX, detail)
-    } else {
-        Finding::supporting("listener_full", Origins::NGINX, detail)
-    })
+    Some(Finding::supporting("listener_full", Origins::NGINX, detail).decisive_if(decided))
 }
 
 /// A listener without room answered a handshake with a RST. With this reason it is `tcp_abort_on_overflow`
@@ -209,8 +203,8 @@ fn full_when_it_answered(case: &Case, event: &Event, (listener, full): (SocketAd
         reason.unwrap_or("this kernel names no reason")
     );
     let refused = reason == Some("INVALID_SYN") && !event.answers_syn();
-    let finding = if refused { Finding::decisive } else { Finding::supporting };
-    finding("listener_full", Origins::NGINX, detail).compared(&full.queue, &full.limit)
+    let found = Finding::supporting("listener_full", Origins::NGINX, detail).decisive_if(refused);
+    found.compared(&full.queue, &full.limit)
 }
 
 /// The kernel ended the connection with an error and without a RST: ICMP, or its own limit.

@@ -130,8 +130,7 @@ fn arrival_at_tcp(seen: &OtherCapture) -> Option<Finding> {
         ),
         (true, false) => return None,
     };
-    let lost = if seen.sure { Finding::decisive } else { Finding::supporting };
-    Some(lost(code, Origins::LOSS, detail))
+    Some(Finding::supporting(code, Origins::LOSS, detail).decisive_if(seen.sure))
 }
 
 /// The listener there was full at that time, and dropped this connection if it says so itself.

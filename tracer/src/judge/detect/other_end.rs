@@ -55,8 +55,8 @@ fn reset(case: &Case) -> Option<Finding> {
             host_text(event)
         );
         // A kernel that names no reason may have dropped the handshake before, and met what came too late.
-        let finding = if refused_handshake { Finding::decisive } else { Finding::supporting };
-        return Some(finding("peer_listener_full", Origins::PEER_LISTENER, detail));
+        let found = Finding::supporting("peer_listener_full", Origins::PEER_LISTENER, detail);
+        return Some(found.decisive_if(refused_handshake));
     }
     let passive = event.packet.is_some() && event.task.exiting.is_none();
     passive.then(|| answered(event, reason))
@@ -98,8 +98,6 @@ fn listener(case: &Case) -> Option<Finding> {
         "The upstream's listener {} on this host was full and dropped connections at that time",
         note.listener
     );
-    Some(match exact {
-        Some(_) => Finding::decisive("peer_listener_full", Origins::PEER_LISTENER, detail),
-        None => Finding::supporting("peer_listener_full", Origins::PEER_LISTENER, detail),
-    })
+    let found = Finding::supporting("peer_listener_full", Origins::PEER_LISTENER, detail);
+    Some(found.decisive_if(exact.is_some()))
 }

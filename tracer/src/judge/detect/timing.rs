@@ -66,7 +66,7 @@ fn data_answered_too_soon(case: &Case) -> Option<Finding> {
     // A path that became shorter meanwhile brings the peer's own answer sooner, and from another distance: one fact.
     let steady = hop::is_opened_now(case);
     let decisive = steady && packet.timestamps.is_none();
-    (soon && (steady || !hop::starts_elsewhere(case))).then(|| Finding { decisive, ..too_soon(age, fastest) })
+    (soon && (steady || !hop::starts_elsewhere(case))).then(|| too_soon(age, fastest).decisive_if(decisive))
 }
 
 fn too_soon(delay: Duration, fastest_us: u32) -> Finding {
