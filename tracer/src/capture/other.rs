@@ -71,10 +71,10 @@ impl Other {
                 let reset = self.had(sighting, found, is_there, complete)?;
                 let other_reset = found.is_some_and(|found| self.foreign(sighting, found, nginx));
                 let (there, doubt) = self.there(sighting.time);
-                // A filter may have left out the resets alone.
                 let went_on = found.is_some_and(|found| found.way(peer).spoke > there.saturating_add(doubt));
                 Some(OtherCapture {
                     reset: Some(reset),
+                    // A filter may have left out the resets alone.
                     sure: self.ledger.has_resets() && (self.counts_losses || went_on),
                     other_reset,
                     ..nothing
