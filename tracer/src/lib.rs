@@ -5,6 +5,7 @@
 //! `model`, `timeline`, `join` and `judge` are pure: no I/O, no clock, no globals.
 
 pub mod account;
+mod bounded;
 pub mod capture;
 pub mod cli;
 pub mod collect;

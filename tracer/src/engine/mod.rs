@@ -18,6 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::bounded;
 use crate::join::{self, Access, Line, Pair};
 use crate::judge::{self, Case, Explanation, Joined, OverflowNote, Processes, Seen, Step};
 use crate::model::{
@@ -203,7 +204,7 @@ impl Engine {
     fn note(&mut self, event: &Event) {
         match &event.kind {
             EventKind::OomVictim => {
-                insert(&mut self.processes.oom, event.task.pid, event.time, self.limits.processes);
+                bounded::insert(&mut self.processes.oom, event.task.pid, event.time, self.limits.processes);
             }
             EventKind::ListenOverflow(overflow) => {
                 self.overflows.retain(|note| event.time.since(note.time) <= OVERFLOW_MATTERS);
@@ -222,7 +223,7 @@ impl Engine {
     }
 
     fn process(&mut self, facts: ProcessFacts) {
-        insert(&mut self.processes.facts, facts.pid, facts, self.limits.processes);
+        bounded::insert(&mut self.processes.facts, facts.pid, facts, self.limits.processes);
     }
 
     fn line(&mut self, now: Mono, record: Box<LogRecord>) {
@@ -466,12 +467,4 @@ fn one_connection(ours: Option<&Socket>, theirs: Option<&Socket>) -> bool {
     }
     let near = |one: u32, other: u32| one.wrapping_sub(other).min(other.wrapping_sub(one)) <= NEAR;
     near(theirs.snd_nxt, ours.rcv_nxt) || near(theirs.rcv_nxt, ours.snd_nxt)
-}
-
-/// Inserts or replaces an entry; a new one for which there is no room takes that of the lowest key.
-fn insert<V>(table: &mut BTreeMap<u32, V>, key: u32, value: V, limit: usize) {
-    while table.len() >= limit.max(1) && !table.contains_key(&key) {
-        table.pop_first();
-    }
-    table.insert(key, value);
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::runs::{self, name};
 use super::write::Refusal;
 use super::{Call, Header, Recorded, Step, Writer};
+use crate::bounded;
 use crate::model::{Clock, HostFacts, Input, Losses, Mono, ProcessFacts};
 
 /// The sum is divided into so many files.
@@ -207,10 +208,7 @@ impl Latest {
             Input::Clock(clock) => self.clock = *clock,
             Input::Losses(losses) => self.losses = losses.clone(),
             Input::Process(facts) => {
-                if self.processes.len() >= PROCESSES && !self.processes.contains_key(&facts.pid) {
-                    self.processes.pop_first();
-                }
-                self.processes.insert(facts.pid, facts.clone());
+                bounded::insert(&mut self.processes, facts.pid, facts.clone(), PROCESSES);
             }
             Input::Event(_) | Input::Log(_) | Input::Access(_) => {}
         }
