@@ -12,6 +12,8 @@ pub struct Config {
     pub oom_arg_is_task: u32,
     /// 1: `tcp_send_reset` passes a reason (6.10 and later).
     pub send_reset_has_reason: u32,
+    /// 1: `tcp_retransmit_skb` tells of failed attempts, too, with an error (6.17 and later).
+    pub retransmit_has_error: u32,
     /// 1: `kfree_skb` passes the receiving socket (6.11 and later).
     pub kfree_skb_has_socket: u32,
     /// 1: `kfree_skb` reports full listeners (`TCP_LISTEN_OVERFLOW`), so SYN-ACK retransmits need not.

@@ -76,6 +76,17 @@ pub const WINDOW_NS: u64 = 1 << 30;
 /// Records that tell of one connection again and again (refused RSTs, socket errors) before the rest is only counted.
 pub const REPEATS: u8 = 8;
 
+/// Microseconds by which the kernel's tick of this length may be behind its clock. Where the processor that counts it gets
+/// no time, another one takes over after five ticks (`MAX_STALLED_JIFFIES`, 5.18); a virtual machine whose host is busy is
+/// late beyond that. What a socket holds in ticks is earlier than it was by as much. Less than a delayed acknowledgment
+/// takes (`TCP_DELACK_MIN`, 40 ms), as far as the tick allows.
+pub const fn stalled_us(tick_us: u32) -> u64 {
+    const TICKS: u64 = 8;
+    const LEAST: u64 = 32_000;
+    let ticks = TICKS * tick_us as u64;
+    if ticks > LEAST { ticks } else { LEAST }
+}
+
 /// ICMP errors told per CPU and stretch of time: anybody can send them, and they must not use up what resets need.
 pub const ICMP_RECORDS: u64 = 64;
 

@@ -15,6 +15,7 @@ pub static CONFIG: Config = Config {
     upstream_filter: 0,
     oom_arg_is_task: 0,
     send_reset_has_reason: 0,
+    retransmit_has_error: 0,
     kfree_skb_has_socket: 0,
     drop_reason_tells_overflow: 0,
     tracing_makes_cookies: 0,

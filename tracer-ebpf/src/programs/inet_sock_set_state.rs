@@ -13,6 +13,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use rstscope_ebpf::abi::{
     Conn, Counter, Departed, DepartedKey, Endpoint, Forgetful, GivenUp, Hook, Kind, Peer, PeerKey, side,
+    stalled_us,
 };
 
 use crate::kernel::globals::{config, offset};
@@ -339,11 +340,12 @@ fn acknowledged_since<M: Memory>(tcp: M, ticks: u32) -> bool {
     if tcp.get::<u32>(offset!(snd_nxt)) != tcp.get::<u32>(offset!(snd_una)) {
         return true;
     }
+    let tick_us = config!(tick_us);
     let delivered_us = tcp.get::<u64>(offset!(delivered_mstamp));
     // SAFETY: a helper without arguments.
     let now_us = unsafe { bpf_ktime_get_ns() } / 1_000;
-    let later = u64::from(ticks - UNANSWERED_TICKS) * u64::from(config!(tick_us));
-    delivered_us != 0 && now_us.saturating_sub(delivered_us) <= later
+    let since_us = now_us.saturating_sub(delivered_us);
+    delivered_us != 0 && since_us + stalled_us(tick_us) < u64::from(ticks) * u64::from(tick_us)
 }
 
 /// Remembers that this thread has just given up an upstream connection.

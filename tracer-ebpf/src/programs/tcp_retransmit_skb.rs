@@ -1,25 +1,30 @@
 //! Retransmissions are counted, never reported: the socket itself carries how many it made.
 //!
 //! match-proto: `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb)` to 6.14,
-//! `(…, int err)` from 6.17, where it also fires for failed attempts.
+//! `(…, int err)` from 6.17, where it also fires for failed attempts. `TcpRetransSegs` has only those of them that came
+//! as far as the device, and `TCPRetransFail` has them again (`__tcp_retransmit_skb`), so only the others are counted.
 
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 
-use crate::kernel::globals::offset;
+use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::netns_counts;
 use crate::kernel::read::{Checked, Memory, Typed};
 use crate::kernel::sock::netns;
 
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit_skb_typed(ctx: BtfTracePointContext) -> i32 {
-    retransmitted(Typed::at(ctx.arg(0)), Typed::at(ctx.arg(1)));
+    if config!(retransmit_has_error) == 0 || ctx.arg::<i32>(2) == 0 {
+        retransmitted(Typed::at(ctx.arg(0)), Typed::at(ctx.arg(1)));
+    }
     0
 }
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
-    retransmitted(Checked::at(ctx.arg(0)), Checked::at(ctx.arg(1)));
+    if config!(retransmit_has_error) == 0 || ctx.arg::<i32>(2) == 0 {
+        retransmitted(Checked::at(ctx.arg(0)), Checked::at(ctx.arg(1)));
+    }
     0
 }
 

@@ -236,14 +236,15 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
 }
 
 /// Of data that went both ways in one tick, ours was the newer: it is not acknowledged, or was so later, where an answer
-/// acknowledges its own request. Two ticks are what the stamps may be off.
+/// acknowledges its own request. The tick may have stood still meanwhile, the clock does not.
 fn spoke_last(record: &Record, hz: u32) -> bool {
     let sock = &record.sock;
     let closing = matches!(state(sock.state), TcpState::FinWait1 | TcpState::LastAck | TcpState::Closing);
     let unacked = distance(sock.snd_nxt, sock.snd_una) > u32::from(closing);
-    let since = (record.time_ns / 1_000).saturating_sub(sock.delivered_us) / 1_000;
-    let ticks_ms = u64::from(jiffies::age_ms(record.jiffies, sock.lrcvtime.wrapping_add(2), hz));
-    let acknowledged_later = sock.delivered_us > 0 && since < ticks_ms;
+    let since_us = (record.time_ns / 1_000).saturating_sub(sock.delivered_us);
+    let ticks_us = u64::from(jiffies::age_ms(record.jiffies, sock.lrcvtime, hz)) * 1_000;
+    let acknowledged_later =
+        sock.delivered_us > 0 && since_us + abi::stalled_us(1_000_000 / hz.max(1)) < ticks_us;
     sock.lsndtime == sock.lrcvtime && (unacked || acknowledged_later)
 }
 
@@ -341,6 +342,21 @@ mod tests {
         assert_eq!(exit_status(9), ExitStatus { signal: 9, status: 0, core_dumped: false });
         assert_eq!(exit_status(0x8b), ExitStatus { signal: 11, status: 0, core_dumped: true });
         assert_eq!(exit_status(3 << 8), ExitStatus { signal: 0, status: 3, core_dumped: false });
+    }
+
+    #[test]
+    fn a_request_is_the_latest_only_if_it_was_acknowledged_later_than_the_tick_may_stand_still() {
+        const HZ: u32 = 250;
+        // Both ways in tick 1000, judged a second later; acknowledged so many milliseconds behind the tick.
+        let awaits = |later_ms: u64| {
+            let mut record = empty();
+            (record.jiffies, record.time_ns) = (1_250, 5_000_000_000);
+            (record.sock.lsndtime, record.sock.lrcvtime) = (1_000, 1_000);
+            record.sock.delivered_us = 4_000_000 + later_ms * 1_000;
+            spoke_last(&record, HZ)
+        };
+        assert!(!awaits(0) && !awaits(24), "an answer, and the tick was five behind");
+        assert!(awaits(40), "TCP_DELACK_MIN");
     }
 
     #[test]

@@ -244,7 +244,7 @@ fn what_is_missing_there_means_nothing_where_it_might_not_have_been_seen() {
     let other = Socket { rcv_nxt: 77, snd_una: 78, snd_nxt: 78, ..accepted() };
     alone(other_host(), vec![closed(there(4_000), other, nobody())]);
     let lost = Losses { by_handover: [("ring".to_owned(), 1)].into() };
-    alone(other_host(), vec![standing(there(4_000), accepted()), (there(5_000), Input::Losses(lost))]);
+    alone(other_host(), vec![standing(there(4_000), accepted()), (there(5_000), Input::Losses(lost.into()))]);
 }
 
 #[test]

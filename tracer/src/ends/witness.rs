@@ -123,7 +123,7 @@ impl Witness {
             Input::Process(facts) => {
                 self.processes.insert(facts.pid, facts);
             }
-            Input::Losses(losses) => self.lossy |= has_lost_events(&losses),
+            Input::Losses(report) => self.lossy |= has_lost_events(&report.losses),
             Input::Clock(clock) => self.clock = clock,
             Input::Log(_) | Input::Access(_) => {}
         }

@@ -124,6 +124,9 @@ impl Engine {
 
     /// Takes one input that arrived at `now`.
     pub fn handle(&mut self, now: Mono, input: Input) {
+        if let Input::Losses(report) = &input {
+            self.losses.report(now, report); // What is due now is judged with it.
+        }
         self.settle(now);
         match input {
             Input::Event(event) => self.event(now, *event),
@@ -131,7 +134,7 @@ impl Engine {
             Input::Access(record) => self.access(now, *record),
             Input::Host(host) => self.host = *host,
             Input::Process(facts) => self.process(facts),
-            Input::Losses(losses) => self.losses.report(now, losses),
+            Input::Losses(_) => {}
             Input::Clock(clock) => self.clock = clock,
         }
     }

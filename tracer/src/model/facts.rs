@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Mono;
+
 /// Name among [`SystemFacts::counters`] of the connections of Nginx that a session saw.
 pub const CONNECTIONS_SEEN: &str = "RstscopeConnections";
 
@@ -33,6 +35,23 @@ impl HookState {
 pub struct Losses {
     /// Hand-over (a hook's name for a full ring, `channel`, `log`, …) to number lost.
     pub by_handover: BTreeMap<String, u64>,
+}
+
+/// Losses that a session was told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LossReport {
+    /// Everything so far.
+    #[serde(flatten)]
+    pub losses: Losses,
+    /// When they were read, where a session may have been behind that: what it had not taken yet may be part of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Mono>,
+}
+
+impl From<Losses> for LossReport {
+    fn from(losses: Losses) -> Self {
+        Self { losses, read: None }
+    }
 }
 
 impl Losses {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessRecord, Clock, Event, HostFacts, LogRecord, Losses, ProcessFacts};
+use super::{AccessRecord, Clock, Event, HostFacts, LogRecord, LossReport, ProcessFacts};
 
 /// One input of the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub enum Input {
     /// A process is like this.
     Process(ProcessFacts),
     /// Losses so far.
-    Losses(Losses),
+    Losses(LossReport),
     /// The clocks are this far apart.
     Clock(Clock),
 }

@@ -20,8 +20,8 @@ pub mod verdict;
 pub use access::{AccessRecord, Attempt};
 pub use event::{Backlog, Elsewhere, Event, EventKind, ExitStatus, OtherCapture, Overflow, QueueKind, Task};
 pub use facts::{
-    CaptureFacts, ClockState, ConfigLine, HookState, HostFacts, Interface, Losses, NginxConfig, ProcessFacts,
-    SystemFacts,
+    CaptureFacts, ClockState, ConfigLine, HookState, HostFacts, Interface, LossReport, Losses, NginxConfig,
+    ProcessFacts, SystemFacts,
 };
 pub use icmp::{IcmpError, IcmpReason};
 pub use input::Input;

@@ -262,7 +262,7 @@ mod tests {
         let reset = active_reset(&upstream());
         let mut record = line(103, MessageKind::RECV_FAILED, Some(104), "reading response header");
         record.message = "recv() failed\u{1b}[2J".to_owned();
-        let lost = |count| Input::Losses(Losses { by_handover: [("ring".to_owned(), count)].into() });
+        let lost = |count| Input::Losses(Losses { by_handover: [("ring".to_owned(), count)].into() }.into());
         vec![(50, lost(0)), received(100, upstream(), Some(reset)), logged(record), (150, lost(3))]
     }
 

@@ -238,6 +238,7 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         upstream_filter: u32::from(settings.upstream_filter),
         oom_arg_is_task: u32::from(arguments("mark_victim").first().copied().unwrap_or(false)),
         send_reset_has_reason: u32::from(arguments("tcp_send_reset").len() > 2),
+        retransmit_has_error: u32::from(arguments("tcp_retransmit_skb").len() > 2),
         kfree_skb_has_socket: u32::from(arguments("kfree_skb").len() > 3),
         drop_reason_tells_overflow: u32::from(names.drop_reasons().tcp_listen_overflow != MISSING),
         reads_memory: 0, // Depends on more than the types.

@@ -133,7 +133,7 @@ impl Played {
                 self.changes += u64::from(self.last_host.is_some());
                 self.last_host = Some(host.clone());
             }
-            Input::Losses(losses) => self.losses.clone_from(losses),
+            Input::Losses(report) => self.losses.clone_from(&report.losses),
             Input::Clock(clock) => self.clock = *clock,
             Input::Event(_) | Input::Log(_) | Input::Access(_) | Input::Process(_) => {}
         }

@@ -13,7 +13,7 @@ use super::runs::{self, name};
 use super::write::Refusal;
 use super::{Call, Header, Recorded, Step, Writer};
 use crate::bounded;
-use crate::model::{Clock, HostFacts, Input, Losses, Mono, ProcessFacts};
+use crate::model::{Clock, HostFacts, Input, LossReport, Losses, Mono, ProcessFacts};
 
 /// The sum is divided into so many files.
 const FILES: u64 = 8;
@@ -96,7 +96,12 @@ impl Segments {
         if self.open.as_ref().is_none_or(|open| open.recorded().bytes >= self.limit / FILES) {
             self.go_on(now);
         }
-        let with_ours = matches!(call, Call::Handle(Input::Losses(_))).then(|| Input::Losses(self.losses()));
+        let with_ours = match call {
+            Call::Handle(Input::Losses(report)) => {
+                Some(Input::Losses(LossReport { losses: self.losses(), ..report.clone() }))
+            }
+            _ => None,
+        };
         let call = with_ours.as_ref().map_or_else(|| call.clone(), Call::Handle);
         self.unflushed += 1;
         let Some(open) = &mut self.open else {
@@ -206,7 +211,7 @@ impl Latest {
         match input {
             Input::Host(host) => self.host = Some(host.clone()),
             Input::Clock(clock) => self.clock = *clock,
-            Input::Losses(losses) => self.losses = losses.clone(),
+            Input::Losses(report) => self.losses.clone_from(&report.losses),
             Input::Process(facts) => {
                 bounded::insert(&mut self.processes, facts.pid, facts.clone(), PROCESSES);
             }
@@ -217,7 +222,7 @@ impl Latest {
     /// Writes it at the begin of a file; nothing if the engine has not been told of the host yet.
     fn tell(&self, now: Mono, losses: Losses, writer: &mut Writer) -> Result<(), Refusal> {
         let Some(host) = &self.host else { return Ok(()) };
-        let facts = [Input::Clock(self.clock), Input::Host(host.clone()), Input::Losses(losses)];
+        let facts = [Input::Clock(self.clock), Input::Host(host.clone()), Input::Losses(losses.into())];
         let processes = self.processes.values().cloned().map(Input::Process);
         facts
             .into_iter()

@@ -79,7 +79,7 @@ fn session() -> Vec<(u64, Input)> {
         sent(900, client(), "TCP_ABORT_ON_CLOSE", worker()),
         (1_000, Input::Process(process)),
         bare(1_200, EventKind::ListenOverflow(overflow), nobody()),
-        (1_300, Input::Losses(lost)),
+        (1_300, Input::Losses(lost.into())),
         logged(line(4_000, MessageKind::NO_LIVE_UPSTREAMS, None, "connecting to upstream")),
     ]
 }

@@ -9,6 +9,7 @@ pub mod host;
 pub mod inbox;
 pub mod kernel;
 pub mod lines;
+mod losses;
 pub mod observe;
 pub mod premature;
 pub mod processes;

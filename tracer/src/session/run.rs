@@ -8,17 +8,18 @@ use rstscope_ebpf::abi::Counter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::access::{self, AccessLogs};
 use super::closing::{self, Baseline};
 use super::inbox::{Arrived, Inbox};
 use super::kernel::{KernelSide, check_privileges, check_sight};
 use super::lines::Lines;
+use super::losses::KnownLosses;
 use super::observe::Standing;
 use super::premature::PrematureCloses;
 use super::processes::Processes;
-use super::ticks::Ticks;
+use super::ticks::{Ticks, until};
 use super::watch::{self, Watch};
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::account::loss;
@@ -153,7 +154,7 @@ struct Session {
     baseline: Baseline,
     netns: u32,
     clock: Clock,
-    losses: Losses,
+    losses: KnownLosses,
     began: Mono,
 }
 
@@ -186,7 +187,7 @@ impl Session {
             baseline: Baseline::default(),
             netns,
             clock,
-            losses: Losses::default(),
+            losses: KnownLosses::default(),
             began: clock::now(),
         })
     }
@@ -260,12 +261,18 @@ impl Session {
         let end = settings.duration.map(|span| Instant::now() + span);
         let looks = ticks(Duration::ZERO)?;
         loop {
-            match self.wake((signals, changes), &looks, end).await {
+            let wake = self.wake((signals, changes), &looks, end).await;
+            // After a stall a batch of inputs may be due as soon as it is taken.
+            let asks = matches!(wake, Wake::Inputs | Wake::Look) || self.engine.next_deadline().is_some();
+            if asks && self.losses.are_old(clock::now()) {
+                self.note_losses(view)?;
+            }
+            match wake {
                 Wake::Stop => return Ok(()),
                 Wake::Inputs => self.take(settings, BATCH),
                 Wake::Accesses => self.take_accesses(),
                 Wake::Look => {
-                    self.look(settings, view).await?;
+                    self.look(settings).await?;
                     self.tell_pulse(settings, say)?;
                 }
                 Wake::Settings(new) => {
@@ -302,7 +309,7 @@ impl Session {
     fn tell_pulse(&mut self, settings: &Settings, say: &mut impl FnMut(Say<'_>)) -> Result<(), ProbeError> {
         if settings.pulse {
             let counters = self.engine.counters();
-            let mut pulse = Pulse::take(&mut self.kernel, &mut self.watch, &self.losses, counters)?;
+            let mut pulse = Pulse::take(&mut self.kernel, &mut self.watch, self.losses.known(), counters)?;
             pulse.log_problems = self.sources.lasting_problems(Instant::now().into_std());
             pulse.host =
                 self.facts.as_ref().filter(|_| mem::take(&mut self.facts_are_new)).cloned().map(Box::new);
@@ -379,12 +386,11 @@ impl Session {
         }
     }
 
-    /// Once a second: is Nginx still what it was, what was lost, how far apart are the clocks?
-    async fn look(&mut self, settings: &Settings, view: &View) -> Result<(), SessionError> {
+    /// Once a second: is Nginx still what it was, how far apart are the clocks?
+    async fn look(&mut self, settings: &Settings) -> Result<(), SessionError> {
         self.clock = clock::measure();
         let now = self.inbox.now(clock::now());
         self.engine.handle(now, Input::Clock(self.clock));
-        self.note_losses(now, view)?;
         self.note_overflows(now)?;
         for event in self.standing.look(&settings.listen_ports, now) {
             self.engine.handle(now, Input::Event(Box::new(event)));
@@ -426,11 +432,12 @@ impl Session {
         Ok(losses)
     }
 
-    fn note_losses(&mut self, now: Mono, view: &View) -> Result<(), ProbeError> {
-        let losses = self.lost(view)?;
-        if losses != self.losses {
-            self.losses = losses.clone();
-            self.engine.handle(now, Input::Losses(losses));
+    /// Tells the engine what was lost until now, also of what it has not reached yet.
+    fn note_losses(&mut self, view: &View) -> Result<(), ProbeError> {
+        let (read, losses) = (clock::now(), self.lost(view)?);
+        if let Some(report) = self.losses.update(losses, read) {
+            let now = self.inbox.now(read);
+            self.engine.handle(now, Input::Losses(report));
         }
         Ok(())
     }
@@ -461,6 +468,7 @@ impl Session {
     fn end(mut self, settings: &Settings, view: &mut View) -> Result<Ended, SessionError> {
         self.kernel.stop();
         self.sources.stop();
+        self.note_losses(view)?;
         self.take(settings, usize::MAX);
         self.accesses.stop();
         self.take_accesses();
@@ -487,11 +495,4 @@ impl Session {
 /// Ticks for every look, the first after so long.
 fn ticks(first: Duration) -> Result<Ticks, SessionError> {
     Ticks::new(first, LOOK).map_err(|source| SessionError::System { what: "make a timer", source })
-}
-
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
-        None => std::future::pending().await,
-    }
 }

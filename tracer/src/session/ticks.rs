@@ -1,5 +1,5 @@
 //! A timer that wakes the loop at even times and never in between: tokio's own, which sort what is due by coarser and
-//! coarser slots, wake twice or three times for a second.
+//! coarser slots, wake twice or three times for a second. For a moment that comes once they will do.
 
 use std::io;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rustix::time::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
 
 /// A timer of the kernel, `timerfd_create(2)`.
 #[derive(Debug)]
@@ -38,6 +39,14 @@ impl Ticks {
             // A timer that cannot be read ticks no more; the loop goes on with what else wakes it.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Waits until then, for ever without an end.
+pub(super) async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }
 

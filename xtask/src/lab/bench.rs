@@ -12,7 +12,7 @@ use super::scenario::{Loss, Place, Scenario, View};
 use super::schema::Schema;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
-use super::{inherited, kernel, quiet, report, two_ends, wait};
+use super::{inherited, kernel, quiet, report, two_ends, unseen, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -95,6 +95,7 @@ fn mapped(address: SocketAddr) -> SocketAddr {
 }
 
 /// What a bench is laid with.
+#[derive(Clone)]
 pub struct Plan {
     /// Number of the bench in this run.
     pub number: usize,
@@ -143,6 +144,10 @@ pub struct Row {
     pub findings: Vec<Finding>,
     /// What went wrong beside the findings: the driver, the log, the schema.
     pub troubles: Vec<String>,
+    /// The kernel counted something on this bench for which it ran no hook.
+    pub unseen: bool,
+    /// It was played a second time for that.
+    pub again: bool,
 }
 
 impl Row {
@@ -366,7 +371,8 @@ fn without_records(plan: &Plan, played: Vec<(Truth, Vec<String>)>) -> Vec<Row> {
 }
 
 fn row(seat: &Seat, findings: Vec<Finding>, troubles: Vec<String>) -> Row {
-    Row { name: seat.scenario.name, family: seat.family, level: seat.level, findings, troubles }
+    let (name, family, level) = (seat.scenario.name, seat.family, seat.level);
+    Row { name, family, level, findings, troubles, unseen: false, again: false }
 }
 
 /// Is there a record for everything this scenario expects?
@@ -407,6 +413,7 @@ pub fn rows(
             troubles.extend(ours.iter().flat_map(|record| schema.complaints(record)));
             if let Some(loss) = seat.scenario.loss {
                 troubles.extend(lost(stats, loss));
+                troubles.extend(ours.iter().filter_map(|record| untold_loss(record)));
                 return row(seat, Vec::new(), troubles);
             }
             if seat.scenario.expects_silence() {
@@ -424,7 +431,8 @@ pub fn rows(
     if let Some(last) = rows.last_mut().filter(|_| compared) {
         last.troubles.extend(strays.map(|record| format!("a record of no scenario: {record}")));
     }
-    rows
+    let unseen = unseen::is_in(stats);
+    rows.into_iter().map(|row| Row { unseen, ..row }).collect()
 }
 
 /// What was made to be lost is counted.
@@ -432,6 +440,14 @@ fn lost(stats: &Value, loss: Loss) -> Option<String> {
     let losses = &stats["losses"];
     let counted = losses[loss.counted].as_u64().unwrap_or(0);
     (counted == 0).then(|| format!("nothing of `{}` was counted as lost: {losses}", loss.counted))
+}
+
+/// A verdict that was given amid losses says so.
+fn untold_loss(record: &Value) -> Option<String> {
+    let missing = record["missing"].as_array().into_iter().flatten();
+    let told =
+        missing.map(|missing| &missing["code"]).any(|code| code == "events_lost" || code == "table_full");
+    (!told).then(|| format!("a verdict that says nothing of the losses: {record}"))
 }
 
 /// Healthy traffic, and what was not selected, sends nothing through the ring. Where the machine was so slow that

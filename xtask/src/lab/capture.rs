@@ -123,6 +123,8 @@ pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value]) -> 
                 level: seat.level,
                 findings: findings(&parties, ours),
                 troubles: troubles.clone(),
+                unseen: false,
+                again: false,
             }
         })
         .collect()

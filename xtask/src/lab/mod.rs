@@ -27,6 +27,7 @@ pub mod storm;
 pub mod tour;
 pub mod tracer;
 mod two_ends;
+mod unseen;
 pub mod wait;
 
 use crate::{project, setup, shell};
@@ -188,7 +189,8 @@ fn play(options: &Options) -> Result<Vec<Row>> {
         pcap,
     };
     let plans = plans(options)?;
-    side_by_side(options.jobs.max(1), plans, |plan| bench::run(plan, setup.as_ref(), &schema, &after))
+    let run = |plan| bench::run(plan, setup.as_ref(), &schema, &after);
+    side_by_side(options.jobs.max(1), plans, |plan| unseen::play(&plan, run))
 }
 
 /// The tracer is built unless one is given.
@@ -230,8 +232,10 @@ fn plans(options: &Options) -> Result<Vec<Plan>> {
         groups.extend(shared.chunks(size).map(|share| (level, share.to_vec())));
         groups.extend(alone.into_iter().map(|seat| (level, vec![seat])));
     }
-    skipped(options).for_each(|(name, why)| crate::say!("skipped: {name}: {why}"));
-    if groups.is_empty() {
+    // Beside the JSON object, where there is one.
+    let tell = if options.json { crate::out::complain } else { crate::out::say };
+    skipped(options).for_each(|(name, why)| tell(format_args!("skipped: {name}: {why}")));
+    if groups.is_empty() && skipped(options).next().is_none() {
         let patterns = options.scenario.join(",");
         bail!("no scenario matches `{patterns}`; `cargo xtask lab --list` shows them");
     }

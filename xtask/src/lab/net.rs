@@ -181,7 +181,7 @@ impl Network {
     /// Ethernet addresses stay as they are; the bridge stays until the guard goes, the link is cut then.
     pub fn bridge_before(&self, router: Node, script: &str) -> Result<Guard> {
         let (bridge, name) = (format!("{}-bridge", self.prefix), self.name(router));
-        let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == router).map_or(0, |(place, _)| place);
+        let place = place(router);
         let show = shell::read(self.inside(router, "cat").arg("/sys/class/net/left/address"))?;
         let guard = cleanup::later(Action::Namespace(bridge.clone()));
         batch(&["-batch", "-"], &[format!("netns add {bridge}")])?;
@@ -215,7 +215,7 @@ impl Network {
 
     /// Gives an address beyond a node a next hop on its right that nobody has.
     pub fn lead_astray(&self, node: Node, to: IpAddr, family: Family) -> Result<()> {
-        let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == node).map_or(0, |(place, _)| place);
+        let place = place(node);
         let nobody = family.address(place, NOBODY);
         let script = [format!("route add {to} via {nobody}")];
         batch(&["-n", &self.name(node), "-batch", "-"], &script)
@@ -223,7 +223,7 @@ impl Network {
 
     /// A node at the end of the path acknowledges at once what is sent to this address of its own: no delayed ACKs.
     pub fn acknowledge_at_once(&self, node: Node, own: IpAddr, family: Family) -> Result<()> {
-        let place = (0_u8..).zip(PATH).find(|(_, (other, _))| *other == node).map_or(0, |(place, _)| place);
+        let place = place(node);
         let gateway = family.address(place - 1, 1);
         let script = [
             format!("rule add from {own} lookup {AT_ONCE}"),
@@ -254,6 +254,11 @@ impl Network {
         let script = if forward { format!("{ROUTER}{HOST}") } else { HOST.to_owned() };
         shell::read(self.inside(node, "sh").args(["-c", &script])).map(drop)
     }
+}
+
+/// How many nodes stand to a node's left.
+fn place(node: Node) -> u8 {
+    (0_u8..).zip(PATH).find(|(_, (other, _))| *other == node).map_or(0, |(place, _)| place)
 }
 
 /// Interfaces, addresses and routes of the node at this place of the path.

@@ -60,7 +60,15 @@ mod tests {
             certainty: certainty.to_owned(),
             differences: Vec::new(),
         };
-        Row { name, family: Family::V4, level: Level::Error, findings: vec![finding], troubles: Vec::new() }
+        Row {
+            name,
+            family: Family::V4,
+            level: Level::Error,
+            findings: vec![finding],
+            troubles: Vec::new(),
+            unseen: false,
+            again: false,
+        }
     }
 
     #[test]

@@ -20,6 +20,14 @@ pub fn print(rows: &[Row]) {
     );
     rows.iter().for_each(print_row);
     print_matrix(rows);
+    for row in rows.iter().filter(|row| row.again) {
+        crate::say!(
+            "\nplayed again, for the kernel counted what it had run no hook for: {} {} {}",
+            row.name,
+            row.family.name(),
+            row.level.name()
+        );
+    }
     for row in rows.iter().filter(|row| !row.passed()) {
         crate::say!("\n{} {} {}:", row.name, row.family.name(), row.level.name());
         for line in complaints(row) {
@@ -103,6 +111,6 @@ fn row_json(row: &Row) -> Value {
         .collect();
     json!({
         "name": row.name, "family": row.family.name(), "level": row.level.name(), "ok": row.passed(),
-        "incidents": findings, "wrong": complaints(row),
+        "incidents": findings, "wrong": complaints(row), "again": row.again,
     })
 }

@@ -122,6 +122,7 @@ fn obey(sockets: &mut Sockets, line: &str) -> Result<String> {
         "scan" => neighbour::scan(word()?.parse()?, word()?.parse()?, word()?.parse()?, word()?.parse()?),
         "crowd" => neighbour::crowd(word()?.parse()?, word()?.parse()?),
         "hasty" => hasty::run(word()?.parse()?, word()?.parse()?),
+        "hasty-waiting" => hasty::run_waiting(word()?.parse()?, word()?.parse()?),
         _ => bail!("unknown command {verb}"),
     }
 }

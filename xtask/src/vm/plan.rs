@@ -31,7 +31,7 @@ pub const SCENARIOS: &[&str] = &[
     "emitter-time-wait",
     "mapped-client-aborts",
     "mapped-upstream-resets",
-    "mptcp-client-aborts",
+    "mptcp-upstream-resets",
     "forged-near-speaks",
     "forged-near-silent",
     "upstream-slow",

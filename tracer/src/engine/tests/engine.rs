@@ -64,7 +64,8 @@ fn the_time_for_the_line_begins_with_what_nginx_meets() {
 
 #[test]
 fn losses_lower_by_one_step_and_are_told() {
-    let lost = |count| Input::Losses(Losses { by_handover: BTreeMap::from([("ring".to_owned(), count)]) });
+    let lost =
+        |count| Input::Losses(Losses { by_handover: BTreeMap::from([("ring".to_owned(), count)]) }.into());
     let verdict = check(
         vec![(50, lost(0)), abort(), (150, lost(3))],
         Kind::ResetReceived,

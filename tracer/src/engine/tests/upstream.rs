@@ -3,11 +3,11 @@
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Phase};
 use crate::model::{
-    Baseline, BaselineSource, EventKind, ExitStatus, MessageKind, Packet, PeerHistory, Socket, TcpFlags,
-    TcpState,
+    Baseline, BaselineSource, EventKind, ExitStatus, HostFacts, Input, LogRecord, MessageKind, Packet,
+    PeerHistory, Socket, TcpFlags, TcpState,
 };
 
-fn recv_failed(milliseconds: u64) -> (u64, crate::model::Input) {
+fn recv_failed(milliseconds: u64) -> (u64, Input) {
     logged(line(milliseconds, MessageKind::RECV_FAILED, Some(104), "reading response header from upstream"))
 }
 
@@ -119,7 +119,7 @@ fn connecting() -> Socket {
     }
 }
 
-fn refused_line(milliseconds: u64) -> (u64, crate::model::Input) {
+fn refused_line(milliseconds: u64) -> (u64, Input) {
     logged(line(milliseconds, MessageKind::CONNECT_FAILED, Some(111), "connecting to upstream"))
 }
 
@@ -315,6 +315,30 @@ fn a_fin_before_the_answer_is_closed_early() {
         Cause::UpstreamClosedEarly,
         Certainty::Weak,
     );
+}
+
+#[test]
+fn a_close_after_data_went_both_ways_in_one_tick_is_an_incident_only_if_nginx_says_so() {
+    let tied = Socket {
+        state: TcpState::CloseWait,
+        last_sent_ms: Some(60),
+        last_received_ms: Some(60),
+        spoke_last: true,
+        bytes_received: 300,
+        unacked: 0,
+        ..upstream()
+    };
+    let told =
+        || line(100, MessageKind::UPSTREAM_CLOSED_EARLY, None, "reading response header from upstream");
+    let incidents = |socket: &Socket, line: Option<LogRecord>| {
+        let followed = HostFacts { follows_error_log: true, ..host() };
+        let mut inputs = vec![(0, Input::Host(Box::new(followed))), closed(100, socket.clone(), worker())];
+        inputs.extend(line.map(logged));
+        play(inputs).len()
+    };
+    assert_eq!((incidents(&tied, None), incidents(&tied, Some(told()))), (0, 1));
+    let lost = Socket { unacked: 80, ..tied };
+    assert_eq!(incidents(&lost, None), 1, "it was never acknowledged");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{BaselineSource, Packet, PeerHistory, Socket};
+use crate::model::{BaselineSource, Packet, Socket};
 use crate::output::layout::count;
 
 /// Initial TTLs in use (Linux and BSD 64, Windows 128, network devices 255).
@@ -30,7 +30,7 @@ const ROUTER_US: u32 = 20;
 
 /// For this long after a handshake its path is taken to be the same.
 const STEADY: Duration = Duration::from_secs(1);
-/// Two hooks see one packet within this time.
+/// A capture of several interfaces has one packet more than once, within this time. The hook has it once.
 const SAME_PACKET: Duration = Duration::from_millis(1);
 
 /// Adds the hop findings, unless the sender was seen.
@@ -50,7 +50,8 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     let against = if proven { Origins::NONE } else { Origins::DEVICE };
     findings.push(own(packet, baseline.ttl, source_name(baseline.source), difference, against));
     let told = is_told_now(case, socket) && (is_distance(case) || !packet.is_stateless_reset());
-    findings.extend(history(packet, socket, baseline.source).filter(|_| told));
+    let second = history(packet, socket, baseline.source).filter(|_| told && !is_own_handshake(case, socket));
+    findings.extend(second);
 }
 
 /// The RST is not as far away as the packets of this connection's own handshake, by more than the one hop that a path
@@ -131,7 +132,7 @@ pub fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against:
 /// A second, independent baseline: other connections to the same address. One hop may be a path change.
 fn history(packet: &Packet, socket: &Socket, source: BaselineSource) -> Option<Finding> {
     let history = socket.peer_history.filter(|_| source != BaselineSource::PeerHistory)?;
-    if difference(packet.ttl, history.ttl) < 2 || is_own_handshake(socket, history) {
+    if difference(packet.ttl, history.ttl) < 2 {
         return None;
     }
     let detail = format!(
@@ -150,9 +151,11 @@ fn is_told_now(case: &Case, socket: &Socket) -> bool {
 }
 
 /// The latest handshake with that address was the one of this very connection: it is no second witness.
-fn is_own_handshake(socket: &Socket, history: PeerHistory) -> bool {
+fn is_own_handshake(case: &Case, socket: &Socket) -> bool {
+    let Some(history) = socket.peer_history else { return false };
     let own = socket.syn_ack.as_ref().and_then(|packet| packet.time);
-    history.handshakes < 2 || own.is_some_and(|time| time.distance(history.last_syn_ack) < SAME_PACKET)
+    let margin = if case.is_capture() { SAME_PACKET } else { Duration::ZERO };
+    history.handshakes < 2 || own.is_some_and(|time| time.distance(history.last_syn_ack) <= margin)
 }
 
 pub fn source_name(source: BaselineSource) -> &'static str {

@@ -266,8 +266,7 @@ fn destroyed(stage: &mut Stage<'_>) -> Result<()> {
 fn forged_known(stage: &mut Stage<'_>) -> Result<()> {
     let mut device = stage.device(Node::Far)?;
     let (client, _) = in_flight_beside_another(stage)?;
-    let rule = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &rule)?;
+    stage.mute_upstream()?;
     inject(stage, &mut device, Rst { hops: 60, identification: 7, flags: "RA", ..EXACT })?;
     stage.response(client, "502")
 }

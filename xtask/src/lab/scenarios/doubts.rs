@@ -10,7 +10,7 @@ use super::super::wait;
 use super::clients::UNLOGGED_ABORT;
 use super::protocols::{HTTP2_CANCEL, HTTP2_REQUEST};
 use super::silence::{IMPATIENT, TIMED_OUT};
-use super::unavailable::forgotten_between;
+use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_between};
 use super::upstream::{ABORT, RECV, in_flight};
 use super::{KEPT, PLAIN};
 use anyhow::Result;
@@ -55,11 +55,7 @@ pub const TABLE: &[Scenario] = &[
         servers: IMPATIENT,
         families: V4,
         drive: |stage| {
-            let (client, upstream) = in_flight(stage)?;
-            stage.read_request(upstream)?;
-            wait::pass(Duration::from_millis(200))?;
-            let rule = format!("{} drop", stage.leaving_upstream());
-            stage.filter(Node::Far, &rule)?;
+            let (client, upstream) = unheard(stage)?;
             stage.answer(upstream)?;
             stage.response(client, "504")
         },
@@ -197,15 +193,7 @@ pub const TABLE: &[Scenario] = &[
             stage.server()?.tell(&format!("ttl {listener} 55"))?;
             forgotten_between(stage, listener)
         },
-        expect: &[Expect {
-            party: "unknown",
-            causes: &["insufficient_evidence"],
-            kinds: &["reset_received"],
-            impacts: &["request_retried"],
-            least: Certainty::Undetermined,
-            most: Certainty::Undetermined,
-            ..INCIDENT
-        }],
+        expect: &[FORGOTTEN_BETWEEN],
         log: LogTruth::Always("failed (104"),
         ..ORDINARY
     },
@@ -274,6 +262,16 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
 ];
+
+/// A request that the upstream has acknowledged, and from now on nothing of the upstream is heard.
+pub(super) fn unheard(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
+    let (client, upstream) = in_flight(stage)?;
+    stage.read_request(upstream)?;
+    wait::pass(Duration::from_millis(200))?;
+    let rule = format!("{} drop", stage.leaving_upstream());
+    stage.filter(Node::Far, &rule)?;
+    Ok((client, upstream))
+}
 
 fn http2_in_flight(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     let listener = stage.listen()?;

@@ -2,7 +2,7 @@
 
 use super::super::scenario::{Expect, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
-use super::upstream::{ABORT, RECV, half_answered, in_flight};
+use super::upstream::{ABORT, RECV, RETRIED, half_answered, in_flight};
 use anyhow::Result;
 
 /// A format with all that helps, and a second server that takes over where the first fails.
@@ -20,7 +20,7 @@ pub const TABLE: &[Scenario] = &[
         says: "the upstream resets, Nginx tries another server, and the client gets its answer",
         servers: LOGGED,
         drive: retried,
-        expect: &[Expect { impacts: &["request_retried"], ..ABORT }],
+        expect: &[RETRIED],
         log: RECV,
         ..ORDINARY
     },

@@ -66,12 +66,7 @@ pub const TABLE: &[Scenario] = &[
         says: "the upstream sends half of its response, a FIN, and then a RST",
         servers: EAGER,
         drive: closes_twice,
-        expect: &[Expect {
-            causes: &["upstream_closed_early", "upstream_abort"],
-            kinds: &[],
-            impacts: &["response_truncated"],
-            ..ABORT
-        }],
+        expect: &[CLOSES_TWICE],
         log: LogTruth::Either,
         ..ORDINARY
     },
@@ -210,6 +205,13 @@ fn half_closed_waiting(stage: &mut Stage<'_>) -> Result<()> {
     stage.server()?.tell(&format!("drain {upstream}"))?;
     stage.client.tell(&format!("drain {client}")).map(drop)
 }
+
+pub(super) const CLOSES_TWICE: Expect = Expect {
+    causes: &["upstream_closed_early", "upstream_abort"],
+    kinds: &[],
+    impacts: &["response_truncated"],
+    ..ABORT
+};
 
 pub(super) fn closes_twice(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = half_answered(stage)?;

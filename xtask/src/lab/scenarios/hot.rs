@@ -7,11 +7,9 @@ use super::super::scenario::{Check, Expect, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
 use super::silence::{IMPATIENT_KEPT, SLOW, TIMED_OUT};
-use super::upstream::{ABORT, RECV};
+use super::upstream::{RECV, RETRIED};
 use super::{KEPT, THINKS};
 use anyhow::Result;
-
-const RETRIED: Expect = Expect { impacts: &["request_retried"], ..ABORT };
 
 const CLOSED: Expect = Expect { kinds: &["closed_early"], causes: &["upstream_closed_early"], ..RETRIED };
 

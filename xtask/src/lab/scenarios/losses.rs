@@ -15,6 +15,10 @@ const OPEN: usize = 12;
 /// No upstream, so that the clients' resets are all there is.
 const SERVERS: &str = "server { listen @LISTEN@; location / { return 200; } }\n";
 
+/// Answers with a RST.
+const RESETTING: &str =
+    "server { listen @LISTEN@; reset_timedout_connection on; location / { return 444; } }\n";
+
 const LOSES: Scenario = Scenario { servers: SERVERS, log: LogTruth::Either, alone: true, ..ORDINARY };
 
 /// Losses.
@@ -31,6 +35,14 @@ pub const TABLE: &[Scenario] = &[
         says: "clients reset more often than the tracer may tell in a second",
         drive: storm,
         loss: Some(Loss { sizes: "records=5", frozen: false, counted: "tcp_receive_reset (limit)" }),
+        ..LOSES
+    },
+    Scenario {
+        name: "loss-limit-sent",
+        says: "Nginx itself resets that often, and each of these resets is judged within a second",
+        servers: RESETTING,
+        drive: storm_of_nginx,
+        loss: Some(Loss { sizes: "records=5", frozen: false, counted: "tcp_send_reset (limit)" }),
         ..LOSES
     },
     Scenario {
@@ -61,8 +73,16 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 fn storm(stage: &mut Stage<'_>) -> Result<()> {
+    run(stage, "hasty")
+}
+
+fn storm_of_nginx(stage: &mut Stage<'_>) -> Result<()> {
+    run(stage, "hasty-waiting")
+}
+
+fn run(stage: &mut Stage<'_>, clients: &str) -> Result<()> {
     let listener = stage.listener();
-    stage.client.start_command(&format!("hasty {listener} {STORM}"))?;
+    stage.client.start_command(&format!("{clients} {listener} {STORM}"))?;
     stage.client.finish_command(LIMIT).map(drop)
 }
 

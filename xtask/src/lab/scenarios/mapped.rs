@@ -6,7 +6,7 @@ use super::super::net::Family;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::clients::abort_waiting;
 use super::traps::{older, opened};
-use super::upstream::{ABORT, RECV, linger_zero};
+use super::upstream::{ABORT, RECV, RETRIED, linger_zero};
 
 /// There is nothing to map in IPv6.
 const V4: &[Family] = &[Family::V4];
@@ -55,7 +55,7 @@ pub const TABLE: &[Scenario] = &[
         servers: KEPT,
         before: Some(opened),
         drive: |stage| older(stage, false),
-        expect: &[Expect { impacts: &["request_retried"], ..ABORT }],
+        expect: &[RETRIED],
         log: RECV,
         alone: true,
         ..ORDINARY

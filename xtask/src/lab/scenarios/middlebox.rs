@@ -116,8 +116,7 @@ fn after(stage: &mut Stage<'_>, upstream: u32, speaks: bool) -> Result<()> {
         stage.answer(upstream)?;
         return stage.server()?.tell(&format!("drain {upstream}")).map(drop);
     }
-    let rule = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &rule)
+    stage.mute_upstream()
 }
 
 fn kept(stage: &mut Stage<'_>) -> Result<()> {

@@ -5,7 +5,7 @@ use super::super::net::{Family, Node};
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::upstream::{ABORT, RECV};
+use super::upstream::{ABORT, RECV, RETRIED};
 use super::{KEPT, PLAIN};
 use anyhow::Result;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const MOVES: Duration = Duration::from_millis(1_300);
 /// The only port of the Nginx host while a connection is reused.
 const PORT: u16 = 39_100;
 
-const RETRIED: Expect = Expect { impacts: &["request_retried"], most: Certainty::Weak, ..ABORT };
+const DOUBTED: Expect = Expect { most: Certainty::Weak, ..RETRIED };
 
 /// Changing paths.
 pub const TABLE: &[Scenario] = &[
@@ -35,7 +35,7 @@ pub const TABLE: &[Scenario] = &[
         servers: KEPT,
         drive: |stage| moved(stage, ""),
         // Whether its host restarted, or closed and its FIN was lost, cannot be seen.
-        expect: &[Expect { causes: &["upstream_restarted", "upstream_keepalive_race"], ..RETRIED }],
+        expect: &[Expect { causes: &["upstream_restarted", "upstream_keepalive_race"], ..DOUBTED }],
         log: RECV,
         ..ORDINARY
     },
@@ -45,7 +45,7 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         servers: KEPT,
         drive: |stage| moved(stage, FARTHER),
-        expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..RETRIED }],
+        expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..DOUBTED }],
         log: RECV,
         ..ORDINARY
     },
@@ -74,7 +74,7 @@ pub const TABLE: &[Scenario] = &[
             party: "middlebox",
             causes: &["middlebox_forged_reset"],
             most: Certainty::Strong,
-            ..RETRIED
+            ..DOUBTED
         }],
         log: RECV,
         alone: true,
@@ -171,8 +171,7 @@ fn bridge_rejects(stage: &mut Stage<'_>) -> Result<()> {
     stage.request(client, "GET /forbidden")?;
     stage.accept(listener)?;
     stage.response(client, "502")?;
-    let silent = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &silent)
+    stage.mute_upstream()
 }
 
 /// Until the rule is there, nothing on the router keeps state.

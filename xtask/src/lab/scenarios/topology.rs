@@ -183,6 +183,5 @@ fn rejects(stage: &mut Stage<'_>, speaks: bool) -> Result<()> {
         stage.answer(upstream)?;
         return stage.server()?.tell(&format!("drain {upstream}")).map(drop);
     }
-    let silent = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &silent)
+    stage.mute_upstream()
 }

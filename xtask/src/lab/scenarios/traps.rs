@@ -1,13 +1,13 @@
 //! Faults that look like another one: a plausible rule goes wrong here.
 
 use super::super::net::{Family, Node};
-use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
+use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
 use super::protocols::{UPGRADE, tunnel};
 use super::race::{RACE, kept, repaired};
-use super::unavailable::forgotten_between;
-use super::upstream::{ABORT, RECV, in_flight};
+use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_between};
+use super::upstream::{ABORT, RECV, RETRIED, in_flight};
 use super::{KEPT, PLAIN, THINKS};
 use anyhow::Result;
 use std::time::Duration;
@@ -27,8 +27,6 @@ const INTERCEPTING: &str = "server { listen @LISTEN@; root @ROOT@; proxy_interce
 /// Far above what Nginx reads with the head.
 const BIG_BODY: usize = 300_000;
 
-const RETRIED: Expect = Expect { impacts: &["request_retried"], ..ABORT };
-
 const FORGED: Expect = Expect {
     party: "middlebox",
     causes: &["middlebox_forged_reset"],
@@ -45,15 +43,7 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         servers: KEPT,
         drive: own_ttl,
-        expect: &[Expect {
-            party: "unknown",
-            causes: &["insufficient_evidence"],
-            kinds: &["reset_received"],
-            impacts: &["request_retried"],
-            least: Certainty::Undetermined,
-            most: Certainty::Undetermined,
-            ..INCIDENT
-        }],
+        expect: &[FORGOTTEN_BETWEEN],
         log: LogTruth::Always("failed (104"),
         ..ORDINARY
     },
@@ -243,8 +233,7 @@ fn own_filter(stage: &mut Stage<'_>) -> Result<()> {
     stage.accept(listener)?;
     stage.response(client, "502")?;
     // Its application, which knows of nothing, is not heard again.
-    let silent = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &silent)
+    stage.mute_upstream()
 }
 
 fn two_kinds(stage: &mut Stage<'_>) -> Result<()> {
@@ -258,8 +247,7 @@ fn two_kinds(stage: &mut Stage<'_>) -> Result<()> {
     stage.server()?.finish_command(wait::SOON)?;
     stage.response(first, "502")?;
     stage.response(second, "502")?;
-    let silent = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &silent)
+    stage.mute_upstream()
 }
 
 pub(super) fn opened(stage: &mut Stage<'_>) -> Result<()> {

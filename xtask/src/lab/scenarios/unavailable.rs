@@ -138,6 +138,17 @@ fn forgot_kept(stage: &mut Stage<'_>) -> Result<()> {
     forgotten_between(stage, listener)
 }
 
+/// What a listener with a TTL of its own leaves of that: whose RST it is cannot be told.
+pub(super) const FORGOTTEN_BETWEEN: Expect = Expect {
+    party: "unknown",
+    causes: &["insufficient_evidence"],
+    kinds: &["reset_received"],
+    impacts: &["request_retried"],
+    least: Certainty::Undetermined,
+    most: Certainty::Undetermined,
+    ..INCIDENT
+};
+
 /// The upstream's connection goes without a word, and the next request on it finds nobody.
 pub(super) fn forgotten_between(stage: &mut Stage<'_>, listener: u32) -> Result<()> {
     let client = stage.connect()?;

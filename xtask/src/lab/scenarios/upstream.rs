@@ -19,6 +19,9 @@ pub(super) const ABORT: Expect = Expect {
     ..INCIDENT
 };
 
+/// The same where Nginx asks again, and the client never learns of it.
+pub(super) const RETRIED: Expect = Expect { impacts: &["request_retried"], ..ABORT };
+
 const KILLED: Expect = Expect {
     party: "upstream",
     causes: &["upstream_process_exit"],

@@ -8,7 +8,7 @@ use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Place
 use super::super::stage::Stage;
 use super::super::wait;
 use super::clients::UNLOGGED_ABORT;
-use super::inject::{EXACT, FORGED, Rst, inject, reset};
+use super::inject::{EXACT, FORGED, Rst, inject, reset, watched};
 use super::silence::IMPATIENT_KEPT;
 use super::upstream::{ABORT, RECV, in_flight, in_flight_beside_another};
 use super::{KEPT, PLAIN, race};
@@ -250,11 +250,8 @@ fn path_longer(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn volley(stage: &mut Stage<'_>) -> Result<()> {
-    let mut device = stage.device(Node::Far)?;
-    let (client, upstream) = in_flight(stage)?;
-    stage.read_request(upstream)?;
-    let rule = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &rule)?;
+    let (mut device, client, _) = watched(stage)?;
+    stage.mute_upstream()?;
     for offset in [1_460, 4_380, 0] {
         inject(stage, &mut device, Rst { offset, ..EXACT })?;
     }
@@ -358,8 +355,7 @@ fn probed(stage: &mut Stage<'_>) -> Result<()> {
     }
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
-    let rule = format!("{} drop", stage.leaving_upstream());
-    stage.silence(Node::Far, &rule)?;
+    stage.mute_upstream()?;
     stage.client.tell(&format!("head {client}")).map(drop)
 }
 

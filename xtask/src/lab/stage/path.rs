@@ -27,6 +27,11 @@ impl Stage<'_> {
         self.bench.network.nft(node, &table(self.family(), &name, "forward", rule))
     }
 
+    /// Nothing of this scenario's upstream comes past the router beside it any more.
+    pub fn mute_upstream(&self) -> Result<()> {
+        self.silence(Node::Far, &format!("{} drop", self.leaving_upstream()))
+    }
+
     /// The upstream's host acknowledges whatever comes for this scenario at once.
     pub fn acknowledge_at_once(&self) -> Result<()> {
         self.bench.network.acknowledge_at_once(Node::Upstream, self.upstream().ip(), self.family())
