@@ -292,7 +292,7 @@ impl<'a> Case<'a> {
     /// The RST that Nginx's end received can be of this event: a socket that resets puts ACK into its RST
     /// (`tcp_send_active_reset`), so that a bare one is not told late but another's.
     fn may_have_sent(&self, event: &Event) -> bool {
-        let acts = matches!(event.kind, EventKind::ResetSent { .. }) && event.packet.is_none();
+        let acts = matches!(event.kind, EventKind::ResetSent { .. }) && !event.answers_segment();
         let is_later = self.end().is_some_and(|end| event.time > end.time);
         !(self.is_reset_without_socket() && is_later && (acts || event.task.exiting.is_some()))
     }
@@ -339,7 +339,7 @@ impl<'a> Case<'a> {
 
     /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).
     pub fn destroyer(&self) -> Option<&'a Task> {
-        let sent = self.incident.reset_sent().filter(|event| event.packet.is_none());
+        let sent = self.incident.reset_sent().filter(|event| !event.answers_segment());
         let sent = sent.filter(|event| event.task.is_foreign());
         let aborted = || self.incident.closed().filter(|_| self.error() == ABORTED);
         sent.or_else(aborted).map(|event| &event.task)
@@ -375,7 +375,7 @@ impl<'a> Case<'a> {
 
 fn guessed_reason(event: &Event) -> Option<&'static str> {
     let socket = event.socket.as_ref()?;
-    match (event.packet.is_some(), socket.linger_zero, socket.unread > 0) {
+    match (event.answers_segment(), socket.linger_zero, socket.unread > 0) {
         (true, ..) => Some("TCP_ABORT_ON_DATA"),
         (false, true, _) => Some("TCP_STATE"),
         (false, false, true) => Some("TCP_ABORT_ON_CLOSE"),

@@ -166,6 +166,7 @@ fn built(case: &Case) -> Option<Gap> {
     let event = sent.filter(|_| incident.reset_received().is_none())?;
     let (known, source) = match (&event.packet, &event.socket) {
         (Some(_), _) => ("Its flags, numbers and window are", "answers such a segment (tcp_v4_send_reset)"),
+        (None, Some(_)) if event.answers_segment() => return None,
         (None, Some(_)) => ("Its flags and numbers are", "builds it (tcp_send_active_reset)"),
         (None, None) => return None,
     };

@@ -83,7 +83,7 @@ fn stray(case: &Case) -> bool {
 fn challenged(case: &Case) -> bool {
     case.incident.own.iter().all(|event| {
         let waits = event.socket.as_ref().is_some_and(|socket| socket.state == TcpState::SynSent);
-        waits && event.packet.is_some() && matches!(event.kind, EventKind::ResetSent { .. })
+        waits && event.answers_segment() && matches!(event.kind, EventKind::ResetSent { .. })
     })
 }
 

@@ -238,14 +238,14 @@ fn sent(case: &Case, event: &Event) -> Reset {
 fn as_built(event: &Event, direction: Direction) -> Reset {
     match (&event.packet, &event.socket) {
         (Some(segment), _) => answering(segment, direction),
-        (None, Some(socket)) => Reset {
+        (None, Some(socket)) if !event.answers_segment() => Reset {
             // `tcp_send_active_reset`: TCPHDR_ACK | TCPHDR_RST, sequence of the next byte to send.
             flags: Some(TcpFlags(TcpFlags::RST | TcpFlags::ACK).names()),
             seq: Some(socket.snd_nxt),
             ack: Some(socket.rcv_nxt),
             ..empty(direction)
         },
-        (None, None) => empty(direction),
+        (None, _) => empty(direction),
     }
 }
 
@@ -264,7 +264,7 @@ fn answering(segment: &Packet, direction: Direction) -> Reset {
 /// The process at the other end that ended the connection.
 fn sender(case: &Case) -> Option<Sender> {
     let ending = case.peer_exit();
-    let acting = case.peer_reset().filter(|event| event.task.is_actor && event.packet.is_none());
+    let acting = case.peer_reset().filter(|event| event.task.is_actor && !event.answers_segment());
     ending.or(acting).map(|event| sender_of(case, event))
 }
 

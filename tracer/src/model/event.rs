@@ -220,4 +220,15 @@ impl Event {
     pub fn answers_syn(&self) -> bool {
         self.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
     }
+
+    /// The kernel sent this RST because a segment came, not of its own accord or for a process. Where the segment
+    /// cannot be read (lockdown=confidentiality), the socket tells: one that its process had left is in CLOSE when data
+    /// met it (`tcp_rcv_state_process`), and none in SYN-SENT is reset without a segment (`tcp_need_reset`).
+    pub fn answers_segment(&self) -> bool {
+        let alone = |socket: &Socket| match socket.state {
+            TcpState::Close => socket.orphan,
+            state => state == TcpState::SynSent,
+        };
+        self.packet.is_some() || (!self.task.is_actor && self.socket.as_ref().is_some_and(alone))
+    }
 }

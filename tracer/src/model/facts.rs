@@ -206,4 +206,10 @@ impl HostFacts {
     pub fn has_hook(&self, name: &str) -> bool {
         self.hooks.iter().any(|hook| hook.name == name && hook.running)
     }
+
+    /// Whether a RST is seen that a kernel of this host answers a segment with for which it has no socket: packets can be
+    /// read, and drops come with a reason.
+    pub fn sees_answers(&self) -> bool {
+        self.has_hook("kfree_skb")
+    }
 }

@@ -198,7 +198,7 @@ impl Incident {
             && self.own.iter().any(|other| match &other.kind {
                 EventKind::ResetSent { reason: Some(reason), .. } => reason == "TCP_ABORT_ON_DATA",
                 EventKind::ResetSent { reason: None, .. } => {
-                    other.packet.is_some() && other.time.distance(event.time) <= SAME_MOMENT
+                    other.answers_segment() && other.time.distance(event.time) <= SAME_MOMENT
                 }
                 _ => false,
             })
@@ -212,7 +212,7 @@ fn rank(incident: &Incident, event: &Event) -> u8 {
         EventKind::ResetReceived if incident.is_echo(event) || incident.is_afterthought(event) => 4,
         EventKind::ResetReceived => 0,
         EventKind::ResetSeen { .. } => 1,
-        EventKind::ResetSent { .. } if event.packet.is_none() => 1,
+        EventKind::ResetSent { .. } if !event.answers_segment() => 1,
         EventKind::Closed { .. } => 2,
         EventKind::ResetSent { .. } => 3,
         _ => 5,

@@ -127,6 +127,8 @@ pub struct After {
     pub record_to: Option<PathBuf>,
     /// A second tracer looks on at the upstreams' host, and both recordings are judged together.
     pub two_ends: bool,
+    /// Hooks are missing that the ground truth counts on: only what is said for sure is held against it.
+    pub without: bool,
     /// It is captured, and this program judges the capture.
     pub pcap: Option<PathBuf>,
 }
@@ -254,10 +256,12 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
     let bench = Bench::lay(&mut plan)?;
     let _quiet = plan.seats.iter().any(|seat| seat.scenario.expects_silence()).then(quiet::keep);
     let loss = plan.seats.iter().find_map(|seat| seat.scenario.loss);
-    let disabled =
-        plan.seats.iter().map(|seat| seat.scenario.disabled).find(|it| !it.is_empty()).unwrap_or_default();
-    let sizes = loss.map_or("", |loss| loss.sizes);
-    let setup = setup.map(|setup| Setup { sizes, disabled, ..setup.clone() });
+    let disabled = plan.seats.iter().map(|seat| seat.scenario.disabled).find(|it| !it.is_empty());
+    let setup = setup.map(|setup| Setup {
+        sizes: loss.map_or("", |loss| loss.sizes),
+        disabled: disabled.map_or_else(|| setup.disabled.clone(), str::to_owned),
+        ..setup.clone()
+    });
     let mut older = bench.before(&plan)?;
     let start = |setup| Tracer::start(setup, &bench.arguments(&plan), bench.nginx.folder(), None);
     let tracer = setup.as_ref().map(start).transpose()?;
@@ -298,7 +302,11 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         record_to(&plan, two_ends::judgement(bench.nginx.folder()), "two-ends", after)?;
         return Ok(two_ends::rows(&plan, &played, &records));
     }
-    let rows = rows(&plan, played, &records, &stats, schema);
+    let rows = if after.without {
+        capture::rows(&plan, &played, &records)
+    } else {
+        rows(&plan, played, &records, &stats, schema)
+    };
     if let Some(folder) = &after.copy_to {
         copy_files(bench.nginx.folder(), folder, plan.number)?;
     }

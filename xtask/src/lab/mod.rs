@@ -77,6 +77,10 @@ pub struct Options {
     /// if a strong or proven verdict names the wrong party, or if the second recording does not decide what it must.
     #[arg(long, conflicts_with = "no_tracer")]
     two_ends: bool,
+    /// Play with these hooks missing, as `RSTSCOPE_DISABLE` has it (`probe_read_kernel`: as under
+    /// lockdown=confidentiality). Fails if a strong or proven verdict names the wrong party.
+    #[arg(long, value_name = "HOOK,…", conflicts_with_all = ["no_tracer", "pcap", "two_ends"])]
+    without: Option<String>,
     /// Play the faults without a tracer: checks what Nginx logs.
     #[arg(long)]
     no_tracer: bool,
@@ -186,6 +190,7 @@ fn play(options: &Options) -> Result<Vec<Row>> {
         copy_to: options.records.clone(),
         record_to: options.record.clone(),
         two_ends: options.two_ends,
+        without: options.without.is_some(),
         pcap,
     };
     let plans = plans(options)?;
@@ -209,7 +214,7 @@ fn tracer_setup(options: &Options) -> Result<Setup> {
         record,
         launcher,
         sizes: "",
-        disabled: "",
+        disabled: options.without.clone().unwrap_or_default(),
     })
 }
 

@@ -42,7 +42,7 @@ pub struct Setup {
     /// Sizes of its tables other than those for this host; empty for these.
     pub sizes: &'static str,
     /// Hooks that it does without; empty: none.
-    pub disabled: &'static str,
+    pub disabled: String,
 }
 
 impl Setup {
@@ -56,7 +56,7 @@ impl Setup {
             record: false,
             launcher: Vec::new(),
             sizes: "",
-            disabled: "",
+            disabled: String::new(),
         }
     }
 }
@@ -104,7 +104,7 @@ impl Tracer {
             command.env("RSTSCOPE_SIZES", setup.sizes);
         }
         if !setup.disabled.is_empty() {
-            command.env("RSTSCOPE_DISABLE", setup.disabled);
+            command.env("RSTSCOPE_DISABLE", &setup.disabled);
         }
         command.args(arguments);
         let begin = Instant::now();

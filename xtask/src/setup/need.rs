@@ -90,6 +90,7 @@ const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
         &["qemu-system-x86"],
     ),
     ("node", "an upstream of the lab", Probe::Program("node"), &["nodejs"]),
+    ("java", "an upstream of the lab", Probe::Program("javac"), &["default-jdk-headless"]),
     ("gunicorn", "an upstream of the lab", Probe::Program("gunicorn"), &["gunicorn"]),
     (
         "uvicorn",

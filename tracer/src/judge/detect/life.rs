@@ -132,6 +132,7 @@ fn both_ends(case: &Case) -> Option<Finding> {
             |there| format!("The other end of the connection is on {}", there.host),
         );
         let detail = format!("{place}; both ends received a RST, and neither kernel sent one");
-        Finding::supporting("both_ends_reset", Origins::DEVICE, detail).decisive_if(case.is_complete())
+        let decisive = case.is_complete() && case.host.sees_answers();
+        Finding::supporting("both_ends_reset", Origins::DEVICE, detail).decisive_if(decisive)
     })
 }

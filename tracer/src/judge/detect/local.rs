@@ -94,7 +94,7 @@ fn own_reset(case: &Case) -> Option<Finding> {
         Some("TCP_ABORT_ON_DATA" | "TCP_TIMEWAIT_SOCKET") => Some(after_close(case, event, reason)),
         Some("TCP_ABORT_ON_CLOSE" | "TCP_STATE" | "TCP_DISCONNECT_WITH_DATA" | "TCP_ABORT_ON_LINGER")
         | None
-            if event.packet.is_none() =>
+            if !event.answers_segment() =>
         {
             active(case, event, reason)
         }
@@ -109,10 +109,12 @@ fn named(code: &'static str, reason: Option<&str>, why: &str) -> Finding {
 
 /// Whether a few bytes are more than a farewell is known only where it is known whether the connection carries TLS.
 fn after_close(case: &Case, event: &Event, reason: Option<&str>) -> Finding {
-    let bytes = event.packet.as_ref().map_or(0, |packet| packet.payload_len);
-    let clear = bytes > TLS_ALERT_BYTES || case.is_tls().is_some();
+    let bytes = event.packet.as_ref().map(|packet| packet.payload_len);
+    let tls = case.is_tls();
+    let clear = bytes.map_or(tls == Some(false), |bytes| bytes > TLS_ALERT_BYTES || tls.is_some());
+    let segment = bytes.map_or_else(|| "Data".to_owned(), |bytes| format!("A segment with {bytes} bytes"));
     let detail = format!(
-        "A segment with {bytes} bytes came after Nginx had closed the connection, so the kernel answered with a RST"
+        "{segment} came after Nginx had closed the connection, so the kernel answered with a RST"
     );
     let late = Finding::supporting("data_after_close", Origins::NGINX, detail);
     let decisive = is_nginx_own(case) && (clear || !case.is_client());

@@ -36,7 +36,7 @@ fn reset(case: &Case) -> Option<Finding> {
     let event = case.peer_reset()?;
     let EventKind::ResetSent { reason, backlog, .. } = &event.kind else { return None };
     let reason = reason.as_deref().unwrap_or("not named by this kernel");
-    if event.packet.is_none() && event.task.is_actor && event.task.exiting.is_none() {
+    if event.task.is_actor && !event.answers_segment() && event.task.exiting.is_none() {
         let unread = event.socket.as_ref().map_or(0, |socket| socket.unread);
         let detail = format!(
             "Process {} ({}) {} held the other end and reset it ({reason}, {unread} bytes unread)",
@@ -58,7 +58,7 @@ fn reset(case: &Case) -> Option<Finding> {
         let found = Finding::supporting("peer_listener_full", Origins::PEER_LISTENER, detail);
         return Some(found.decisive_if(refused_handshake));
     }
-    let passive = event.packet.is_some() && event.task.exiting.is_none();
+    let passive = event.answers_segment() && event.task.exiting.is_none();
     passive.then(|| answered(event, reason))
 }
 
@@ -77,7 +77,7 @@ fn answered(event: &Event, reason: &str) -> Finding {
 /// process reset had been accepted.
 fn listener(case: &Case) -> Option<Finding> {
     let tuple = case.tuple()?;
-    let accepted = case.peer_reset().is_some_and(|event| event.packet.is_none());
+    let accepted = case.peer_reset().is_some_and(|event| !event.answers_segment());
     let opened = case.socket().and_then(|socket| socket.opened).unwrap_or(case.incident.first);
     let meanwhile =
         |note: &OverflowNote| note.time.after(AROUND) >= opened && note.time <= case.time().after(AROUND);

@@ -134,7 +134,7 @@ pub fn request_acknowledged(case: &Case) -> bool {
 
 /// The other end is on this host, and its process had read the request.
 fn read_by_application(case: &Case) -> bool {
-    let acted = case.peer_reset().filter(|event| event.task.is_actor && event.packet.is_none());
+    let acted = case.peer_reset().filter(|event| event.task.is_actor && !event.answers_segment());
     let read = |event: &Event| event.socket.as_ref().is_some_and(|socket| socket.unread == 0);
     request_acknowledged(case) && acted.is_some_and(read)
 }

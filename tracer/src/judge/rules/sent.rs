@@ -138,7 +138,9 @@ fn timed_out(look: &Look) -> bool {
 /// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.
 fn only_an_alert(look: &Look) -> bool {
     let limit = look.case.line_class() == Some(MessageClass::ConfigLimit);
-    !limit
-        && look.case.is_tls() != Some(false)
-        && trigger(look).is_some_and(|packet| packet.payload_len <= TLS_ALERT_BYTES)
+    let tls = look.case.is_tls();
+    // Of a segment that could not be read nothing but this is likely, where there is TLS.
+    let short =
+        trigger(look).map_or(tls == Some(true), |packet| packet.payload_len <= TLS_ALERT_BYTES);
+    !limit && tls != Some(false) && short
 }

@@ -7,6 +7,7 @@ use super::super::wait;
 use super::PLAIN;
 use super::clients::UNLOGGED_ABORT;
 use super::halves::{CLOSES_TWICE, EAGER, closes_twice};
+use super::silence::{IMPATIENT, SLOW, TIMED_OUT, slow_late};
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
 use anyhow::Result;
 use std::time::Duration;
@@ -87,6 +88,18 @@ pub const TABLE: &[Scenario] = &[
         log: RECV,
         alone: true,
         disabled: "tcp_receive_reset",
+        ..ORDINARY
+    },
+    Scenario {
+        name: "blind-to-segments",
+        says: "no segment can be read, as under lockdown=confidentiality, and an answer comes after Nginx has given up",
+        families: V4,
+        servers: IMPATIENT,
+        drive: slow_late,
+        expect: &[SLOW],
+        log: TIMED_OUT,
+        alone: true,
+        disabled: "probe_read_kernel",
         ..ORDINARY
     },
     Scenario {

@@ -1,4 +1,4 @@
-//! Upstreams that users really run, each in the way it really fails Nginx: gunicorn, uvicorn, Node and PHP-FPM.
+//! Upstreams that users really run, each in the way it really fails Nginx: gunicorn, uvicorn, Node, Java and PHP-FPM.
 //!
 //! The servers act by their own timers and limits; the worker of Nginx is stopped where two events must come in a
 //! certain order.
@@ -10,6 +10,7 @@ use super::super::stage::Stage;
 use super::super::wait;
 use super::super::{kernel, nginx};
 use super::proxies::{RACE, STREAMED, UPSTREAM, race};
+use super::upstream::ABORT;
 use super::{KEPT, PLAIN};
 use anyhow::Result;
 use rustix::process::Signal;
@@ -49,6 +50,19 @@ const UVICORN_SPENT: &[&str] = &[
     "@PORT@",
     "asgi:application",
 ];
+/// Connections idle for a second are closed (the property of JDK 17, and that of later ones, of how often it looks).
+const JAVA: &[&str] = &[
+    "-Dsun.net.httpserver.idleInterval=1",
+    "-Dsun.net.httpserver.clockTick=100",
+    "-Dsun.net.httpserver.idleTimerScheduleMillis=100",
+    "Server.java",
+    "@HOST@",
+    "@PORT@",
+];
+/// Java is started from source.
+const JAVA_HERE: &[&str] = &["javac"];
+/// More than Java reads at once.
+const BODY: usize = 60_000;
 const FPM: &str = "php-fpm8.2";
 const UVICORN_HERE: &[&str] = &["/usr/lib/python3/dist-packages/uvicorn"];
 
@@ -192,6 +206,47 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "java-keepalive-race",
+        says: "Java closes a connection idle for idleInterval in the moment Nginx uses it again",
+        families: V4,
+        servers: KEPT,
+        drive: |stage| race(stage, "java", JAVA),
+        expect: &[RACE],
+        log: LogTruth::Always(EARLY),
+        needs: JAVA_HERE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "java-handler-throws",
+        says: "a handler in Java ends by an exception with the request read: the connection is closed",
+        families: V4,
+        servers: PLAIN,
+        drive: |stage| {
+            let _server = stage.program("java", JAVA)?;
+            failing(stage, "/throw")
+        },
+        expect: &[Expect {
+            causes: &["upstream_closed_early"],
+            kinds: &["closed_early"],
+            most: Certainty::Strong,
+            ..UPSTREAM
+        }],
+        log: LogTruth::Always(EARLY),
+        needs: JAVA_HERE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "java-handler-throws-unread",
+        says: "the same with most of an upload unread: closing resets",
+        families: V4,
+        servers: PLAIN,
+        drive: throws_unread,
+        expect: &[ABORT],
+        log: LogTruth::Always("failed (104"),
+        needs: JAVA_HERE,
+        ..ORDINARY
+    },
+    Scenario {
         name: "php-fpm-terminate-timeout",
         says: "PHP-FPM ends the child that works on a request for longer than request_terminate_timeout",
         families: V4,
@@ -269,10 +324,24 @@ fn hanging(stage: &mut Stage<'_>, program: &str, arguments: &[&str], path: &str)
 
 fn thrown(stage: &mut Stage<'_>) -> Result<()> {
     let _server = stage.program("node", &["server.js", "@HOST@", "@PORT@"])?;
+    failing(stage, "/throw")
+}
+
+/// A request that is served, and one that fails.
+fn failing(stage: &mut Stage<'_>, path: &str) -> Result<()> {
     let client = stage.connect()?;
     stage.request(client, "GET /healthy")?;
     stage.response(client, "200")?;
-    stage.request(client, "GET /throw")?;
+    stage.request(client, &format!("GET {path}"))?;
+    stage.response(client, "502")
+}
+
+fn throws_unread(stage: &mut Stage<'_>) -> Result<()> {
+    let _server = stage.program("java", JAVA)?;
+    let client = stage.connect()?;
+    let head = format!("POST /throw HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: {BODY}\\r\\n\\r\\n");
+    stage.client.tell(&format!("send {client} {head}"))?;
+    stage.client.tell(&format!("fill {client} {BODY}"))?;
     stage.response(client, "502")
 }
 

@@ -178,7 +178,7 @@ fn slow_then_killed(stage: &mut Stage<'_>) -> Result<()> {
     stage.kill_server()
 }
 
-fn slow_late(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn slow_late(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
     stage.response(client, "504")?;
