@@ -326,6 +326,12 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// What the other end did came before the end of Nginx's for certain. A kernel tells some things late; only a RST
+    /// that was read shows that it can be of a process all the same.
+    pub fn came_first(&self, event: &Event) -> bool {
+        self.reset_packet().is_some() || self.end().is_none_or(|end| event.time <= end.time)
+    }
+
     /// The other end did this when Nginx's had received a RST, or closed, before.
     pub fn is_after_reset(&self, event: &Event) -> bool {
         let trip = self.socket().map_or(0, |socket| u64::from(socket.srtt_us));

@@ -29,6 +29,8 @@ pub const LOWERING: &[&str] = &[
     "one_client",
     "reset_packet",
     "request_read",
+    "own_close",
+    "connection_begin",
 ];
 
 /// Everything missing.
@@ -50,6 +52,7 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     gaps.extend(built(case));
     gaps.extend(other_end(case, kind));
     gaps.extend(log(case, kind, ruling));
+    gaps.extend(life(case));
     if !matches!(case.incident.subject, Subject::Line(_)) {
         gaps.extend(hooks(case));
     }
@@ -212,6 +215,17 @@ fn unjoined(case: &Case) -> &'static str {
         return "No error.log was given";
     }
     "No line of error.log matched; Nginx logs upstream failures at level error"
+}
+
+/// Without the hook that sees connections begin and end, what came first is not known: two steps.
+fn life(case: &Case) -> Vec<Gap> {
+    if !case.host.misses("inet_sock_set_state") {
+        return Vec::new();
+    }
+    vec![
+        lowering("own_close", "Whether Nginx had closed the connection before was not seen".to_owned()),
+        lowering("connection_begin", "When the connection began, and whose it is, was not seen".to_owned()),
+    ]
 }
 
 fn hooks(case: &Case) -> Vec<Gap> {

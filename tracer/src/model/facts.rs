@@ -207,9 +207,14 @@ impl HostFacts {
         self.hooks.iter().any(|hook| hook.name == name && hook.running)
     }
 
-    /// Whether a RST is seen that a kernel of this host answers a segment with for which it has no socket: packets can be
-    /// read, and drops come with a reason.
+    /// Whether the named hook is known not to run.
+    pub fn misses(&self, name: &str) -> bool {
+        self.hooks.iter().any(|hook| hook.name == name && !hook.running)
+    }
+
+    /// Whether a RST is seen that a kernel of this host answers a segment with for which it has no socket: not where
+    /// packets cannot be read, or drops come without a reason.
     pub fn sees_answers(&self) -> bool {
-        self.has_hook("kfree_skb")
+        !self.misses("kfree_skb")
     }
 }

@@ -29,7 +29,8 @@ fn exit(case: &Case) -> Option<Finding> {
         host_text(event),
         if case.was_chosen_by_oom(event) { ", chosen by the OOM killer" } else { "" }
     );
-    Some(Finding::decisive("peer_process_exit", Origins::EXIT, detail).valued(&exit))
+    let found = Finding::supporting("peer_process_exit", Origins::EXIT, detail);
+    Some(found.decisive_if(case.came_first(event)).valued(&exit))
 }
 
 fn reset(case: &Case) -> Option<Finding> {
@@ -44,8 +45,8 @@ fn reset(case: &Case) -> Option<Finding> {
             process_text(case, event),
             host_text(event)
         );
-        let acted = Finding::decisive("peer_process_reset", Origins::APPLICATION, detail);
-        return Some(acted.valued(&reason));
+        let acted = Finding::supporting("peer_process_reset", Origins::APPLICATION, detail);
+        return Some(acted.decisive_if(case.came_first(event)).valued(&reason));
     }
     // A SYN for a handshake under way is answered so, too (`tcp_check_req`).
     let refused_handshake = reason == "INVALID_SYN" && !event.answers_syn();

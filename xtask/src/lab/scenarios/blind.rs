@@ -91,6 +91,25 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "blind-to-closes",
+        says: "the hook that sees connections begin and end is missing, and a local upstream is killed",
+        families: V4,
+        place: Place::Local,
+        servers: PLAIN,
+        drive: killed,
+        expect: &[Expect {
+            causes: &["upstream_process_exit"],
+            kinds: &[],
+            most: Certainty::Weak,
+            checks: &[Check::Sender],
+            ..ABORT
+        }],
+        log: RECV,
+        alone: true,
+        disabled: "inet_sock_set_state",
+        ..ORDINARY
+    },
+    Scenario {
         name: "blind-to-segments",
         says: "no segment can be read, as under lockdown=confidentiality, and an answer comes after Nginx has given up",
         families: V4,
