@@ -141,7 +141,7 @@ fn ambiguous_client(case: &Case) -> Option<Gap> {
 fn wire(case: &Case) -> Vec<Gap> {
     let Some(event) = case.incident.reset_received() else { return Vec::new() };
     if event.packet.is_none() {
-        let seen = case.peer_reset().is_some() || case.peer_exit().is_some();
+        let seen = case.peer_reset().into_iter().chain(case.peer_exit()).any(|event| case.came_first(event));
         let why = "No hook saw the packet of the RST, so its TTL and form are not known".to_owned();
         return vec![Gap { missing: Missing { code: "reset_packet".into(), why }, lowers: !seen }];
     }

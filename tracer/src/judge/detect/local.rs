@@ -113,9 +113,8 @@ fn after_close(case: &Case, event: &Event, reason: Option<&str>) -> Finding {
     let tls = case.is_tls();
     let clear = bytes.map_or(tls == Some(false), |bytes| bytes > TLS_ALERT_BYTES || tls.is_some());
     let segment = bytes.map_or_else(|| "Data".to_owned(), |bytes| format!("A segment with {bytes} bytes"));
-    let detail = format!(
-        "{segment} came after Nginx had closed the connection, so the kernel answered with a RST"
-    );
+    let detail =
+        format!("{segment} came after Nginx had closed the connection, so the kernel answered with a RST");
     let late = Finding::supporting("data_after_close", Origins::NGINX, detail);
     let decisive = is_nginx_own(case) && (clear || !case.is_client());
     late.decisive_if(decisive).valued(&reason.unwrap_or("none"))

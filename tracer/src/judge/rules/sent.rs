@@ -140,7 +140,6 @@ fn only_an_alert(look: &Look) -> bool {
     let limit = look.case.line_class() == Some(MessageClass::ConfigLimit);
     let tls = look.case.is_tls();
     // Of a segment that could not be read nothing but this is likely, where there is TLS.
-    let short =
-        trigger(look).map_or(tls == Some(true), |packet| packet.payload_len <= TLS_ALERT_BYTES);
+    let short = trigger(look).map_or(tls == Some(true), |packet| packet.payload_len <= TLS_ALERT_BYTES);
     !limit && tls != Some(false) && short
 }
