@@ -40,13 +40,6 @@ const WEAKER: &[Weaker] = &[
         why: UNANSWERED,
     },
     Weaker {
-        scenario: "upstream-slow-late",
-        without: Lack::Hook("kfree_skb"),
-        instead: &["kind is reset_sent, not timeout"],
-        why: "without the late answer's packet its RST is not told from one of Nginx's own accord; party and cause are \
-              the same",
-    },
-    Weaker {
         scenario: "overflow-abort-nginx",
         without: Lack::ResetReasons,
         instead: &[
