@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use crate::model::socket::Owner;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Verdict};
 use crate::model::{
-    Baseline, BaselineSource, Clock, Event, EventKind, ExitStatus, HostFacts, Input, Level, LogRecord,
-    LogSide, MessageKind, Mono, Packet, Side, Socket, Task, TcpFlags, TcpState, Timestamps,
+    Baseline, BaselineSource, Clock, Event, EventKind, ExitStatus, HookState, HostFacts, Input, Level,
+    LogRecord, LogSide, MessageKind, Mono, Packet, Side, Socket, Task, TcpFlags, TcpState, Timestamps,
 };
 
 use super::{Dossier, Engine, Limits};
@@ -276,6 +276,13 @@ pub fn host() -> HostFacts {
     host.nginx.listeners = vec![(address("0.0.0.0:80"), None)];
     host.nginx.upstreams = vec![address("10.0.0.2:8080")];
     host
+}
+
+/// The same with this hook alone, which runs or does not.
+pub fn host_with_hook(name: &str, running: bool) -> HostFacts {
+    let (problem, lost_evidence) = ((!running).then(|| "not here".to_owned()), String::new());
+    let hook = HookState { name: name.to_owned(), running, problem, lost_evidence };
+    HostFacts { hooks: vec![hook], ..host() }
 }
 
 /// Plays inputs and gives every verdict.

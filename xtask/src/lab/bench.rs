@@ -378,7 +378,8 @@ fn without_records(plan: &Plan, played: Vec<(Truth, Vec<String>)>) -> Vec<Row> {
     plan.seats.iter().zip(played).map(|(seat, (_, troubles))| row(seat, Vec::new(), troubles)).collect()
 }
 
-fn row(seat: &Seat, findings: Vec<Finding>, troubles: Vec<String>) -> Row {
+/// The result of a seat.
+pub fn row(seat: &Seat, findings: Vec<Finding>, troubles: Vec<String>) -> Row {
     let (name, family, level) = (seat.scenario.name, seat.family, seat.level);
     Row { name, family, level, findings, troubles, unseen: false, again: false }
 }

@@ -1,7 +1,7 @@
 //! The capture of a bench: tcpdump beside Nginx and beside the upstreams while the scenarios are played, and
 //! what `rstscope pcap` makes of it. A capture cannot decide everything; what it says for sure must be right.
 
-use super::bench::{Plan, Row};
+use super::bench::{self, Plan, Row};
 use super::cleanup::{self, Action, Guard};
 use super::judge::{self, Finding};
 use super::net::{Network, Node};
@@ -117,15 +117,7 @@ pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value]) -> 
         .map(|(seat, (_, troubles))| {
             let ours = records.iter().filter(|record| judge::concerns(record, seat));
             let parties: Vec<&str> = seat.scenario.expect.iter().map(|expect| expect.party).collect();
-            Row {
-                name: seat.scenario.name,
-                family: seat.family,
-                level: seat.level,
-                findings: findings(&parties, ours),
-                troubles: troubles.clone(),
-                unseen: false,
-                again: false,
-            }
+            bench::row(seat, findings(&parties, ours), troubles.clone())
         })
         .collect()
 }

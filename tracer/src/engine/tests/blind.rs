@@ -2,13 +2,11 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::Certainty;
-use crate::model::{HookState, HostFacts, Input, Socket, TcpState};
+use crate::model::{HostFacts, Input, Socket, TcpState};
 
 /// A host on which this hook does not run.
 fn without(name: &str) -> HostFacts {
-    let (problem, lost_evidence) = (Some("not here".to_owned()), String::new());
-    let hook = HookState { name: name.to_owned(), running: false, problem, lost_evidence };
-    HostFacts { hooks: vec![hook], ..host() }
+    host_with_hook(name, false)
 }
 
 fn certainty(host: HostFacts, inputs: Vec<(u64, Input)>) -> Certainty {

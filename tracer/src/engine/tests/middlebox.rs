@@ -2,10 +2,7 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party, Segment};
-use crate::model::{
-    Baseline, BaselineSource, HookState, HostFacts, Input, Losses, Mono, Packet, PeerHistory, Socket,
-    Timestamps,
-};
+use crate::model::{Baseline, BaselineSource, Input, Losses, Mono, Packet, PeerHistory, Socket, Timestamps};
 
 fn from_ttl(ttl: u8, socket: &Socket) -> Packet {
     Packet { ttl, ..stateless_reset(socket) }
@@ -440,13 +437,7 @@ fn a_far_end_that_was_reset_long_ago_is_known_by_its_kernels_answer() {
             event.packet = Some(request);
         }
         let reset = stateless_reset(&own);
-        let hook = |name: &str| HookState {
-            name: name.to_owned(),
-            running: true,
-            problem: None,
-            lost_evidence: String::new(),
-        };
-        let host = HostFacts { hooks: vec![hook("tcp_send_reset")], ..host() };
+        let host = host_with_hook("tcp_send_reset", true);
         play_on(host, vec![(when, answer), received(60_001, own, Some(reset))]).remove(0).certainty
     };
     assert_eq!(judged(0), Certainty::Proven);
@@ -473,9 +464,7 @@ fn a_far_end_that_was_reset_in_nginx_name_explains_its_kernels_rst() {
         let mut inputs = vec![received(far, theirs, Some(other))];
         inputs.extend(ours.map(|time| sent(time, own.clone(), "TCP_STATE", worker())));
         inputs.push(received(400, own, Some(reset)));
-        let (problem, lost_evidence) = (None, String::new());
-        let hook = HookState { name: hook.to_owned(), running: true, problem, lost_evidence };
-        let verdict = play_on(HostFacts { hooks: vec![hook], ..host() }, inputs).remove(0);
+        let verdict = play_on(host_with_hook(hook, true), inputs).remove(0);
         verdict.evidence.iter().any(|piece| piece.code == "far_end_reset")
     };
     assert!(judged(100, None, "tcp_send_reset"));

@@ -6,6 +6,7 @@ use super::super::stage::Stage;
 use super::super::wait;
 use super::PLAIN;
 use super::clients::UNLOGGED_ABORT;
+use super::details::{FAREWELL, FAREWELL_LINE, TLS, farewell};
 use super::halves::{CLOSES_TWICE, EAGER, closes_twice};
 use super::silence::{IMPATIENT, SLOW, TIMED_OUT, slow_late};
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
@@ -16,6 +17,15 @@ use std::time::Duration;
 const REPEATED: Duration = Duration::from_millis(700);
 
 const V4: &[Family] = &[Family::V4];
+
+/// The process at the upstream's end is seen ending.
+const ENDED: Expect = Expect {
+    causes: &["upstream_process_exit"],
+    kinds: &[],
+    most: Certainty::Proven,
+    checks: &[Check::Sender],
+    ..ABORT
+};
 
 /// Hooks that are missing.
 pub const TABLE: &[Scenario] = &[
@@ -78,13 +88,7 @@ pub const TABLE: &[Scenario] = &[
         place: Place::Local,
         servers: PLAIN,
         drive: killed,
-        expect: &[Expect {
-            causes: &["upstream_process_exit"],
-            kinds: &[],
-            most: Certainty::Proven,
-            checks: &[Check::Sender],
-            ..ABORT
-        }],
+        expect: &[ENDED],
         log: RECV,
         alone: true,
         disabled: "tcp_receive_reset",
@@ -97,13 +101,7 @@ pub const TABLE: &[Scenario] = &[
         place: Place::Local,
         servers: PLAIN,
         drive: killed,
-        expect: &[Expect {
-            causes: &["upstream_process_exit"],
-            kinds: &[],
-            most: Certainty::Weak,
-            checks: &[Check::Sender],
-            ..ABORT
-        }],
+        expect: &[Expect { most: Certainty::Weak, ..ENDED }],
         log: RECV,
         alone: true,
         disabled: "inet_sock_set_state",
@@ -117,6 +115,18 @@ pub const TABLE: &[Scenario] = &[
         drive: slow_late,
         expect: &[SLOW],
         log: TIMED_OUT,
+        alone: true,
+        disabled: "probe_read_kernel",
+        ..ORDINARY
+    },
+    Scenario {
+        name: "blind-to-farewell",
+        says: "no segment can be read, and a client answers Nginx's close of a TLS listener with a close_notify",
+        families: V4,
+        servers: TLS,
+        drive: farewell,
+        expect: &[Expect { most: Certainty::Strong, ..FAREWELL }],
+        log: FAREWELL_LINE,
         alone: true,
         disabled: "probe_read_kernel",
         ..ORDINARY

@@ -13,7 +13,7 @@ use std::time::Duration;
 const STATIC: &str = "server { listen @LISTEN@; root @ROOT@; }\n";
 const UNLINGERING: &str = "server { listen @LISTEN@; root @ROOT@; lingering_close off; }\n";
 /// No certificate is needed for what is said in plain text to it.
-const TLS: &str =
+pub(super) const TLS: &str =
     "server { listen @LISTEN@ ssl; ssl_reject_handshake on; root @ROOT@; lingering_close off; }\n";
 const PROBING: &str = "server { listen @LISTEN@ so_keepalive=1s:1s:2; root @ROOT@; }\n";
 const PROBING_UPSTREAM: &str = "upstream @NAME@ { server @UPSTREAM@; keepalive 8; }\n\
@@ -26,6 +26,17 @@ const IDLE: Duration = Duration::from_millis(1_300);
 const PROBED: Duration = Duration::from_secs(5);
 
 const NOTICED: &[&str] = &["connection_only", "harmless", "unknown"];
+
+pub(super) const FAREWELL: Expect = Expect {
+    party: "client",
+    causes: &["client_late_reset"],
+    impacts: &["harmless"],
+    side: Some(Side::Client),
+    harmless: true,
+    ..INCIDENT
+};
+
+pub(super) const FAREWELL_LINE: LogTruth = LogTruth::Info("client sent plain HTTP request to HTTPS port");
 
 /// Details.
 pub const TABLE: &[Scenario] = &[
@@ -88,21 +99,9 @@ pub const TABLE: &[Scenario] = &[
         name: "client-farewell-after-close",
         says: "the client answers Nginx's close of a TLS listener with a close_notify: nothing is lost",
         servers: TLS,
-        drive: |stage| {
-            let client = stage.connect()?;
-            stage.request(client, "GET /small")?;
-            stage.response(client, "400")?;
-            talk(stage, client, "hex @ 15030300020100")
-        },
-        expect: &[Expect {
-            party: "client",
-            causes: &["client_late_reset"],
-            impacts: &["harmless"],
-            side: Some(Side::Client),
-            harmless: true,
-            ..INCIDENT
-        }],
-        log: LogTruth::Info("client sent plain HTTP request to HTTPS port"),
+        drive: farewell,
+        expect: &[FAREWELL],
+        log: FAREWELL_LINE,
         ..ORDINARY
     },
     Scenario {
@@ -261,6 +260,13 @@ fn destroyed(stage: &mut Stage<'_>) -> Result<()> {
     stage.read_request(upstream)?;
     stage.destroy_upstream_connections()?;
     stage.response(client, "502")
+}
+
+pub(super) fn farewell(stage: &mut Stage<'_>) -> Result<()> {
+    let client = stage.connect()?;
+    stage.request(client, "GET /small")?;
+    stage.response(client, "400")?;
+    talk(stage, client, "hex @ 15030300020100")
 }
 
 fn forged_known(stage: &mut Stage<'_>) -> Result<()> {

@@ -76,6 +76,14 @@ const EXITED: Expect = Expect {
     ..UPSTREAM
 };
 
+/// An end in order that comes before the answer.
+const CLOSED: Expect = Expect {
+    causes: &["upstream_closed_early"],
+    kinds: &["closed_early"],
+    most: Certainty::Strong,
+    ..UPSTREAM
+};
+
 /// Servers that fail.
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -172,12 +180,7 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         servers: PLAIN,
         drive: |stage| hanging(stage, "node", &["server.js", "@HOST@", "@PORT@", "1000", "1000"], "/hang"),
-        expect: &[Expect {
-            causes: &["upstream_closed_early"],
-            kinds: &["closed_early"],
-            most: Certainty::Strong,
-            ..UPSTREAM
-        }],
+        expect: &[CLOSED],
         log: LogTruth::Always(EARLY),
         needs: &["node"],
         ..ORDINARY
@@ -199,7 +202,7 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         place: Place::Local,
         servers: PLAIN,
-        drive: thrown,
+        drive: |stage| thrown(stage, "node", &["server.js", "@HOST@", "@PORT@"]),
         expect: &[Expect { checks: &[Check::Sender, Check::Says("exited with status 1")], ..EXITED }],
         log: LogTruth::Always(EARLY),
         needs: &["node"],
@@ -221,16 +224,8 @@ pub const TABLE: &[Scenario] = &[
         says: "a handler in Java ends by an exception with the request read: the connection is closed",
         families: V4,
         servers: PLAIN,
-        drive: |stage| {
-            let _server = stage.program("java", JAVA)?;
-            failing(stage, "/throw")
-        },
-        expect: &[Expect {
-            causes: &["upstream_closed_early"],
-            kinds: &["closed_early"],
-            most: Certainty::Strong,
-            ..UPSTREAM
-        }],
+        drive: |stage| thrown(stage, "java", JAVA),
+        expect: &[CLOSED],
         log: LogTruth::Always(EARLY),
         needs: JAVA_HERE,
         ..ORDINARY
@@ -322,17 +317,13 @@ fn hanging(stage: &mut Stage<'_>, program: &str, arguments: &[&str], path: &str)
     stage.response(client, "502")
 }
 
-fn thrown(stage: &mut Stage<'_>) -> Result<()> {
-    let _server = stage.program("node", &["server.js", "@HOST@", "@PORT@"])?;
-    failing(stage, "/throw")
-}
-
 /// A request that is served, and one that fails.
-fn failing(stage: &mut Stage<'_>, path: &str) -> Result<()> {
+fn thrown(stage: &mut Stage<'_>, program: &str, arguments: &[&str]) -> Result<()> {
+    let _server = stage.program(program, arguments)?;
     let client = stage.connect()?;
     stage.request(client, "GET /healthy")?;
     stage.response(client, "200")?;
-    stage.request(client, &format!("GET {path}"))?;
+    stage.request(client, "GET /throw")?;
     stage.response(client, "502")
 }
 
