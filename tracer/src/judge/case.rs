@@ -245,6 +245,14 @@ impl<'a> Case<'a> {
         socket.awaits_answer() || (socket.is_tied() && told())
     }
 
+    /// Nginx closed of its own accord when nothing of the peer's end had come and what it had sent was not acknowledged.
+    pub fn gave_up_unheard(&self) -> bool {
+        let own = self.incident.closed().is_some() && self.incident.reset_received().is_none();
+        own && self.state() == TcpState::Established
+            && self.error() == 0
+            && self.socket().is_some_and(|socket| socket.unacked > 0)
+    }
+
     /// Nginx read an upstream's RST and had nothing to say, although its log is followed and such a line is an
     /// `error`: no request was on the connection (`ngx_http_upstream_keepalive_close_handler` is silent).
     pub fn went_unnoticed(&self) -> bool {

@@ -162,6 +162,7 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         Cause::UpstreamKeepaliveRace => race(case),
         _ if reset_when_reused(case) => race(case),
         _ if !case.is_client() && answer_too_late(case) => Impact::Harmless,
+        _ if only_the_farewell_was_lost(case) => Impact::Harmless,
         Cause::NginxWorkerExit if !case.is_client() && case.awaits_answer() => Impact::RequestFailed,
         _ if case.is_client() => client(phase, slug),
         _ => upstream(case, phase),
@@ -172,6 +173,16 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
 fn told_of_the_listener(case: &Case) -> bool {
     matches!(case.incident.subject, Subject::Connection(_))
         && case.overflows.iter().any(|note| note.side.is_nginx())
+}
+
+/// Nginx had closed, everything before its FIN had arrived, and the kernel gave up on the FIN: a peer that had gone
+/// while the connection was idle.
+fn only_the_farewell_was_lost(case: &Case) -> bool {
+    const FIN: u32 = 1;
+    const TIMED_OUT: i32 = 110;
+    let given_up = case.incident.closed().is_some() && case.error() == TIMED_OUT;
+    let rest = |socket: &Socket| socket.unacked <= FIN && socket.unsent == 0;
+    given_up && case.line.is_none() && case.state().we_closed() && case.socket().is_some_and(rest)
 }
 
 /// The upstream answered a connection that Nginx had closed before, for a reason told elsewhere.

@@ -228,8 +228,10 @@ fn unread(case: &Case) -> String {
     if let Some(late) = late_bytes(case) {
         return format!("and {} came after that, so the kernel sent a RST", count(u64::from(late), "byte"));
     }
-    let unread = case.socket().map_or(0, |socket| socket.unread);
-    format!("with {} unread, so the kernel sent a RST", count(u64::from(unread), "byte"))
+    match case.socket().map_or(0, |socket| socket.unread) {
+        0 => "before it had read all that came, so the kernel sent a RST".to_owned(),
+        unread => format!("with {} unread, so the kernel sent a RST", count(u64::from(unread), "byte")),
+    }
 }
 
 fn worker_exit(case: &Case) -> String {

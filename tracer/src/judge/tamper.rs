@@ -162,8 +162,8 @@ mod tests {
 
     /// Parts that no recording needs, each with the reason. Tests beside the code look at some of them.
     const UNPLAYED: &[&str] = &[
-        // Round trips in the lab take microseconds, and the kernels it runs on cannot delay packets (no netem).
-        "Unfound(\"answered_too_soon\")",
+        // Speaks against a RST with the peer's own running clock, on a way that became shorter within one connection.
+        "Unopposed(\"answered_too_soon\")",
         // The limits (tcp_mem, tcp_max_orphans) are those of the whole machine, not of a namespace.
         "Unfound(\"memory_pressure\")",
         // Needs one of the two above, or a lack of descriptors at the very moment of a reset.

@@ -1,15 +1,24 @@
 //! A bounded memory of judged incidents, so that what the kernel says about a dead connection afterwards
 //! does not become a new incident, and a consequence finds its cause.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use crate::model::Mono;
+use crate::model::{Event, Mono};
 
 use super::{Incident, Tuple};
 
 /// How long a judged incident is remembered (evidence: a peer that speaks again does so within this time).
 pub const REMEMBER: Duration = Duration::from_secs(5);
+
+/// How long it is remembered that a connection's failure was told. A socket that Nginx has closed goes on trying for this
+/// long at most (`tcp_orphan_retries`: eight, at the longest distance of two minutes).
+const ENDS: Duration = Duration::from_mins(16);
+/// Connections of which that is remembered.
+const MOST_ENDS: usize = 16_384;
+
+/// A socket: inode of its network namespace, and cookie.
+type Key = (u32, u64);
 
 /// A judged incident.
 #[derive(Debug, Clone)]
@@ -29,6 +38,8 @@ pub struct Memory {
     judged: HashMap<u64, Judged>,
     by_tuple: HashMap<Tuple, u64>,
     limit: usize,
+    told: HashSet<Key>,
+    told_order: VecDeque<(Mono, Key)>,
 }
 
 impl Memory {
@@ -42,6 +53,9 @@ impl Memory {
         while self.order.len() >= self.limit {
             self.forget_oldest();
         }
+        if let Some(key) = judged.incident.own.iter().find_map(key).filter(|_| judged.told) {
+            self.note_told(now, key);
+        }
         let number = judged.incident.number;
         if let Some(tuple) = judged.incident.tuple() {
             self.by_tuple.insert(tuple, number);
@@ -50,8 +64,33 @@ impl Memory {
         self.judged.insert(number, judged);
     }
 
-    /// Forgets what is older than [`REMEMBER`].
+    /// The event is of a socket that Nginx has closed, and what failed on its connection was told before: the kernel
+    /// gives up on it, or is answered at last.
+    pub fn has_told(&self, event: &Event) -> bool {
+        let given_up = event.socket.as_ref().is_some_and(|socket| socket.orphan);
+        given_up && key(event).is_some_and(|key| self.told.contains(&key))
+    }
+
+    fn note_told(&mut self, now: Mono, key: Key) {
+        if self.told_order.len() >= MOST_ENDS {
+            self.forget_told();
+        }
+        if self.told.insert(key) {
+            self.told_order.push_back((now, key));
+        }
+    }
+
+    fn forget_told(&mut self) {
+        if let Some((_, key)) = self.told_order.pop_front() {
+            self.told.remove(&key);
+        }
+    }
+
+    /// Forgets what is older than [`REMEMBER`], and which connections failed long ago.
     pub fn expire(&mut self, now: Mono) {
+        while self.told_order.front().is_some_and(|(at, _)| now.since(*at) > ENDS) {
+            self.forget_told();
+        }
         while self.order.front().is_some_and(|(at, _)| now.since(*at) > REMEMBER) {
             self.forget_oldest();
         }
@@ -87,4 +126,9 @@ impl Memory {
             self.by_tuple.remove(&tuple);
         }
     }
+}
+
+/// The socket of an event, where its kernel knows cookies.
+fn key(event: &Event) -> Option<Key> {
+    event.socket.as_ref().map(|socket| (socket.netns, socket.cookie)).filter(|(_, cookie)| *cookie != 0)
 }

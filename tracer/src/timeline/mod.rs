@@ -258,6 +258,7 @@ impl Timeline {
         let number = match self.find_own(tuple, cookie) {
             Found::Living(number) => number,
             Found::Judged => return self.absorb(),
+            Found::Nothing if self.memory.has_told(&event) => return self.absorb(),
             Found::Nothing => {
                 let number = self.create(Subject::Connection(tuple), &event, name);
                 self.recall_other_end(number, tuple);

@@ -36,7 +36,7 @@ pub struct Scene {
 impl Scene {
     /// Lays it.
     pub fn lay() -> Result<Self> {
-        let network = Network::lay(NUMBER)?;
+        let network = Network::lay(NUMBER, None)?;
         let mut upstream = Puppet::start(&network, Node::Near)?;
         upstream.tell(&format!("serve {UPSTREAM}"))?;
         let listeners = [PLAIN.parse()?, TLS.parse()?];

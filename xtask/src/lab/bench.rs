@@ -103,6 +103,8 @@ pub struct Plan {
     pub level: Level,
     /// What is played, in order.
     pub seats: Vec<Seat>,
+    /// How long a packet takes over the link to the clients, and over that to the upstreams.
+    pub delay: Option<Duration>,
 }
 
 impl Plan {
@@ -111,6 +113,7 @@ impl Plan {
         let level = self.level.name();
         match self.seats.as_slice() {
             [seat] => format!("{kind}-{}-{}-{level}", seat.scenario.name, seat.family.name()),
+            _ if self.delay.is_some() => format!("{kind}-far-{:02}-{level}", self.number),
             _ => format!("{kind}-{:02}-{level}", self.number),
         }
     }
@@ -127,8 +130,9 @@ pub struct After {
     pub record_to: Option<PathBuf>,
     /// A second tracer looks on at the upstreams' host, and both recordings are judged together.
     pub two_ends: bool,
-    /// Hooks are missing that the ground truth counts on: only what is said for sure is held against it.
-    pub without: bool,
+    /// Hooks are missing that the ground truth counts on, or everything is farther away than the scenarios were made
+    /// for: only what is said for sure is held against it.
+    pub lenient: bool,
     /// It is captured, and this program judges the capture.
     pub pcap: Option<PathBuf>,
 }
@@ -174,7 +178,7 @@ impl Bench {
         if plan.seats.len() > usize::from(SEATS) {
             bail!("{} scenarios on one bench, more than {SEATS}", plan.seats.len());
         }
-        let network = Network::lay(plan.number)?;
+        let network = Network::lay(plan.number, plan.delay)?;
         let namespace = kernel::namespace_inode(&network.name(Node::Web));
         for (number, seat) in (0..).zip(&mut plan.seats) {
             (seat.number, seat.namespace) = (number, namespace);
@@ -302,7 +306,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         record_to(&plan, two_ends::judgement(bench.nginx.folder()), "two-ends", after)?;
         return Ok(two_ends::rows(&plan, &played, &records));
     }
-    let rows = if after.without {
+    let rows = if after.lenient {
         capture::rows(&plan, &played, &records)
     } else {
         rows(&plan, played, &records, &stats, schema)

@@ -29,16 +29,22 @@ pub mod tracer;
 mod two_ends;
 mod unseen;
 pub mod wait;
+mod wire;
 
 use crate::{project, setup, shell};
 use anyhow::{Context, Result, bail};
 use bench::{After, Plan, Row, Seat};
 use nginx::Level;
+use scenario::FAR_AWAY;
 use schema::Schema;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Duration;
 use tracer::Setup;
+
+/// Distant scenarios of one bench: they take several seconds each.
+const FAR_SHARE: usize = 8;
 
 /// Benches at the same time, unless told otherwise.
 const JOBS: usize = 4;
@@ -81,6 +87,10 @@ pub struct Options {
     /// lockdown=confidentiality). Fails if a strong or proven verdict names the wrong party.
     #[arg(long, value_name = "HOOK,…", conflicts_with_all = ["no_tracer", "pcap", "two_ends"])]
     without: Option<String>,
+    /// Clients and upstreams are far away: each packet takes this many milliseconds to them, and as many back. Fails if
+    /// a strong or proven verdict names the wrong party.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    delay: Option<u64>,
     /// Play the faults without a tracer: checks what Nginx logs.
     #[arg(long)]
     no_tracer: bool,
@@ -190,7 +200,7 @@ fn play(options: &Options) -> Result<Vec<Row>> {
         copy_to: options.records.clone(),
         record_to: options.record.clone(),
         two_ends: options.two_ends,
-        without: options.without.is_some(),
+        lenient: options.without.is_some() || options.delay.is_some(),
         pcap,
     };
     let plans = plans(options)?;
@@ -229,13 +239,16 @@ pub fn build() -> Result<PathBuf> {
 fn plans(options: &Options) -> Result<Vec<Plan>> {
     let levels = [Level::Error, Level::Info];
     let chosen = |level: &Level| options.level.as_deref().is_none_or(|name| name == level.name());
-    let mut groups: Vec<(Level, Vec<Seat>)> = Vec::new();
+    let mut groups: Vec<(Level, Option<Duration>, Vec<Seat>)> = Vec::new();
+    let delay = options.delay.map(Duration::from_millis);
     for level in levels.into_iter().filter(chosen) {
         let (alone, shared): (Vec<Seat>, Vec<Seat>) =
             seats(&options.scenario, level).filter(playable).partition(|seat| seat.scenario.alone);
+        let (far, shared): (Vec<Seat>, Vec<Seat>) = shared.into_iter().partition(|seat| seat.scenario.far);
         let size = shared.len().div_ceil(options.jobs.div_ceil(2)).clamp(1, usize::from(net::SEATS));
-        groups.extend(shared.chunks(size).map(|share| (level, share.to_vec())));
-        groups.extend(alone.into_iter().map(|seat| (level, vec![seat])));
+        groups.extend(shared.chunks(size).map(|share| (level, delay, share.to_vec())));
+        groups.extend(alone.into_iter().map(|seat| (level, delay, vec![seat])));
+        groups.extend(far.chunks(FAR_SHARE).map(|share| (level, delay.or(Some(FAR_AWAY)), share.to_vec())));
     }
     // Beside the JSON object, where there is one.
     let tell = if options.json { crate::out::complain } else { crate::out::say };
@@ -244,7 +257,10 @@ fn plans(options: &Options) -> Result<Vec<Plan>> {
         let patterns = options.scenario.join(",");
         bail!("no scenario matches `{patterns}`; `cargo xtask lab --list` shows them");
     }
-    Ok((0..).zip(groups).map(|(number, (level, seats))| Plan { number, level, seats }).collect())
+    Ok((0..)
+        .zip(groups)
+        .map(|(number, (level, delay, seats))| Plan { number, level, seats, delay })
+        .collect())
 }
 
 fn playable(seat: &Seat) -> bool {

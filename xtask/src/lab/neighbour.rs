@@ -79,7 +79,7 @@ fn play(binary: &Path) -> Result<(Result<()>, Value)> {
     cleanup::prepare();
     cleanup::leftovers();
     let setup = Setup { include_harmless: true, ..Setup::quiet(binary.to_owned()) };
-    let network = Network::lay(NETWORK)?;
+    let network = Network::lay(NETWORK, None)?;
     // What the flood leaves behind goes while the test still looks.
     network.setting(Node::Web, "ipv4/tcp_synack_retries", "1")?;
     network.setting(Node::Web, "ipv4/tcp_syn_retries", "1")?;

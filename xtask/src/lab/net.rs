@@ -9,10 +9,12 @@
 //! machine's own network.
 
 use super::cleanup::{self, Action, Guard, PREFIX};
+use super::wire::Wire;
 use crate::shell;
 use anyhow::{Context, Result};
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Hosts of a bench, in the order of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,18 +116,22 @@ impl Family {
 #[derive(Debug)]
 pub struct Network {
     prefix: String,
+    // Before their namespaces: a device that is gone cannot be waited for.
+    wires: Vec<Wire>,
     guards: Vec<Guard>,
 }
 
 impl Network {
-    /// Lays the network of bench number `bench`.
-    pub fn lay(bench: usize) -> Result<Self> {
+    /// Lays the network of bench number `bench`; with a delay, each packet takes this long over the first link and over
+    /// the last one.
+    pub fn lay(bench: usize, delay: Option<Duration>) -> Result<Self> {
         let prefix = format!("{PREFIX}{}-{bench}", std::process::id());
-        let mut network = Self { prefix, guards: Vec::new() };
+        let mut network = Self { prefix, wires: Vec::new(), guards: Vec::new() };
         for (node, _) in PATH {
             network.guards.push(cleanup::later(Action::Namespace(network.name(node))));
         }
-        batch(&["-batch", "-"], &network.links())?;
+        let links = network.links(delay)?;
+        batch(&["-batch", "-"], &links)?;
         for (place, (node, _)) in (0_u8..).zip(PATH) {
             let forward = !matches!(node, Node::Client | Node::Web | Node::Upstream);
             network.sysctl(node, forward)?;
@@ -233,16 +239,24 @@ impl Network {
         batch(&[flag, "-n", &self.name(node), "-batch", "-"], &script)
     }
 
-    fn links(&self) -> Vec<String> {
+    fn links(&mut self, delay: Option<Duration>) -> Result<Vec<String>> {
         let mut script = Vec::new();
         for (node, _) in PATH {
             script.push(format!("netns add {}", self.name(node)));
         }
-        for (left, right) in PATH.iter().zip(&PATH[1..]) {
-            let (left, right) = (self.name(left.0), self.name(right.0));
-            script.push(format!("link add right netns {left} type veth peer name left netns {right}"));
+        for ((left_node, _), (right_node, _)) in PATH.iter().zip(&PATH[1..]) {
+            let (left, right) = (self.name(*left_node), self.name(*right_node));
+            let outermost = *left_node == Node::Client || *right_node == Node::Upstream;
+            let Some(delay) = delay.filter(|_| outermost) else {
+                script.push(format!("link add right netns {left} type veth peer name left netns {right}"));
+                continue;
+            };
+            let wire = Wire::lay(delay)?;
+            script.push(format!("link set {} netns {left} name right", wire.ends[0]));
+            script.push(format!("link set {} netns {right} name left", wire.ends[1]));
+            self.wires.push(wire);
         }
-        script
+        Ok(script)
     }
 
     /// Routers forward. Nobody waits for duplicate address detection, that of link-local addresses included, from which

@@ -6,6 +6,7 @@ use super::net::Family;
 use super::nginx::Level;
 use super::stage::Stage;
 use anyhow::Result;
+use std::time::Duration;
 
 /// One scenario; a table of them is the lab.
 pub struct Scenario {
@@ -33,6 +34,8 @@ pub struct Scenario {
     pub log: LogTruth,
     /// Needs a tracer of its own; where nothing is expected, its kernel side must stay silent.
     pub alone: bool,
+    /// Clients and upstreams are [`FAR_AWAY`]; such scenarios have benches of their own.
+    pub far: bool,
     /// The kernel side has something to tell although nothing is expected.
     pub hidden: bool,
     /// What it does reaches every tracer of the host.
@@ -48,6 +51,10 @@ pub struct Scenario {
     /// How the kernel side must lose something, if it must; verdicts are not compared then.
     pub loss: Option<Loss>,
 }
+
+/// How long a packet takes where they are: another continent, so that also on a busy machine what is near answers in
+/// less than half of the way there and back.
+pub const FAR_AWAY: Duration = Duration::from_millis(150);
 
 /// A loss that is made to happen.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +81,7 @@ pub const ORDINARY: Scenario = Scenario {
     expect: &[],
     log: LogTruth::Silent,
     alone: false,
+    far: false,
     disabled: "",
     loss: None,
     hidden: false,

@@ -97,7 +97,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let setup = Setup::quiet(binary);
-    let network = Network::lay(NETWORK)?;
+    let network = Network::lay(NETWORK, None)?;
     let listeners: Vec<SocketAddr> = (0..).take(WINDS.len()).map(listener).collect();
     let nginx = Nginx::start(&network, NETWORK, Level::Error, WORKERS, |_| servers(), &listeners, &[])?;
     let netns = format!("/run/netns/{}", network.name(Node::Web));

@@ -70,7 +70,7 @@ fn plan() -> Plan {
     chosen.sort_by_key(|scenario| scenario.tour);
     let level = Level::Error;
     let seat = |scenario| Seat { number: 0, scenario, family: Family::V4, level, namespace: None };
-    Plan { number: 0, level, seats: chosen.into_iter().map(seat).collect() }
+    Plan { number: 0, level, seats: chosen.into_iter().map(seat).collect(), delay: None }
 }
 
 fn narrate(text: &str) {

@@ -214,7 +214,7 @@ fn a_refused_reset_alone_is_no_failure() {
 }
 
 /// An upstream 60 ms away whose last data was sent 5 ms ago.
-fn far_away(handshakes: u32, fastest: u32) -> Socket {
+pub(super) fn far_away(handshakes: u32, fastest: u32) -> Socket {
     let history = PeerHistory { ttl: 63, handshakes, min_handshake_us: fastest, last_syn_ack: at(0) };
     Socket {
         min_rtt_us: 60_000,
@@ -226,7 +226,7 @@ fn far_away(handshakes: u32, fastest: u32) -> Socket {
     }
 }
 
-fn certainty_of(socket: Socket, reset: Packet) -> (Cause, Certainty) {
+pub(super) fn certainty_of(socket: Socket, reset: Packet) -> (Cause, Certainty) {
     let verdict = play(vec![received(100, socket, Some(reset))]).remove(0);
     (verdict.cause, verdict.certainty)
 }

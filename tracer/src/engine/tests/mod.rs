@@ -5,6 +5,7 @@ mod blind;
 mod client;
 mod clock;
 mod engine;
+mod far;
 mod history;
 mod icmp;
 mod listener;

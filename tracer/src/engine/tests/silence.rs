@@ -1,7 +1,7 @@
 //! Failures without a reset: slow upstreams, vanished packets, rejected connections.
 
 use crate::engine::testing::*;
-use crate::model::verdict::{Cause, Certainty, Kind, Party};
+use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
 use crate::model::{MessageKind, PeerHistory, Socket, TcpState};
 
 fn timed_out(milliseconds: u64, action: &str) -> (u64, crate::model::Input) {
@@ -144,4 +144,39 @@ fn an_upstream_that_keeps_its_window_shut_is_slow() {
     assert_eq!((cause, certainty), (Cause::UpstreamSlow, Certainty::Weak));
     assert!(summary.contains("stopped reading"), "{summary}");
     assert_ne!(judged(705_176, 500).0, Cause::UpstreamSlow, "it would take more");
+}
+
+#[test]
+fn what_the_kernel_gives_up_a_minute_later_is_no_second_failure() {
+    let waiting = Socket { last_sent_ms: Some(60_003), ..upstream() };
+    let given_up = |cookie: u64| {
+        let socket = Socket {
+            state: TcpState::FinWait1,
+            error: 110,
+            orphan: true,
+            unacked: 1,
+            retransmits_pending: 8,
+            cookie,
+            ..upstream()
+        };
+        closed(107_000, socket, nobody())
+    };
+    let judged = |cookie: u64| play(vec![closed(100, waiting.clone(), worker()), given_up(cookie)]);
+    assert_eq!(judged(waiting.cookie).len(), 1);
+    assert_eq!(judged(waiting.cookie + 1).len(), 2, "another connection with the same ports");
+    let later = vec![closed(100, waiting, worker()), (2_000_000, given_up(7).1)];
+    assert_eq!(play(later).len(), 2, "what was told is not remembered for ever");
+}
+
+#[test]
+fn a_client_that_went_while_idle_failed_nothing() {
+    let given_up = |unacked: u32| {
+        let (state, error, orphan) = (TcpState::FinWait1, 110, true);
+        let last_sent_ms = Some(107_000);
+        let socket =
+            Socket { state, error, orphan, unacked, last_sent_ms, retransmits_pending: 8, ..client() };
+        play(vec![closed(100, socket, nobody())]).remove(0).impact
+    };
+    assert_eq!(given_up(1), Impact::Harmless, "its FIN alone never arrived");
+    assert_ne!(given_up(2), Impact::Harmless, "data, too");
 }

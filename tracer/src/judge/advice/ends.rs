@@ -46,7 +46,10 @@ pub fn closed_unread(case: &Case) -> Vec<Advice> {
     }
     let bytes = match late_bytes(case) {
         Some(late) => format!("{late} bytes came after the close"),
-        None => format!("{} bytes were unread", case.socket().map_or(0, |socket| socket.unread)),
+        None => match case.socket().map_or(0, |socket| socket.unread) {
+            0 => "its last data was unread, or still on its way".to_owned(),
+            unread => format!("{unread} bytes were unread"),
+        },
     };
     let off = if case.host.nginx.lingering_close_off {
         " lingering_close is off in this configuration, for this server or for another."

@@ -12,6 +12,8 @@ use crate::judge::finding::{Finding, Origins};
 use crate::model::{BaselineSource, Packet, Socket};
 use crate::output::layout::count;
 
+use super::timing;
+
 /// Initial TTLs in use (Linux and BSD 64, Windows 128, network devices 255).
 const INITIAL: [u8; 3] = [64, 128, 255];
 /// No path in the Internet is longer; longer distances are taken only if there is no other reading.
@@ -42,7 +44,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     }
     let Some(baseline) = socket.baseline else { return };
     let difference = difference(packet.ttl, baseline.ttl);
-    if difference > 0 && has_own_ttl(packet, socket, baseline.ttl) {
+    if difference > 0 && !is_distance_of_both(case, packet, socket, baseline.ttl) {
         return;
     }
     // A device beside the peer stands as far away, so an equal distance contradicts no proof of a device.
@@ -60,7 +62,7 @@ pub fn starts_elsewhere(case: &Case) -> bool {
     let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return false };
     let own = socket.baseline.filter(|baseline| baseline.source != BaselineSource::PeerHistory);
     own.is_some_and(|baseline| {
-        difference(packet.ttl, baseline.ttl) > 1 && !has_own_ttl(packet, socket, baseline.ttl)
+        difference(packet.ttl, baseline.ttl) > 1 && is_distance_of_both(case, packet, socket, baseline.ttl)
     })
 }
 
@@ -86,7 +88,8 @@ fn is_crossed(ttl: u8, socket: &Socket) -> bool {
     trip == 0 || routers(ttl) <= FEW || u32::from(routers(ttl)) <= trip / ROUTER_US
 }
 
-fn trip_us(socket: &Socket) -> u32 {
+/// The shortest round trip known, microseconds; zero: none.
+pub fn trip_us(socket: &Socket) -> u32 {
     if socket.min_rtt_us > 0 { socket.min_rtt_us } else { socket.srtt_us }
 }
 
@@ -94,6 +97,14 @@ fn trip_us(socket: &Socket) -> u32 {
 pub fn is_opened_now(case: &Case) -> bool {
     let opened = case.socket().and_then(|socket| socket.opened);
     opened.is_some_and(|opened| case.time().since(opened) <= STEADY)
+}
+
+/// The TTLs of the RST and of the peer's other packets both tell a distance. They do not where the RST says that it
+/// comes from nearer by more routers than a site has, and yet came when the peer's own answer would: a peer that has
+/// forgotten the connection, and whose sockets have a TTL of their own, answers like that.
+fn is_distance_of_both(case: &Case, packet: &Packet, socket: &Socket, expected: u8) -> bool {
+    let contradicted = difference(packet.ttl, expected) > FEW && timing::answered_in_time(case);
+    !contradicted && !has_own_ttl(packet, socket, expected)
 }
 
 /// The peer's socket has a TTL of its own (`IP_TTL`), which says nothing about its distance. A stateless reset never

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Event, EventKind, Socket, TcpFlags, TcpState};
+use crate::model::{Event, EventKind, Packet, Socket, TcpFlags, TcpState};
 use crate::timeline::Subject;
 
 use super::hop;
@@ -18,6 +18,8 @@ const SHORTEST_RTT_US: u32 = 1_000;
 const HANDSHAKES: u32 = 5;
 /// `lsndtime` counts jiffies; 100 Hz is the coarsest kernel in use.
 const JIFFY_US: u64 = 10_000;
+/// The longest that an ACK waits for data to go with (`TCP_DELACK_MAX`).
+const DELAYED_ACK: Duration = Duration::from_millis(200);
 /// `proxy_read_timeout` when nothing is configured, milliseconds.
 const DEFAULT_READ_TIMEOUT_MS: u64 = 60_000;
 
@@ -45,33 +47,64 @@ fn syn_answered_too_soon(case: &Case) -> Option<Finding> {
     soon.then(|| Finding { decisive: false, ..too_soon(delay, fastest) })
 }
 
-/// T-ack: the RST acknowledges data that left less than half a round trip ago. The shortest round trip of one connection
-/// may be long by accident: its SYN had to wait for ARP or for a switch to learn the flow. It counts where other
-/// connections to the address were not faster.
+/// T-ack: the RST acknowledges data that left less than half a round trip ago, or can answer nothing older. The shortest
+/// round trip of one connection may be long by accident: its SYN had to wait for ARP or for a switch to learn the flow.
+/// It counts where other connections to the address were not faster.
 fn data_answered_too_soon(case: &Case) -> Option<Finding> {
     let packet = case.reset_packet()?;
-    let socket = case.socket()?;
+    let socket = case.socket().filter(|socket| socket.unacked > 0 && socket.retransmits_pending == 0)?;
     let history = socket.peer_history.filter(|history| history.handshakes >= HANDSHAKES)?;
     let fastest = socket.min_rtt_us.min(history.min_handshake_us);
-    let newest = packet.flags.has(TcpFlags::ACK) && packet.ack == socket.snd_nxt && socket.unacked > 0;
-    if case.connecting() || !newest || fastest < SHORTEST_RTT_US || socket.retransmits_pending > 0 {
+    let acknowledged = packet.flags.has(TcpFlags::ACK) && packet.ack == socket.snd_nxt;
+    let newest = acknowledged || answers_newest(case, packet, socket);
+    if case.connecting() || !newest || fastest < SHORTEST_RTT_US {
         return None;
     }
-    // The time of the very segment where it is known; a tick more than the ticks that went by where it is not.
-    let (age, error_us) = match socket.newest_sent {
-        Some(sent) => (case.incident.reset_received()?.time.since(sent), 0),
-        None => (Duration::from_millis(socket.last_sent_ms?.into()), JIFFY_US),
-    };
-    let soon = age + Duration::from_micros(error_us) < Duration::from_micros(u64::from(fastest / 2));
+    let (age, error) = age_of_newest(case, socket)?;
+    let soon = age + error < Duration::from_micros(u64::from(fastest / 2));
     // A path that became shorter meanwhile brings the peer's own answer sooner, and from another distance: one fact.
     let steady = hop::is_opened_now(case);
-    let decisive = steady && packet.timestamps.is_none();
+    // What acknowledges nothing may have been sent without being asked.
+    let decisive = steady && acknowledged && packet.timestamps.is_none();
     (soon && (steady || !hop::starts_elsewhere(case))).then(|| too_soon(age, fastest).decisive_if(decisive))
+}
+
+/// A RST without ACK acknowledges nothing, but a host answers with it what came. Nothing older than the newest data can
+/// have come a moment ago where it had been silent before for longer than a way there and back, a delayed ACK included,
+/// and where the handshake is as young as that data.
+fn answers_newest(case: &Case, packet: &Packet, socket: &Socket) -> bool {
+    let trip = u64::from(hop::trip_us(socket));
+    let silent = socket.idle_before_last_send_ms().map(|silence| Duration::from_millis(silence.into()));
+    let was_silent = silent.is_some_and(|silence| silence > Duration::from_micros(2 * trip) + DELAYED_ACK);
+    let open = socket.opened.map(|opened| case.time().since(opened));
+    let is_new = open.is_some_and(|open| open < Duration::from_micros(trip * 3 / 2));
+    packet.is_stateless_reset() && (was_silent || is_new)
+}
+
+/// How long the newest segment had been under way, and by how much that may be too short: the time of the very segment
+/// where it is known; a tick more than the ticks that went by where it is not.
+fn age_of_newest(case: &Case, socket: &Socket) -> Option<(Duration, Duration)> {
+    match socket.newest_sent {
+        Some(sent) => Some((case.incident.reset_received()?.time.since(sent), Duration::ZERO)),
+        None => {
+            let ticks = Duration::from_millis(socket.last_sent_ms?.into());
+            Some((ticks, Duration::from_micros(JIFFY_US)))
+        }
+    }
+}
+
+/// A RST without a socket that came as long after the newest segment as the peer's own answer takes.
+pub fn answered_in_time(case: &Case) -> bool {
+    let (Some(packet), Some(socket)) = (case.reset_packet(), case.socket()) else { return false };
+    let trip = Duration::from_micros(hop::trip_us(socket).into());
+    let Some((age, error)) = age_of_newest(case, socket) else { return false };
+    let measurable = hop::trip_us(socket) >= SHORTEST_RTT_US;
+    packet.is_stateless_reset() && measurable && age + error >= trip * 4 / 5 && age <= trip * 2
 }
 
 fn too_soon(delay: Duration, fastest_us: u32) -> Finding {
     let detail = format!(
-        "The RST answered {} µs after the segment it acknowledges was sent; the peer has never been nearer than {fastest_us} µs there and back",
+        "The RST came {} µs after the segment that it answers was sent; the peer has never been nearer than {fastest_us} µs there and back",
         delay.as_micros()
     );
     let soon = Finding::decisive("answered_too_soon", Origins::DEVICE, detail).against(Origins::PEER);

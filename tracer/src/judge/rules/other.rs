@@ -68,7 +68,8 @@ pub const OTHER_END: &[Rule] = &[
 
 /// The upstream's end did this, and Nginx's heard of it: where packets vanish, it waited in vain before.
 fn upstream(look: &Look, code: &str) -> bool {
-    !look.case.is_client() && look.has(code) && !look.has("unacknowledged")
+    let heard = !look.has("unacknowledged") && !look.case.gave_up_unheard();
+    !look.case.is_client() && look.has(code) && heard
 }
 
 fn overflow_side(look: &Look) -> Option<Side> {

@@ -7,9 +7,9 @@ use super::{KEPT, PLAIN};
 use anyhow::Result;
 
 /// Bare segments are shorter than this in both families, a request is longer.
-const REJECT_DATA: &str = "meta length > 88 reject with tcp reset";
+pub(super) const REJECT_DATA: &str = "meta length > 88 reject with tcp reset";
 /// Only the first segment of a connection.
-const REJECT_SYN: &str = "tcp flags & (syn | ack) == syn reject with tcp reset";
+pub(super) const REJECT_SYN: &str = "tcp flags & (syn | ack) == syn reject with tcp reset";
 
 pub(super) const LOCAL: Expect = Expect {
     party: "middlebox",

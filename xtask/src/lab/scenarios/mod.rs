@@ -9,6 +9,7 @@ mod doubts;
 mod emitters;
 mod ending;
 mod ends;
+mod far;
 mod filters;
 mod firewall;
 mod halves;
@@ -79,6 +80,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         witnesses::TABLE,
         blind::TABLE,
         limits::TABLE,
+        far::TABLE,
     ]
     .into_iter()
     .flatten()
