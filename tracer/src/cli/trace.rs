@@ -18,7 +18,7 @@ use crate::nginx::tail::positions::PositionsError;
 use crate::output::{ColorChoice, Palette, TextOptions, header, ndjson, sanitize, summary, terminal};
 use crate::recording::Recorded;
 use crate::session::run::{Changes, Say};
-use crate::session::settings::Record;
+use crate::session::settings::{Record, Told};
 use crate::session::{self, Ended, SessionError, Settings, View};
 
 /// Longest message shown of one error.
@@ -197,6 +197,7 @@ fn settings(args: &TraceArgs, afterwards: Option<&Afterwards>) -> Settings {
         witnessing: false,
         sizes: std::env::var("RSTSCOPE_SIZES").unwrap_or_default(),
         positions: args.positions.clone(),
+        told: Told::default(),
         syslog: args.syslog.clone(),
         listen_ports: args.listen_port.clone(),
         record: record.map(|path| Record { path, limit: args.record_limit, without_end: false }),

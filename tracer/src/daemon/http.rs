@@ -23,6 +23,8 @@ use crate::metrics::{Shared, page, plain};
 /// Connections at the same time; for a further one the oldest is closed. A scraper that keeps its connection opens
 /// another, and who opens many and says nothing keeps nobody out.
 const CONNECTIONS: usize = 16;
+/// How long those that are open may take to be answered before the oldest is closed for another.
+const TURN: Duration = Duration::from_millis(2);
 /// Longest time for the head of a request.
 const HEAD: Duration = Duration::from_secs(5);
 /// Longest time for a connection, which may carry several scrapes.
@@ -43,6 +45,11 @@ pub(super) async fn serve(listener: Option<TcpListener>, shared: Arc<Shared>) {
     loop {
         let accepted = listener.accept().await;
         open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS {
+            // Many that ask at the same moment are all accepted before the first of them is answered.
+            sleep(TURN).await;
+            open.retain(|connection| !connection.is_finished());
+        }
         let is_full = open.len() >= CONNECTIONS || accepted.is_err();
         if let Some(oldest) = is_full.then(|| open.pop_front()).flatten() {
             oldest.abort();
@@ -140,6 +147,26 @@ mod tests {
         let mut page = String::new();
         timeout(HEAD / 2, scrape.read_to_string(&mut page)).await.unwrap().unwrap();
         assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn more_than_there_is_room_for_ask_at_once_and_all_are_answered() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::new(Arc::default(), crate::metrics::Notices::default(), 8));
+        let mut scrapes = Vec::new();
+        for _ in 0..CONNECTIONS * 3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            scrapes.push(stream);
+        }
+        tokio::spawn(serve(Some(listener), shared));
+        for mut scrape in scrapes {
+            let mut page = String::new();
+            timeout(HEAD, scrape.read_to_string(&mut page)).await.unwrap().unwrap();
+            assert!(page.starts_with("HTTP/1.1 200") && page.contains("process_open_fds"), "{page}");
+        }
     }
 
     fn get(path: &str, accept: &str, shared: &Arc<Shared>) -> (StatusCode, String) {

@@ -7,6 +7,7 @@
 //! ```
 
 mod allocator;
+mod alone;
 mod changes;
 mod coverage;
 mod export;
@@ -25,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use thiserror::Error;
@@ -37,7 +39,7 @@ use crate::outbound::otlp::Verdicts;
 use crate::output::{Fanout, Selection};
 use crate::recording;
 use crate::session::run::{Changes, Say};
-use crate::session::{self, Record, SessionError, Settings, View};
+use crate::session::{self, Record, SessionError, Settings, Told, View};
 use crate::store::{Place, Store, StoreError, Writer};
 
 pub use journal::{Journal, Level};
@@ -51,6 +53,8 @@ use status::Status;
 
 /// Verdicts that a reader of the socket may be behind.
 const LIVE_WAITING: usize = 1024;
+/// Verdicts of the time before this start whose lines are known: longer than positions are behind.
+const LINES_TOLD: (Duration, u32) = (Duration::from_mins(1), 32_768);
 /// Longest time for an upgrade of the store, microseconds.
 const UPGRADE_US: u32 = 3_600_000_000;
 
@@ -69,6 +73,12 @@ pub enum DaemonError {
     /// A thread could not be confined.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// Another daemon uses the folder of the store.
+    #[error("another rstscope daemon keeps its state in {}; give this one a folder of its own (store.path)", folder.display())]
+    Taken {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Something of the system.
     #[error("cannot {what}: {source}")]
     System {
@@ -88,7 +98,9 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     allocator::set_up();
     let helper = notices::helper(config)?;
     let journal = Journal::start().map_err(system("start the thread that writes the log"))?;
-    let store = open_store(&config.store.path, &journal)?;
+    let claimed = alone::claim(&config.store.path)?;
+    let mut store = open_store(&config.store.path, &journal)?;
+    let settings = Settings { told: lines_told(&mut store), ..settings(config) };
     let (live, _) = broadcast::channel(LIVE_WAITING);
     let per_minute = Arc::new(AtomicU32::new(0));
     let accounts = Notices::default();
@@ -96,7 +108,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     let outlets = outlets.map_err(system("start the threads that send notices"))?;
     let otlp = Arc::default();
     let export = Export::prepare(config, &otlp);
-    let told = Told {
+    let told = Receivers {
         live: live.clone(),
         per_minute: Arc::clone(&per_minute),
         outlets: outlets.clone(),
@@ -141,7 +153,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     };
     let ended = runtime.block_on(async {
         let reloading = tokio::spawn(reload.run());
-        let ended = session::run(settings(config), Vec::new(), view, Changes(Some(changes)), say).await;
+        let ended = session::run(settings, Vec::new(), view, Changes(Some(changes)), say).await;
         reloading.abort();
         ended
     });
@@ -150,6 +162,7 @@ pub fn run(path: &Path, config: &Config) -> Result<(), DaemonError> {
     drop(status);
     drop(writer); // The last one: stores what is on the way.
     drop(export); // After it: nothing more comes.
+    drop(claimed); // The next daemon may have the folder.
     let _told = notify::notify(&[NotifyState::Stopping]);
     journal.line(Level::Notice, "ended");
     journal.finish();
@@ -164,6 +177,13 @@ fn open_store(path: &Path, journal: &Journal) -> Result<Place, DaemonError> {
         let _told = notify::notify(&[NotifyState::ExtendTimeoutUsec(UPGRADE_US)]);
     }
     Ok(Place::open(path)?)
+}
+
+/// Lines of the log that are in verdicts already: after a `kill -9` the last of them are read once more. Without a
+/// store that can be read, some are told twice.
+fn lines_told(store: &mut Place) -> Told {
+    let lines = store.store().and_then(|store| store.latest_lines(LINES_TOLD.0, LINES_TOLD.1));
+    Told(Arc::new(lines.unwrap_or_default()))
 }
 
 /// Settings of the session that a configuration asks for.
@@ -192,14 +212,14 @@ fn settings(config: &Config) -> Settings {
 }
 
 /// Who is told of a verdict once it is on disk.
-struct Told {
+struct Receivers {
     live: live::Publisher,
     per_minute: Arc<AtomicU32>,
     outlets: Outlets,
     otlp: Option<Verdicts>,
 }
 
-fn start_writer(store: Place, config: &Config, journal: &Journal, told: Told) -> io::Result<Writer> {
+fn start_writer(store: Place, config: &Config, journal: &Journal, told: Receivers) -> io::Result<Writer> {
     let folder = config.store.path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let said = journal.clone();
     let begin = move || said.confined("store", guard::worker(&[&folder], None));

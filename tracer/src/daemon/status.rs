@@ -121,7 +121,8 @@ impl Status {
         if self.shared.store.failing.load(Ordering::Relaxed) {
             parts.push("the store takes no verdicts".to_owned());
         }
-        let lost = pulse.losses.total() + self.shared.store.lost();
+        let engine: u64 = pulse.engine.lost().iter().map(|(_, lost)| lost).sum();
+        let lost = pulse.losses.total() + engine + self.shared.store.lost();
         if lost > 0 {
             parts.push(format!("{lost} lost"));
         }

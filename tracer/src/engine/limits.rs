@@ -81,3 +81,10 @@ pub struct Counters {
     /// Verdicts thrown away because nobody fetched them.
     pub verdicts_dropped: u64,
 }
+
+impl Counters {
+    /// What was taken in and thrown away for want of room, by hand-over.
+    pub fn lost(&self) -> [(&'static str, u64); 2] {
+        [("log lines waiting", self.lines_dropped), ("verdicts waiting", self.verdicts_dropped)]
+    }
+}

@@ -160,6 +160,11 @@ impl<'a> Case<'a> {
         matches!(self.state(), TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv)
     }
 
+    /// It was established, and waited to be accepted or was used: not a SYN that was answered with a RST.
+    pub fn was_established(&self) -> bool {
+        self.socket().is_some() && !self.connecting()
+    }
+
     /// The tuple.
     pub fn tuple(&self) -> Option<Tuple> {
         self.incident.tuple()

@@ -157,7 +157,8 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         Cause::ClientIdleReset | Cause::ClientLateReset | Cause::ClientHandshakeReset => Impact::Harmless,
         // The overflow is told once, as the listener's; what its clients meet afterwards is its consequence.
         Cause::NginxListenOverflow if told_of_the_listener(case) => Impact::Harmless,
-        Cause::NginxListenOverflow | Cause::NginxNotListening => Impact::ConnectionOnly,
+        Cause::NginxListenOverflow => Impact::ConnectionOnly,
+        Cause::NginxNotListening if !case.was_established() => Impact::ConnectionOnly,
         _ if let Some(impact) = ending::impact(case) => impact,
         Cause::UpstreamKeepaliveRace => race(case),
         _ if reset_when_reused(case) => race(case),

@@ -74,6 +74,10 @@ fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
             format!("The Nginx worker that held the connection to {peer} ended: {}", worker_exit(case))
         }
         Cause::NginxListenOverflow | Cause::UpstreamListenOverflow => overflow(case, &peer),
+        Cause::NginxNotListening if case.was_established() => format!(
+            "Nginx stopped listening at {} before it had accepted the connection of {peer}, which the kernel then reset",
+            here(case)
+        ),
         Cause::NginxNotListening => {
             format!(
                 "{peer} asked for a connection to {}, where nothing listened, and was answered with a RST",

@@ -218,7 +218,7 @@ fn losses(page: &mut Page, shared: &Shared, pulse: &Pulse) {
         ("command", shared.notices.command.lost()),
         ("otlp", shared.otlp.lost()),
     ];
-    let all = kernel.chain(ours).map(|(name, lost)| ([("handover", name)], lost));
+    let all = kernel.chain(pulse.engine.lost()).chain(ours).map(|(name, lost)| ([("handover", name)], lost));
     page.counters("rstscope_lost", "What was lost, by the hand-over where it was lost.", all);
 }
 

@@ -102,6 +102,19 @@ mod tests {
     use crate::output::samples;
 
     #[test]
+    fn requests_to_an_upstream_of_the_log_alone_are_no_labels() {
+        let mut incidents = Incidents::new(8);
+        let mut verdict = samples::no_live_upstreams();
+        for number in 0..100 {
+            verdict.log.as_mut().unwrap().upstream = Some(format!("http://unix:/run/app.sock:/?n={number}"));
+            incidents.add(&verdict);
+        }
+        let labels: Vec<_> =
+            incidents.counts.iter().map(|((.., upstream), count)| (&**upstream, *count)).collect();
+        assert_eq!(labels, [("unix:/run/app.sock", 100)]);
+    }
+
+    #[test]
     fn upstreams_are_bounded_and_nothing_is_forgotten() {
         let mut incidents = Incidents::new(3);
         let mut verdict = samples::upstream_abort();

@@ -67,6 +67,15 @@ fn hostile_names_of_upstreams_stay_labels() {
 }
 
 #[test]
+fn lines_that_found_no_room_in_the_engine_are_told_as_lost() {
+    let shared = Shared::new(Arc::default(), Notices::default(), 8);
+    let engine = crate::engine::Counters { lines_dropped: 95_904, ..Default::default() };
+    shared.beat(Pulse { engine, ..Pulse::default() });
+    let page = page(&Arc::new(shared)).unwrap();
+    assert!(page.contains("rstscope_lost_total{handover=\"log lines waiting\"} 95904\n"), "{page}");
+}
+
+#[test]
 fn health_follows_the_pulse_and_the_store() {
     let shared = Shared::new(Arc::default(), Notices::default(), 8);
     assert!(!shared.is_ready() && !shared.problems().is_empty());

@@ -81,6 +81,18 @@ impl Proc {
         Some(Status { parent: field("PPid:")?, own_pid: field("NSpid:").unwrap_or(pid) })
     }
 
+    /// Whether it was forked and has not executed a program since (`PF_FORKNOEXEC` among the flags of `proc(5)`).
+    pub fn is_fork(&self, pid: u32) -> bool {
+        const FORK_WITHOUT_EXEC: u32 = 0x40;
+        let flags = || {
+            let text = String::from_utf8_lossy(&self.read(pid, "stat")?).into_owned();
+            // The name before may hold anything, parentheses too.
+            let (_, fields) = text.rsplit_once(')')?;
+            fields.split_ascii_whitespace().nth(6)?.parse::<u32>().ok()
+        };
+        flags().is_some_and(|flags| flags & FORK_WITHOUT_EXEC != 0)
+    }
+
     /// The executable; ` (deleted)` is cut.
     pub fn executable(&self, pid: u32) -> Option<PathBuf> {
         let link = fs::read_link(self.path(pid, "exe")).ok()?;

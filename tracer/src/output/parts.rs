@@ -4,6 +4,7 @@
 use super::sanitize;
 use crate::model::Verdict;
 use crate::model::verdict::{Advice, Cause, Connection, ConnectionSide, Impact, Party};
+use crate::nginx::line::upstream_address;
 
 /// Characters of an address: IPv6 with zone and port, or the name of an upstream group.
 const MAX_ADDRESS: usize = 64;
@@ -103,6 +104,8 @@ fn connection_remote(verdict: &Verdict) -> Option<String> {
     remote.or_else(|| log_upstream(verdict))
 }
 
-fn log_upstream(verdict: &Verdict) -> Option<String> {
-    verdict.log.as_ref()?.upstream.clone()
+/// The upstream that the line of the log names: its address, group or socket, without what was asked of it.
+pub fn log_upstream(verdict: &Verdict) -> Option<String> {
+    let printed = verdict.log.as_ref()?.upstream.as_deref()?;
+    upstream_address(printed).map(str::to_owned)
 }

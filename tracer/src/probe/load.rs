@@ -53,7 +53,7 @@ pub enum ProbeError {
     #[error("cannot use the kernel's type information: {0}")]
     Btf(#[from] aya::BtfError),
     /// The maps could not be made, or the object does not fit this kernel.
-    #[error("cannot create the kernel maps: {0}")]
+    #[error("cannot create the kernel maps: {}", with_reasons(.0))]
     Load(#[from] EbpfError),
     /// A map is not what the code expects.
     #[error("map {name}: {source}")]
@@ -66,6 +66,15 @@ pub enum ProbeError {
     /// The object has no such map.
     #[error("the kernel object has no map {0}")]
     NoMap(&'static str),
+}
+
+/// An error and what is behind it: that the kernel had no memory, or that the caller may not.
+fn with_reasons(error: &dyn std::error::Error) -> String {
+    let reasons = std::iter::successors(error.source(), |reason| reason.source());
+    reasons.fold(error.to_string(), |said, reason| {
+        let reason = reason.to_string();
+        if said.contains(&reason) { said } else { format!("{said}: {reason}") }
+    })
 }
 
 /// The running probes. Dropping it detaches everything.
@@ -271,4 +280,17 @@ fn raise_memlock() {
     let all = rustix::process::Rlimit { current: None, maximum: None };
     // A failure shows as a failing map on the kernels that care.
     let _unprivileged = rustix::process::setrlimit(rustix::process::Resource::Memlock, all);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_map_could_not_be_made_is_said() {
+        let io_error = std::io::Error::from_raw_os_error(12);
+        let error = MapError::CreateError { name: "CONNS".to_owned(), io_error };
+        let said = ProbeError::Load(EbpfError::MapError(error)).to_string();
+        assert!(said.contains("CONNS") && said.ends_with("Cannot allocate memory (os error 12)"), "{said}");
+    }
 }

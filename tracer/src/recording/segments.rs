@@ -39,6 +39,8 @@ pub struct Segments {
     latest: Latest,
     clock_recorded: Option<Mono>,
     open: Option<Writer>,
+    /// Where that one is.
+    path: PathBuf,
     /// Steps since the last that is known to have reached the file.
     unflushed: u64,
     retry: Mono,
@@ -67,6 +69,7 @@ impl Segments {
             latest: Latest::default(),
             clock_recorded: None,
             open: None,
+            path: PathBuf::new(),
             unflushed: 0,
             retry: Mono(0),
             done: Recorded::default(),
@@ -116,7 +119,17 @@ impl Segments {
     pub(super) fn flush_sometimes(&mut self, now: Mono) {
         if self.open.as_ref().is_some_and(|open| open.is_flush_due(now)) {
             self.flush(now);
+            self.leave_removed(now);
         }
+    }
+
+    /// A file that somebody removed is written for nobody: what it had is missing, and the next one begins.
+    fn leave_removed(&mut self, now: Mono) {
+        let gone =
+            matches!(fs::symlink_metadata(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let Some(open) = self.open.as_ref().filter(|_| gone) else { return };
+        self.done.left_out += open.recorded().steps;
+        self.go_on(now);
     }
 
     pub(super) fn flush(&mut self, now: Mono) {
@@ -180,8 +193,9 @@ impl Segments {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let begun = self.begun(file, now);
         if begun.is_err() {
-            fs::remove_file(path)?;
+            fs::remove_file(&path)?;
         }
+        self.path = path;
         begun
     }
 
@@ -353,6 +367,25 @@ mod tests {
         let played =
             play(&mut Reader::open(run.lines()).unwrap(), &mut Engine::new(Limits::default()), |_| Ok(()))
                 .unwrap();
+        assert_eq!(played.losses.by_handover.get(HANDOVER), Some(&told.left_out));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_left_and_what_it_had_is_told_to_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("recording");
+        let mut recorder = recorder(&place, 1 << 20);
+        resets(&mut recorder, 1, 20);
+        let before = recorder.recorded().unwrap();
+        assert_eq!(before.left_out, 0);
+        fs::remove_dir_all(&place).unwrap();
+        resets(&mut recorder, 30, 20);
+        let told = recorder.recorded().unwrap();
+        assert!(told.stopped.is_none() && told.left_out >= before.steps, "{told:?}");
+        drop(recorder);
+        let [run] = &runs::of(&place).unwrap()[..] else { panic!("one run") };
+        let mut engine = Engine::new(Limits::default());
+        let played = play(&mut Reader::open(run.lines()).unwrap(), &mut engine, |_| Ok(())).unwrap();
         assert_eq!(played.losses.by_handover.get(HANDOVER), Some(&told.left_out));
     }
 

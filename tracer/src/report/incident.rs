@@ -79,9 +79,8 @@ fn path(verdict: &Verdict) -> Path {
     let client = end(verdict, ConnectionSide::Client)
         .or_else(|| verdict.log.as_ref().and_then(|log| log.client.clone()))
         .unwrap_or_default();
-    let upstream = end(verdict, ConnectionSide::Upstream)
-        .or_else(|| verdict.log.as_ref().and_then(|log| log.upstream.clone()))
-        .unwrap_or_default();
+    let upstream =
+        end(verdict, ConnectionSide::Upstream).or_else(|| parts::log_upstream(verdict)).unwrap_or_default();
     let own = verdict.connection.as_ref().and_then(|connection| connection.owner.as_ref());
     let worker = own.map(|owner| format!("{} {}", owner.comm, owner.pid)).unwrap_or_default();
     let segment = |name: &str, detail: String, fault: Fault| PathSegment {

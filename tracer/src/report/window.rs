@@ -247,8 +247,7 @@ impl Window {
 
     fn count_keys(&mut self, verdict: &Verdict) {
         let upstream = super::selection::upstream(verdict).map(|address| address.to_string());
-        let named = || verdict.log.as_ref().and_then(|log| log.upstream.clone());
-        if let Some(upstream) = upstream.or_else(named) {
+        if let Some(upstream) = upstream.or_else(|| parts::log_upstream(verdict)) {
             self.upstreams.add(upstream, verdict.party);
         }
         if let Some(client) = client(verdict) {

@@ -16,6 +16,9 @@ use crate::nginx::tail::{Follower, Start, TailedLine, Target};
 
 /// Lines that may wait between their sources and the loop.
 const LINES_WAITING: usize = 4096;
+/// Longest time until a line that was used is told and stored: so long its position is held back, so that it comes
+/// again after a `kill -9`.
+const UNTOLD: Duration = Duration::from_secs(8);
 /// What keeps a log from being followed for so long is told. While logs are rotated none is there for a moment.
 const LASTING: Duration = Duration::from_secs(5);
 
@@ -25,6 +28,8 @@ pub struct Lines {
     follower: Follower,
     listeners: Vec<Listener>,
     positions: Option<Positions>,
+    /// How long those of lines that were used are held back.
+    untold: Duration,
     /// Why the positions could not be written, and whether that was told.
     problem: Option<String>,
     told: bool,
@@ -46,6 +51,8 @@ impl Lines {
                 follower: Follower::start_on(sender)?,
                 listeners,
                 positions,
+                // Elsewhere it is not known what was told, and all that is held back would be told twice.
+                untold: if settings.unattended { UNTOLD } else { Duration::ZERO },
                 problem,
                 told: false,
                 obstacles: BTreeMap::new(),
@@ -69,14 +76,24 @@ impl Lines {
     pub fn note(&mut self, line: &TailedLine) {
         if let Some(positions) = &mut self.positions {
             positions.opened(self.follower.opened());
-            positions.note(line);
+            positions.hold(line, Instant::now());
         }
     }
 
     /// Writes the positions, if they are kept. A full disk must not end the session.
     pub fn save(&mut self) {
+        self.save_until(Instant::now().checked_sub(self.untold));
+    }
+
+    /// As [`Self::save`], once everything that was used is told.
+    pub fn save_all(&mut self) {
+        self.save_until(Some(Instant::now()));
+    }
+
+    fn save_until(&mut self, until: Option<Instant>) {
         let Some(positions) = &mut self.positions else { return };
         positions.opened(self.follower.opened());
+        until.into_iter().for_each(|until| positions.release(until));
         match positions.save() {
             Ok(()) => self.told = false,
             Err(error) => self.problem = Some(not_saved(&error)),

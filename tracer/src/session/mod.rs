@@ -26,7 +26,7 @@ pub mod watch;
 
 pub use pulse::Pulse;
 pub use run::{Ended, Say, run};
-pub use settings::{Record, Settings};
+pub use settings::{Record, Settings, Told};
 pub use view::View;
 
 use std::path::PathBuf;

@@ -366,7 +366,7 @@ impl Session {
     fn take_line(&mut self, settings: &Settings, now: Mono, line: &TailedLine) {
         let record = self.watch.record(line);
         self.sources.note(line);
-        if watch::line_wanted(settings, &record) {
+        if watch::line_wanted(settings, line.is_old, &record) {
             self.premature.note(&record);
             access::hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
             self.engine.handle(now, Input::Log(Box::new(record)));
@@ -473,7 +473,6 @@ impl Session {
         self.accesses.stop();
         self.take_accesses();
         self.take_premature(Mono(u64::MAX));
-        self.sources.save();
         let now = self.inbox.now(clock::now());
         self.note_overflows(now)?;
         // The counters of the kernel as they stand now, beside those of the start.
@@ -484,7 +483,10 @@ impl Session {
         let verdicts = self.engine.finish(now);
         // A reader that went away does not want the rest.
         let _shown = self.tell(view, &verdicts);
-        let losses = self.lost(view)?;
+        self.sources.save_all();
+        let mut losses = self.lost(view)?;
+        let dropped = self.engine.counters().lost().into_iter().filter(|(_, lost)| *lost > 0);
+        losses.by_handover.extend(dropped.map(|(name, lost)| (name.to_owned(), lost)));
         let span = (self.began, now);
         let closing = closing::closing(&self.kernel, &self.baseline, view.tally(), losses, self.clock, span)?;
         let _shown = view.finish(&closing);

@@ -1,12 +1,15 @@
 //! What a session is asked to do, after the command line has been understood.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::SessionError;
+use crate::model::LogRecord;
 use crate::nginx::syslog::Address;
 
 /// Settings of a session.
@@ -42,10 +45,24 @@ pub struct Settings {
     pub record: Option<Record>,
     /// Keep the positions in the logs in this file, and go on from there.
     pub positions: Option<PathBuf>,
+    /// Lines that were there before, and are told already.
+    pub told: Told,
     /// Watch what listens on these ports instead of an Nginx, for `rstscope correlate`.
     pub listen_ports: Vec<u16>,
     /// Receive what Nginx sends to a syslog server.
     pub syslog: Vec<Address>,
+}
+
+/// Lines of the log that are told already: file, offset, and Nginx's number of the connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told(pub Arc<HashSet<(String, u64, u64)>>);
+
+impl Told {
+    /// Whether this one is.
+    pub fn has(&self, record: &LogRecord) -> bool {
+        let line = |connection| (record.file.clone(), record.offset, connection);
+        !self.0.is_empty() && record.connection.is_some_and(|connection| self.0.contains(&line(connection)))
+    }
 }
 
 /// Where to record, and how much.

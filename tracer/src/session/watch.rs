@@ -254,8 +254,11 @@ pub fn listeners(instance: &Instance, settings: &Settings) -> Vec<SocketAddr> {
     instance.listeners.iter().copied().filter(|listener| port_wanted(settings, listener.port())).collect()
 }
 
-/// Does a line of the log concern what was selected? A line that names no address may.
-pub fn line_wanted(settings: &Settings, record: &LogRecord) -> bool {
+/// Does a line of the log concern what was selected, and is it not told already? A line that names no address may.
+pub fn line_wanted(settings: &Settings, is_old: bool, record: &LogRecord) -> bool {
+    if is_old && settings.told.has(record) {
+        return false;
+    }
     let Some(upstream) = record.upstream.as_deref() else { return true };
     let unix = !settings.upstreams.is_empty() && upstream.starts_with("unix:");
     !unix && record.upstream_addr().is_none_or(|address| upstream_wanted(settings, address))
@@ -302,7 +305,7 @@ mod tests {
                  reading response header from upstream, client: 10.0.0.9, server: a, request: \
                  \"GET / HTTP/1.1\", upstream: \"http://{upstream}/\", host: \"a\""
             );
-            line_wanted(settings, &crate::nginx::line::parse(line.as_bytes(), &TimeZone::UTC))
+            line_wanted(settings, false, &crate::nginx::line::parse(line.as_bytes(), &TimeZone::UTC))
         };
         assert!(wanted(&settings, "10.0.0.1:80"));
         assert!(wanted(&settings, "group"), "its members may be selected");

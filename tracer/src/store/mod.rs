@@ -49,6 +49,16 @@ pub enum StoreError {
         /// The reason.
         source: std::io::Error,
     },
+    /// Its folder is not the one it was opened in.
+    #[error(
+        "the folder of the store {path} was removed or replaced; a confined daemon may write to a new one once it is restarted: {source}"
+    )]
+    FolderGone {
+        /// The store.
+        path: PathBuf,
+        /// The reason.
+        source: Box<StoreError>,
+    },
     /// SQLite cannot open or read it.
     #[error("cannot use the store {path}: {source}")]
     Open {
@@ -179,7 +189,7 @@ impl Store {
 }
 
 /// Makes the folder, readable for nobody else: verdicts carry addresses and request lines.
-fn make_folder(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt as _;
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);

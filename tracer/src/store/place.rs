@@ -14,6 +14,8 @@ use super::{Store, StoreError};
 pub struct Place {
     path: PathBuf,
     open: Option<Open>,
+    /// The folder that the first store was opened in.
+    folder: Option<Identity>,
     news: Vec<String>,
 }
 
@@ -31,7 +33,7 @@ struct Open {
 impl Place {
     /// Opens the store; a damaged one is set aside. A disk that takes nothing now may do so later.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut place = Self { path: path.to_owned(), open: None, news: Vec::new() };
+        let mut place = Self { path: path.to_owned(), open: None, folder: None, news: Vec::new() };
         match place.store() {
             Err(error) if !is_temporary(&error) => return Err(error),
             Err(error) => place.news.push(format!("the store cannot be opened yet: {error}")),
@@ -89,11 +91,22 @@ impl Place {
     }
 
     fn create(&mut self) -> Result<Open, StoreError> {
-        let (store, aside) = Store::create_or_set_aside(&self.path)?;
+        let (store, aside) =
+            Store::create_or_set_aside(&self.path).map_err(|error| self.with_folder(error))?;
+        let folder = self.path.parent().and_then(identity);
+        self.folder = self.folder.or(folder);
         if let Some(aside) = aside {
             self.damaged(&aside);
         }
         Ok(Open { store, file: identity(&self.path), log: None })
+    }
+
+    /// Says so where the folder is another than it was.
+    fn with_folder(&self, error: StoreError) -> StoreError {
+        if self.folder.is_none() || self.path.parent().and_then(identity) == self.folder {
+            return error;
+        }
+        StoreError::FolderGone { path: self.path.clone(), source: Box::new(error) }
     }
 
     fn damaged(&mut self, aside: &Path) {
@@ -106,7 +119,7 @@ impl From<Store> for Place {
     fn from(store: Store) -> Self {
         let path = store.path().to_owned();
         let open = Open { file: identity(&path), log: None, store };
-        Self { path, open: Some(open), news: Vec::new() }
+        Self { folder: path.parent().and_then(identity), path, open: Some(open), news: Vec::new() }
     }
 }
 
@@ -123,5 +136,24 @@ fn is_temporary(error: &StoreError) -> bool {
         ),
         StoreError::Folder { source, .. } => source.kind() == io::ErrorKind::StorageFull,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_a_confined_writer_lost_is_named_with_what_helps() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("state/verdicts.db");
+        let mut place = Place::open(&path).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        let error = std::thread::spawn(move || {
+            let confined = crate::guard::worker(&[], None).unwrap();
+            (confined.landlock != "not").then(|| place.store().unwrap_err().to_string())
+        });
+        let Some(error) = error.join().unwrap() else { return };
+        assert!(error.contains("was removed or replaced") && error.contains("restarted"), "{error}");
     }
 }

@@ -1,6 +1,8 @@
 //! Questions to the store: a filter becomes one statement whose values are always bound, never pasted.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, params, params_from_iter};
@@ -59,6 +61,24 @@ pub struct Found {
 }
 
 impl Store {
+    /// Where the lines of the log stand that the verdicts of the last `span` before the latest tell of, at most so
+    /// many: file, offset, and Nginx's number of the connection.
+    pub fn latest_lines(&self, span: Duration, most: u32) -> Result<HashSet<(String, u64, u64)>, StoreError> {
+        const LINES: &str =
+            "SELECT json_extract(verdict, '$.log.file'), json_extract(verdict, '$.log.offset'),
+            json_extract(verdict, '$.log.connection') FROM (SELECT verdict FROM verdicts
+            WHERE time >= (SELECT max(time) FROM verdicts) - ?1 ORDER BY time DESC LIMIT ?2)";
+        let mut statement = self.connection.prepare(LINES)?;
+        let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        let span = i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+        let lines = statement.query_map(params![span, most], |row| {
+            let (file, offset) = (row.get::<_, Option<String>>(0)?, number(row.get(1)?));
+            Ok(file.zip(offset).zip(number(row.get(2)?)))
+        })?;
+        let line = |((file, offset), connection)| (file, offset, connection);
+        Ok(lines.filter_map(Result::transpose).map(|found| found.map(line)).collect::<Result<_, _>>()?)
+    }
+
     /// Calls `take` with every verdict that fits, until it breaks off. Nothing is collected: the answer may be
     /// larger than memory.
     pub fn query(

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::StoreError;
 use crate::model::Verdict;
 use crate::model::verdict::{Connection, ConnectionSide};
-use crate::output::ndjson;
+use crate::output::{ndjson, parts};
 
 /// Characters that a search for text looks at, per verdict.
 const MAX_WORDS: usize = 2000;
@@ -77,7 +77,7 @@ fn side(verdict: &Verdict, side: ConnectionSide) -> Option<&Connection> {
 /// Address and port of the upstream that a verdict concerns, or its name where only the log speaks.
 pub fn upstream_of(verdict: &Verdict) -> Option<String> {
     let seen = side(verdict, ConnectionSide::Upstream).map(|connection| connection.remote.clone());
-    seen.or_else(|| verdict.log.as_ref()?.upstream.clone())
+    seen.or_else(|| parts::log_upstream(verdict))
 }
 
 fn client(verdict: &Verdict) -> Option<String> {
@@ -114,8 +114,17 @@ mod tests {
         assert_eq!(row.upstream.as_deref(), Some("10.0.1.10:8080"));
         assert_eq!(row.client.as_deref(), Some("198.51.100.7"));
         assert_eq!((row.party, row.cause), ("upstream", "upstream_abort"));
-        let alone = samples::no_live_upstreams();
-        assert_eq!(Row::of(&alone).unwrap().upstream, alone.log.unwrap().upstream);
+        let mut alone = samples::no_live_upstreams();
+        assert_eq!(Row::of(&alone).unwrap().upstream, alone.log.clone().unwrap().upstream);
+        let printed = [
+            ("http://127.0.0.1:9009/none?n=1671", "127.0.0.1:9009"),
+            ("http://unix:/run/app sock:/x%22%3Cb%3E?a=1", "unix:/run/app sock"),
+            ("fastcgi://[2001:db8::1]:9000", "[2001:db8::1]:9000"),
+        ];
+        for (printed, upstream) in printed {
+            alone.log.as_mut().unwrap().upstream = Some(printed.to_owned());
+            assert_eq!(Row::of(&alone).unwrap().upstream.as_deref(), Some(upstream), "{printed}");
+        }
     }
 
     #[test]

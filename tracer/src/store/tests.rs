@@ -399,6 +399,27 @@ fn a_store_that_is_removed_replaced_or_damaged_under_the_writer_gives_way_to_a_n
 }
 
 #[test]
+fn the_lines_of_the_latest_verdicts_are_known() {
+    let place = Place::new();
+    let mut store = place.store();
+    let verdicts = samples::all();
+    let rows: Vec<Row> = (1..).zip(&verdicts).map(|(n, verdict)| numbered(n, verdict)).collect();
+    store.insert(&rows).unwrap();
+    let expected: std::collections::HashSet<_> = verdicts
+        .iter()
+        .filter_map(|verdict| verdict.log.as_ref())
+        .filter_map(|log| Some((log.file.clone(), log.offset, log.connection?)))
+        .collect();
+    assert!(!expected.is_empty());
+    let ever = Duration::MAX;
+    assert_eq!(store.latest_lines(ever, 1_000).unwrap(), expected);
+    assert!(store.latest_lines(ever, 1).unwrap().len() <= 1);
+    let later = Row { time: i64::MAX, ..numbered(999_999, &verdicts[0]) };
+    store.insert(&[later]).unwrap();
+    assert!(store.latest_lines(Duration::from_secs(1), 1_000).unwrap().len() <= 1);
+}
+
+#[test]
 fn a_store_that_is_found_damaged_while_it_is_open_is_set_aside() {
     let here = Place::new();
     let mut place = super::Place::open(&here.path()).unwrap();

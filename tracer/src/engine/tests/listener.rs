@@ -1,7 +1,7 @@
 //! Listeners without room.
 
 use crate::engine::testing::*;
-use crate::model::verdict::{Cause, Certainty, Kind, Party};
+use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
 use crate::model::{EventKind, Input, Overflow, QueueKind, Side, Socket, TcpState};
 
 fn overflow(milliseconds: u64, side: Side, listener: &str) -> (u64, Input) {
@@ -49,5 +49,25 @@ fn a_syn_that_met_the_upstreams_full_listener_on_this_host_is_proven() {
     for verdict in verdicts {
         assert_eq!((verdict.party, verdict.cause), (Party::Upstream, Cause::UpstreamListenOverflow));
         assert_eq!(verdict.certainty, Certainty::Proven);
+    }
+}
+
+#[test]
+fn a_request_in_the_queue_of_a_listener_that_was_closed_failed_and_met_a_listener() {
+    let waiting = |received: Option<u32>| Socket {
+        state: TcpState::Close,
+        owner: None,
+        bytes_received: received.map_or(0, |_| 62),
+        data_segments_in: received.map_or(0, |_| 1),
+        last_received_ms: received,
+        ..client()
+    };
+    for (received, impact) in [(Some(2000), Impact::RequestFailed), (None, Impact::ConnectionOnly)] {
+        let inputs = vec![sent(100, waiting(received), "TCP_STATE", nobody())];
+        let verdict =
+            check(inputs, Kind::ResetSent, Party::Nginx, Cause::NginxNotListening, Certainty::Proven);
+        assert_eq!(verdict.evidence[0].code, "listener_closed");
+        assert_eq!(verdict.impact, impact);
+        assert!(verdict.summary.contains("before it had accepted"), "{}", verdict.summary);
     }
 }

@@ -116,7 +116,7 @@ fn discover_in(proc: &Proc, pid: Option<u32>, netns: Option<u32>) -> Vec<Instanc
 }
 
 fn discover_among(proc: &Proc, all: &[Process], pid: Option<u32>, netns: Option<u32>) -> Vec<Instance> {
-    let heads = all.iter().filter(|process| is_head(process, all));
+    let heads = all.iter().filter(|process| is_head(proc, process, all));
     let groups = heads.map(|head| (head, family(head, all)));
     let wanted = groups.filter(|(head, family)| {
         let is_pid = pid.is_none_or(|pid| head.pid == pid || family.iter().any(|child| child.pid == pid));
@@ -129,10 +129,15 @@ fn discover_among(proc: &Proc, all: &[Process], pid: Option<u32>, netns: Option<
     inspected.filter(|instance| process::role(proc, instance.master).is_some()).collect()
 }
 
-/// A master, or a process that runs alone. A master that has not set its title yet looks like one that runs alone.
-fn is_head(process: &Process, all: &[Process]) -> bool {
+/// A master, or a process that runs alone. A master that has not set its title yet looks like one that runs alone, a
+/// worker that was forked a moment ago like its master; the next master of an upgrade is a child, too, and a program
+/// of its own.
+fn is_head(proc: &Proc, process: &Process, all: &[Process]) -> bool {
     match process.role {
-        Role::Master => true,
+        Role::Master => {
+            let is_parent = |other: &Process| other.role == Role::Master && other.pid == process.parent;
+            !(all.iter().any(is_parent) && proc.is_fork(process.pid))
+        }
         Role::Single => !all.iter().any(|other| other.pid == process.parent || other.parent == process.pid),
         Role::Worker | Role::Helper => false,
     }

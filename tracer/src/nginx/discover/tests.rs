@@ -72,6 +72,23 @@ fn filters_take_workers_and_namespaces() {
 }
 
 #[test]
+fn a_worker_without_its_title_is_no_master_and_the_next_master_of_an_upgrade_is_one() {
+    let base = container();
+    let proc = Proc::at(base.path());
+    let masters = |title: &str, flags: u32| {
+        process(base.path(), 110, 100, title, 11);
+        let stat = format!("110 (ng) inx) S 100 110 110 0 -1 {flags} 0 0\n");
+        fs::write(base.path().join("110/stat"), stat).expect("stat");
+        let masters = discover_in(&proc, None, None).iter().map(|found| found.master).collect::<Vec<_>>();
+        fs::remove_dir_all(base.path().join("110")).expect("remove");
+        masters
+    };
+    let title = "nginx: master process nginx -c /etc/nginx/nginx.conf\0";
+    assert_eq!(masters(title, 0x40_0040), [100], "forked, and nothing executed since");
+    assert_eq!(masters(title, 0x40_0000), [100, 110]);
+}
+
+#[test]
 fn a_reload_is_followed_and_old_pids_are_remembered() {
     let base = container();
     let proc = Proc::at(base.path());

@@ -2,6 +2,7 @@
 //! to. After a rename Nginx writes to the old inode until it gets USR1, workers one after the other.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use crate::model::Mono;
 
 /// A rotated file that has no name any more is let go after this long without a line.
 const GRACE: Duration = Duration::from_mins(1);
+
+/// The log of a container that has ended is let go after this long.
+const LOST: Duration = Duration::from_mins(10);
 
 /// Rotated files kept open although nothing is left to read in them.
 const ROTATED_LIMIT: usize = 4;
@@ -33,7 +37,9 @@ pub(super) struct FollowedPath {
     pub target: Target,
     pub name: Arc<str>,
     /// Why nothing stands there now.
-    pub problem: Option<OpenError>,
+    problem: Option<OpenError>,
+    /// Since when the root it belongs to is not there: its container has ended.
+    lost_since: Option<Mono>,
     current: Option<OpenInode>,
     rotated: VecDeque<Rotated>,
 }
@@ -51,7 +57,7 @@ impl FollowedPath {
 
     fn without_files(target: Target) -> Self {
         let name = Arc::from(target.path.to_string_lossy());
-        Self { target, name, problem: None, current: None, rotated: VecDeque::new() }
+        Self { target, name, problem: None, lost_since: None, current: None, rotated: VecDeque::new() }
     }
 
     /// Goes on where an earlier run ended, through every rotation that happened in between.
@@ -163,12 +169,25 @@ impl FollowedPath {
         self.target = other.target;
         self.name = other.name;
         self.problem = None;
+        self.lost_since = None;
+    }
+
+    /// What keeps it from being followed; nobody writes to the log of a container that has ended.
+    pub(super) fn problem(&self) -> Option<&OpenError> {
+        self.problem.as_ref().filter(|_| self.lost_since.is_none())
+    }
+
+    /// Its container ended long ago. One that comes back soon may go on with the same file.
+    pub(super) fn is_over(&self, now: Mono) -> bool {
+        self.lost_since.is_some_and(|since| now.since(since) >= LOST)
     }
 
     /// Looks whether another file stands at the path. True if one does now. Files in `taken` are read for other
     /// paths: a link, or a rotated file under its new name.
     pub(super) fn check(&mut self, now: Mono, counters: &Counters, taken: &[Identity]) -> bool {
         self.forget_old(now);
+        let is_lost = fs::symlink_metadata(&self.target.root).is_err();
+        self.lost_since = is_lost.then(|| self.lost_since.unwrap_or(now));
         match open::identify(&self.target.root, &self.target.path) {
             Ok(identity) if self.is_current(identity) || taken.contains(&identity) => {
                 self.problem = None;
@@ -305,4 +324,31 @@ fn has_name(inode: &OpenInode) -> bool {
 
 fn of_io(error: &io::Error) -> OpenError {
     OpenError::System(rustix::io::Errno::from_io_error(error).unwrap_or(rustix::io::Errno::IO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_a_container_that_ended_is_no_problem_and_is_let_go() {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().join("1");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("e.log"), "").unwrap();
+        let target = Target { root: root.clone(), path: "/e.log".into() };
+        let mut path = FollowedPath::new(target, Start::End);
+        let counters = Counters::default();
+        let check = |path: &mut FollowedPath, now| path.check(now, &counters, &[]);
+        fs::remove_file(root.join("e.log")).unwrap();
+        check(&mut path, Mono(1));
+        assert!(path.problem().is_some() && !path.is_over(Mono(1).after(LOST)));
+        fs::remove_dir(&root).unwrap();
+        let ended = Mono(2);
+        check(&mut path, ended);
+        assert!(path.problem().is_none() && !path.is_over(ended) && path.is_over(ended.after(LOST)));
+        fs::create_dir(&root).unwrap();
+        check(&mut path, Mono(3));
+        assert!(path.problem().is_some() && !path.is_over(ended.after(LOST)));
+    }
 }

@@ -3,12 +3,12 @@
 //! *used*, not merely read: after a crash, lines since the last save come again and none is missing.
 //! Reads and writes the state file; opens no log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ const SCHEMA: &str = "rstscope.positions/1";
 const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 /// Files remembered per path: the current one, and those before it that are still written to.
 const PER_PATH: usize = 32;
+/// Lines used within this are held back, and released, together.
+const HELD_TOGETHER: Duration = Duration::from_secs(1);
 /// Files remembered in all.
 const MOST: usize = 4096;
 
@@ -148,6 +150,8 @@ pub struct Positions {
     saved: Vec<Position>,
     /// Of this run, by the number of the reading.
     readers: BTreeMap<u64, Position>,
+    /// Of lines that were used and are held back, with the moment that a second of them began.
+    held: VecDeque<(Instant, BTreeMap<u64, Position>)>,
     is_changed: bool,
 }
 
@@ -164,7 +168,13 @@ impl Positions {
 
     /// Holds nothing yet, whatever is in the state file.
     pub fn anew(file: &Path) -> Self {
-        Self { file: file.to_owned(), saved: Vec::new(), readers: BTreeMap::new(), is_changed: true }
+        Self {
+            file: file.to_owned(),
+            saved: Vec::new(),
+            readers: BTreeMap::new(),
+            held: VecDeque::new(),
+            is_changed: true,
+        }
     }
 
     /// What the state file held of a path, oldest first; empty for one that was never followed.
@@ -176,6 +186,25 @@ impl Positions {
     pub fn note(&mut self, line: &TailedLine) {
         if let Some(position) = Position::after(line) {
             self.readers.insert(line.reader, position);
+            self.is_changed = true;
+        }
+    }
+
+    /// A line was used at `now`; until it is [released](Self::release) it would come again.
+    pub fn hold(&mut self, line: &TailedLine, now: Instant) {
+        let Some(position) = Position::after(line) else { return };
+        match self.held.back_mut() {
+            Some((since, held)) if now.duration_since(*since) < HELD_TOGETHER => {
+                held.insert(line.reader, position);
+            }
+            _ => self.held.push_back((now, [(line.reader, position)].into())),
+        }
+    }
+
+    /// Lines that were used until then will not come again; up to a second later ones with them stay held.
+    pub fn release(&mut self, until: Instant) {
+        while let Some((_, held)) = self.held.pop_front_if(|(since, _)| *since <= until) {
+            self.readers.extend(held);
             self.is_changed = true;
         }
     }
@@ -269,6 +298,26 @@ mod tests {
             identity: Some(Identity { device: 1, inode: 100 + reader }),
             reader,
         }
+    }
+
+    #[test]
+    fn what_is_held_back_is_not_saved_until_it_is_released() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("positions.json");
+        let mut positions = Positions::load(&file).unwrap();
+        let offset = |positions: &mut Positions| {
+            positions.save().unwrap();
+            Positions::load(&file).unwrap().of(Path::new("/e.log")).first().map(|found| found.offset)
+        };
+        let begin = Instant::now();
+        positions.hold(&line("/e.log", 1, 0, b"abc", false), begin);
+        positions.hold(&line("/e.log", 1, 4, b"abc", false), begin + HELD_TOGETHER / 2);
+        positions.hold(&line("/e.log", 1, 8, b"abc", false), begin + HELD_TOGETHER * 2);
+        assert_eq!(offset(&mut positions), None);
+        positions.release(begin + HELD_TOGETHER);
+        assert_eq!(offset(&mut positions), Some(8));
+        positions.release(begin + HELD_TOGETHER * 2);
+        assert_eq!(offset(&mut positions), Some(12));
     }
 
     #[test]

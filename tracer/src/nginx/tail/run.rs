@@ -190,6 +190,7 @@ impl Runner {
 
     fn check(&mut self, now: Mono) {
         self.last_check = now;
+        self.paths.retain(|path| !path.is_over(now));
         for position in 0..self.paths.len() {
             let taken = self.identities_of_others(position);
             let path = &mut self.paths[position];
@@ -212,7 +213,7 @@ impl Runner {
 
     fn publish_problems(&self) {
         let described = self.paths.iter().filter_map(|path| {
-            let problem = path.problem.as_ref()?;
+            let problem = path.problem()?;
             Some(format!("{} {problem}", path.name))
         });
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = described.collect();
