@@ -205,11 +205,11 @@ fn race(case: &Case) -> Impact {
 
 fn client(case: &Case, phase: Phase, cause: Cause) -> Impact {
     // A capture shows that nothing was left to say. What the client sent after Nginx had closed may cost it the response.
-    let came_late = |event: &Event| match &event.kind {
-        EventKind::ResetSeen { answers, .. } => answers.as_ref().is_some_and(|late| late.payload_len > 0),
+    let met_data = |event: &Event| match &event.kind {
+        EventKind::ResetSeen { answers, .. } => answers.as_ref().is_some_and(|it| it.payload_len > 0),
         _ => false,
     };
-    let done = case.incident.reset_seen().is_some_and(|event| !came_late(event))
+    let done = case.incident.reset_seen().is_some_and(|event| !met_data(event))
         && case.outstanding() == 0
         && case.socket().is_some_and(|socket| !socket.owes_answer());
     match (phase, cause) {

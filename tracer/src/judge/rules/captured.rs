@@ -1,8 +1,8 @@
 //! A capture shows a RST in the name of Nginx's end, and none had come.
 
 use crate::judge::finding::Origins;
-use crate::model::EventKind;
 use crate::model::verdict::{Cause, Party};
+use crate::model::{EventKind, Socket};
 
 use super::{Look, Rule, TLS_ALERT_BYTES};
 
@@ -98,7 +98,7 @@ fn client_had_closed(look: &Look) -> bool {
 
 /// The client's last request has no answer, or the answer had not reached it.
 fn something_due(look: &Look) -> bool {
-    let unanswered = look.case.socket().is_some_and(|socket| socket.owes_answer());
+    let unanswered = look.case.socket().is_some_and(Socket::owes_answer);
     unanswered || look.case.outstanding() > u64::from(TLS_ALERT_BYTES)
 }
 
