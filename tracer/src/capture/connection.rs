@@ -8,36 +8,20 @@ use crate::model::{
 };
 
 use super::end::{End, behind};
+use super::resetting::Resetting;
 use super::segment::{Bytes, Segment, offer};
 use super::sighting::{Sighting, What};
+use super::speech;
 
-/// Packets of a reset's sender that are kept afterwards.
-const AFTERWARDS: usize = 6;
-/// Further resets in the same name that are kept.
-const MORE_RESETS: usize = 6;
 /// Repetitions without an answer before silence is told; fewer may be a capture that ended too early.
 const SILENT: u32 = 2;
-/// TLS: alert and application data records.
-const ALERT: u8 = 0x15;
-const APPLICATION_DATA: u8 = 0x17;
-/// TLS: handshake record.
-const HANDSHAKE: u8 = 0x16;
-/// Length of an encrypted alert as TLS 1.3 sends it, with the record header.
-const ENCRYPTED_ALERT: u32 = 24;
 
-/// What a RST did, as long as it may still turn out.
+/// A FIN that cuts something off, as long as the answer may still come: that end may have closed one half only.
 #[derive(Debug, Clone)]
-struct Resetting {
-    from: usize,
-    seq: u32,
-    time: u64,
+struct Closing {
     sighting: Sighting,
-    afterwards: Vec<Packet>,
-    more: Vec<Packet>,
-    /// How far the other end had sent when the RST came.
-    reached: u32,
-    /// The sender of the RST acknowledged what the other end sent after it: the connection lives.
-    survived: bool,
+    /// Segments with payload before it.
+    spoken: u64,
 }
 
 /// A connection.
@@ -61,6 +45,19 @@ pub struct Connection {
     pub history: Option<PeerHistory>,
     /// The first words of its life are those of TLS; `None` as long as there are none, or where they were not captured.
     tls: Option<bool>,
+    /// Its first words are those of a protocol in which nobody knows what is an answer.
+    foreign: Option<bool>,
+    /// The opener said something that is no handshake of TLS.
+    asked: bool,
+    /// Bytes that are still to come of its latest record of TLS.
+    record: usize,
+    /// Segments with payload so far.
+    spoken: u64,
+    /// It began with a segment that belongs to no connection, and no other came.
+    is_stray: bool,
+    /// A host answered the SYN with a segment of an older connection.
+    met_a_stranger: bool,
+    closing: [Option<Box<Closing>>; 2],
     unreachable: Option<(u64, Box<IcmpError>)>,
     reset: Option<Box<Resetting>>,
 }
@@ -86,6 +83,13 @@ impl Connection {
             established: !opening,
             history: None,
             tls: None,
+            foreign: None,
+            asked: false,
+            record: 0,
+            spoken: 0,
+            is_stray: !opening && !segment.flags.has(TcpFlags::ACK),
+            met_a_stranger: false,
+            closing: [None, None],
             unreachable: None,
             reset: None,
         }
@@ -103,16 +107,25 @@ impl Connection {
             && (self.opened.is_none() || from != self.initiator || self.ends[from].isn != Some(segment.seq))
     }
 
+    /// Nothing of it is a segment that a connection has: a scan's FIN, or one without any flag.
+    pub fn is_stray(&self) -> bool {
+        self.is_stray
+    }
+
     /// Both ends have closed in order.
     fn is_over(&self) -> bool {
         self.ends.iter().all(End::fin_acked)
     }
 
     /// Takes a segment that is no RST.
-    pub fn takes(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) -> Option<Sighting> {
+    pub fn takes(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
+        if self.is_stranger(from, segment) {
+            self.met_a_stranger = true;
+            return;
+        }
         let other = 1 - from;
         self.opening(from, segment, bytes);
-        self.tls = self.tls.or_else(|| self.opened.and_then(|_| speech(bytes.payload)));
+        self.hears(from, segment, bytes);
         let old = self.state(from);
         let outstanding = segment.flags.has(TcpFlags::FIN) && self.outstanding(from);
         if segment.flags.has(TcpFlags::ACK) {
@@ -121,10 +134,41 @@ impl Connection {
         if let Some(reset) = &mut self.reset {
             reset.goes_on(from, segment, bytes);
         }
-        let taken = self.ends[from].sends(segment, is_farewell(segment, bytes));
+        let taken = self.ends[from].sends(segment);
+        if taken.speaks {
+            self.speaks(from, segment, bytes);
+        }
         let abnormal =
             taken.closes && outstanding && self.established && self.has_both_ways() && self.reset.is_none();
-        abnormal.then(|| self.sighting(segment.time, What::Closed { by: self.role(from), old }))
+        if abnormal {
+            let what = What::Closed { by: self.role(from), old, foreign: self.foreign == Some(true) };
+            let sighting = self.sighting(segment.time, what);
+            self.closing[from] = Some(Box::new(Closing { sighting, spoken: self.spoken }));
+        }
+    }
+
+    /// What the words of a segment tell of the whole connection.
+    fn hears(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
+        self.is_stray &= !segment.flags.has(TcpFlags::ACK);
+        if segment.payload == 0 {
+            return;
+        }
+        let by_opener = from == self.initiator;
+        if self.opened.is_some() {
+            self.tls = self.tls.or_else(|| speech::is_tls(bytes.payload));
+            self.foreign = self.foreign.or_else(|| speech::is_foreign(segment, bytes.payload, by_opener));
+        }
+    }
+
+    /// New payload. Farewells do not count: they are neither question nor answer.
+    fn speaks(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
+        let by_opener = from == self.initiator;
+        self.asked |= by_opener && speech::may_ask(segment, bytes, &mut self.record);
+        if !speech::is_farewell(segment, bytes, by_opener) {
+            self.spoken += 1;
+            let is_parting = speech::is_parting(segment, bytes);
+            self.ends[from].speaks(segment.time, self.spoken, is_parting);
+        }
     }
 
     fn opening(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
@@ -144,9 +188,13 @@ impl Connection {
     /// Closing now cuts something off: an answer the opener waits for, or an answer due to an opener that has
     /// closed its half already.
     fn outstanding(&self, by: usize) -> bool {
-        let (own, other) = (&self.ends[by], &self.ends[1 - by]);
-        let asked = own.data_at > other.data_at;
-        if by == self.initiator { asked } else { other.fin.is_some() && !asked && other.data_at.is_some() }
+        let [asking, answering] = [self.initiator, 1 - self.initiator].map(|end| &self.ends[end]);
+        // The handshake of TLS was answered, and nothing else was said.
+        if self.tls == Some(true) && !self.asked && answering.data_at.is_some() {
+            return false;
+        }
+        let due = asking.meant().0 > answering.spoken;
+        if by == self.initiator { due } else { due && self.ends[1 - by].fin.is_some() }
     }
 
     /// Takes a RST.
@@ -154,10 +202,12 @@ impl Connection {
         let packet = segment.packet(bytes);
         if let Some(reset) = &mut self.reset {
             let end = &self.ends[from];
-            reset.again(from, segment, packet, end);
-            return None;
+            if !reset.survived() {
+                reset.again(from, segment, packet, end);
+                return None;
+            }
         }
-        if self.is_over() {
+        if self.is_over() || self.is_stray() || self.is_answer_to_a_stranger(from) {
             return None;
         }
         if !self.is_acceptable(from, segment) {
@@ -165,17 +215,26 @@ impl Connection {
         }
         let answers = self.answered(from, segment);
         let what = What::Reset { from: self.role(from), packet, answers };
-        self.reset = Some(Box::new(Resetting {
-            from,
-            seq: segment.seq,
-            time: segment.time,
-            sighting: self.sighting(segment.time, what),
-            afterwards: Vec::new(),
-            more: Vec::new(),
-            reached: self.ends[1 - from].next,
-            survived: false,
-        }));
-        None
+        let refused = self.reset.take().and_then(|reset| reset.told(false).into_iter().next());
+        let sighting = self.sighting(segment.time, what);
+        self.reset = Some(Box::new(Resetting::new(from, segment, sighting, self.ends[1 - from].next)));
+        refused
+    }
+
+    /// The opener's RST in answer to the ACK by which a host says that it still has an older connection
+    /// (RFC 9293, section 3.5.1): after it the SYN is sent again.
+    fn is_answer_to_a_stranger(&self, from: usize) -> bool {
+        self.met_a_stranger && from == self.initiator && !self.accepted
+    }
+
+    /// Such an ACK: it acknowledges nothing that this SYN or what may have followed it could be.
+    fn is_stranger(&self, from: usize, segment: &Segment) -> bool {
+        const EARLY: u32 = 1 << 24;
+        let Some(isn) = self.ends[1 - from].isn.filter(|_| !self.accepted && from != self.initiator) else {
+            return false;
+        };
+        let is_bare = segment.payload == 0 && segment.flags.is_plain() && segment.flags.has(TcpFlags::ACK);
+        is_bare && !(1..EARLY).contains(&segment.ack.wrapping_sub(isn))
     }
 
     /// RFC 9293, section 3.10.7: in the window, and in answer to a SYN only if it acknowledges it. Packets that
@@ -213,29 +272,32 @@ impl Connection {
     /// What is left to say when nothing more of it will be seen.
     pub fn ends(&mut self) -> Vec<Sighting> {
         let twice = self.is_seen_twice();
+        let mut told = self.close(u64::MAX);
         if let Some(reset) = self.reset.take() {
-            return reset.told(twice);
+            told.extend(reset.told(twice));
+            return told;
         }
         if let Some((time, error)) = self.unreachable.take()
             && !self.accepted
         {
             let errno = error.errno().unwrap_or(0);
             let seen = [What::Icmp(error), What::Unreachable { by: 0, errno }];
-            return seen.map(|what| self.sighting(time, what)).into();
+            told.extend(seen.map(|what| self.sighting(time, what)));
+            return told;
         }
         let silent = (0..2).find(|end| self.is_unanswered(*end));
         let time = |end: usize| self.ends[end].latest.as_ref().map_or(0, |latest| latest.time);
-        silent
-            .map(|end| self.sighting(time(end), What::Unanswered { by: self.role(end) }))
-            .into_iter()
-            .collect()
+        told.extend(silent.map(|end| self.sighting(time(end), What::Unanswered { by: self.role(end) })));
+        told
     }
 
     fn is_unanswered(&self, by: usize) -> bool {
         let (end, other) = (&self.ends[by], &self.ends[1 - by]);
         if !self.established && !self.accepted {
             // Who acknowledges something has heard what the capture has not.
-            return by == self.initiator && end.retransmits > 0 && other.since.is_none() && end.ack.is_none();
+            let asks = end.latest.as_ref().is_some_and(|latest| latest.flags.has(TcpFlags::SYN));
+            let alone = other.since.is_none() && end.ack.is_none();
+            return by == self.initiator && asks && end.retransmits > 0 && alone;
         }
         self.established && self.has_both_ways() && end.pending >= SILENT && end.unacked() > 0
     }
@@ -257,10 +319,27 @@ impl Connection {
     /// Settles a reset that is older than `before`, so that its sightings need not wait for the end.
     pub fn settles(&mut self, before: u64) -> Vec<Sighting> {
         let twice = self.is_seen_twice();
-        match self.reset.take_if(|reset| reset.time < before) {
-            Some(reset) => reset.told(twice),
-            None => Vec::new(),
+        let mut told = self.close(before);
+        if let Some(reset) = self.reset.take_if(|reset| reset.time() < before) {
+            told.extend(reset.told(twice));
         }
+        told
+    }
+
+    /// FINs that cut something off `before` this time, unless the answer came all the same and was taken.
+    fn close(&mut self, before: u64) -> Vec<Sighting> {
+        let mut told = Vec::new();
+        for by in 0..2 {
+            let closing = self.closing[by].take_if(|closing| closing.sighting.time < before);
+            let Some(closing) = closing else { continue };
+            let answering = &self.ends[1 - by];
+            let answered = by == self.initiator
+                && answering.spoken > closing.spoken
+                && answering.unacked() == 0
+                && self.reset.is_none();
+            told.extend((!answered).then_some(closing.sighting));
+        }
+        told
     }
 
     fn role(&self, end: usize) -> usize {
@@ -325,10 +404,10 @@ impl Connection {
             min_rtt_us: own.min_rtt_us,
             retransmits: own.retransmits,
             retransmits_pending: own.pending,
-            last_sent_ms: ago(own.data_at),
+            last_sent_ms: ago(own.said().1),
             newest_sent: None,
-            last_received_ms: ago(other.data_at),
-            spoke_last: own.data_at > other.data_at,
+            last_received_ms: ago(other.said().1),
+            spoke_last: own.said().0 > other.said().0,
             last_ack_ms: ago(other.ack_at),
             rcv_nxt: own.ack.unwrap_or(other.next),
             snd_una: own.acked,
@@ -345,73 +424,5 @@ impl Connection {
             tls: self.tls,
             unseen: own.unseen(time) + other.unseen(time) + u32::from(self.is_doubtful()),
         }
-    }
-}
-
-impl Resetting {
-    /// A segment after the RST, from either end.
-    fn goes_on(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
-        if from != self.from {
-            return;
-        }
-        self.survived |= segment.flags.has(TcpFlags::ACK) && behind(segment.ack, self.reached);
-        if self.afterwards.len() < AFTERWARDS {
-            self.afterwards.push(segment.packet(bytes));
-        }
-    }
-
-    /// Another RST. A guess is one whose number lies beyond everything its end has sent or was acknowledged
-    /// (`RST_SEQ_CHANGE`); hosts repeat and round up their own numbers only by less.
-    fn again(&mut self, from: usize, segment: &Segment, packet: Packet, end: &End) {
-        let highest = end.next.wrapping_add(2);
-        let guessed = behind(segment.seq, self.seq.wrapping_add(2))
-            && behind(segment.seq, highest)
-            && end.fin.is_none();
-        if from == self.from && guessed && self.more.len() < MORE_RESETS {
-            self.more.push(packet);
-        }
-    }
-
-    /// What follows a RST where packets were captured `twice` may be what went before it.
-    fn told(self, twice: bool) -> Vec<Sighting> {
-        let Sighting { time, what, ends, isns } = self.sighting;
-        let what = match what {
-            What::Reset { from, packet, .. } if self.survived => What::Refused { from, packet },
-            what => what,
-        };
-        let from = match &what {
-            What::Reset { from, .. } | What::Refused { from, .. } => *from,
-            _ => 0,
-        };
-        let stamp = |packet: &Packet| packet.time.map_or(time, |time| time.0);
-        let more = self.more.into_iter().map(|packet| (stamp(&packet), What::Refused { from, packet }));
-        let after = self
-            .afterwards
-            .into_iter()
-            .filter(|_| !self.survived && !twice)
-            .map(|packet| (stamp(&packet), What::Afterwards { packet, reset: time }));
-        let rest: Vec<(u64, What)> = more.chain(after).collect();
-        let mut told = vec![Sighting { time, what, ends: ends.clone(), isns }];
-        told.extend(rest.into_iter().map(|(time, what)| Sighting { time, what, ends: ends.clone(), isns }));
-        told
-    }
-}
-
-/// Whether these are words of TLS or of plain HTTP. Others may still be followed by TLS: a PROXY protocol, STARTTLS.
-fn speech(payload: &[u8]) -> Option<bool> {
-    const METHODS: [&[u8]; 8] =
-        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"PRI "];
-    if payload.starts_with(&[HANDSHAKE, 3]) {
-        return Some(true);
-    }
-    METHODS.iter().any(|method| payload.starts_with(method)).then_some(false)
-}
-
-/// TLS says goodbye before FIN; that asks for no answer.
-fn is_farewell(segment: &Segment, bytes: &Bytes<'_>) -> bool {
-    match bytes.payload {
-        [ALERT, 3, ..] => true,
-        [APPLICATION_DATA, 3, 3, 0, 19, ..] => segment.payload == ENCRYPTED_ALERT,
-        _ => false,
     }
 }

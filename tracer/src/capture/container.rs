@@ -19,6 +19,8 @@ const LONGEST_BLOCK: usize = 16 << 20;
 const KEPT: usize = 1024;
 /// First bytes of a pcapng section, the same in both byte orders.
 const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+/// Block type of the packet block that the enhanced one replaced; old files still have it.
+const OLD_PACKET: u32 = 2;
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -37,7 +39,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// It is something else.
-    #[error("{} is neither pcap nor pcapng", .0.display())]
+    #[error("{} is neither pcap nor pcapng; editcap of Wireshark turns other kinds of captures into pcap", .0.display())]
     NoCapture(PathBuf),
 }
 
@@ -87,6 +89,8 @@ pub struct Container {
     pub timeless: u64,
     reader: Box<dyn PcapReaderIterator>,
     interfaces: Vec<Interface>,
+    /// Byte order of the section of a pcapng file.
+    big_endian: bool,
     /// Nanoseconds per unit of the fraction in a legacy file.
     fraction: u64,
     latest: u64,
@@ -133,6 +137,7 @@ impl Container {
             timeless: 0,
             reader,
             interfaces: Vec::new(),
+            big_endian: false,
             fraction: 1_000,
             latest: 0,
         })
@@ -156,6 +161,7 @@ impl Container {
             Ok((length, block)) => {
                 let mut reading = Reading {
                     interfaces: &mut self.interfaces,
+                    big_endian: &mut self.big_endian,
                     fraction: &mut self.fraction,
                     latest: &mut self.latest,
                     dropped: &mut self.dropped,
@@ -197,6 +203,7 @@ impl Container {
 /// What a block changes while a file is read.
 struct Reading<'a> {
     interfaces: &'a mut Vec<Interface>,
+    big_endian: &'a mut bool,
     fraction: &'a mut u64,
     latest: &'a mut u64,
     dropped: &'a mut u64,
@@ -226,7 +233,10 @@ impl Reading<'_> {
 
     fn next_generation(&mut self, block: &Block<'_>, frame: &mut Frame) -> bool {
         match block {
-            Block::SectionHeader(_) => self.interfaces.clear(),
+            Block::SectionHeader(section) => {
+                self.interfaces.clear();
+                *self.big_endian = section.big_endian();
+            }
             Block::InterfaceDescription(interface) => self.interfaces.push(Interface {
                 link: interface.linktype.0.cast_unsigned() & 0xffff,
                 units: interface.ts_resolution().unwrap_or(1_000_000),
@@ -246,9 +256,28 @@ impl Reading<'_> {
                 *self.counts_losses |= counters.iter().any(Option::is_some);
                 *self.dropped += counters.into_iter().flatten().flatten().sum::<u64>();
             }
+            // The parser gives the number of an unknown block as little-endian, whatever the section is.
+            Block::Unknown(block) if [OLD_PACKET, OLD_PACKET.swap_bytes()].contains(&block.block_type) => {
+                return self.old_packet(block.data, frame);
+            }
             _ => {}
         }
         false
+    }
+
+    /// Interface, losses, time, captured and original length stand before the bytes.
+    fn old_packet(&mut self, block: &[u8], frame: &mut Frame) -> bool {
+        let Some((fixed, data)) = block.split_first_chunk::<20>() else { return false };
+        let big = *self.big_endian;
+        let word = |at: usize| {
+            let word = [fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]];
+            if big { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
+        };
+        let first = [fixed[0], fixed[1]];
+        let number = u32::from(if big { u16::from_be_bytes(first) } else { u16::from_le_bytes(first) });
+        let raw = u64::from(word(4)) << 32 | u64::from(word(8));
+        let time = self.interface(number).map(|interface| nanoseconds(raw, interface));
+        self.packet(frame, number, time, word(16), data, word(12))
     }
 
     fn interface(&self, number: u32) -> Option<Interface> {

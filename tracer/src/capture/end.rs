@@ -10,6 +10,8 @@ use super::segment::Segment;
 const TWICE_NS: u64 = 2_000_000;
 /// A gap this long before an incident may be part of it.
 const SHORTLY_NS: u64 = 2_000_000_000;
+/// The widest window there can be (RFC 7323, section 2.3), bytes.
+const WIDEST: i32 = 1 << 30;
 /// Packets remembered to recognise copies.
 const REMEMBERED: usize = 4;
 
@@ -44,6 +46,11 @@ pub struct End {
     pub segments: u32,
     /// When it last sent new payload, nanoseconds since 1970.
     pub data_at: Option<u64>,
+    /// Which segment with payload of the connection that was. Times may be equal, or go back.
+    pub spoken: u64,
+    /// Both without what looks like a farewell of HTTP/2 inside TLS.
+    before_parting: (u64, Option<u64>),
+    parting: bool,
     /// When it last acknowledged something.
     pub ack_at: Option<u64>,
     /// Latest `TSval`.
@@ -72,6 +79,8 @@ pub struct End {
     /// Its packets were captured at several places of the path.
     pub is_seen_twice: bool,
     sample: Option<(u32, u64)>,
+    /// End of its latest segment that lay where no window reaches.
+    far: Option<u32>,
     /// Mark of its SYN.
     syn: Option<u64>,
     copies: [Seen; REMEMBERED],
@@ -93,11 +102,18 @@ pub struct Taken {
     pub repeated: bool,
     /// It is the first FIN.
     pub closes: bool,
+    /// It carries new payload.
+    pub speaks: bool,
 }
 
 /// Whether `one` lies behind `other` in sequence space.
 pub fn behind(one: u32, other: u32) -> bool {
     one.wrapping_sub(other).cast_signed() > 0
+}
+
+/// Farther than any window reaches: damage, or the numbers of another connection.
+fn is_far(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other).cast_signed() > WIDEST
 }
 
 impl End {
@@ -122,8 +138,8 @@ impl End {
         known.is_some()
     }
 
-    /// Takes one of its own segments that is no RST. `payload` counts unless it is a farewell of TLS.
-    pub fn sends(&mut self, segment: &Segment, is_farewell: bool) -> Taken {
+    /// Takes one of its own segments that is no RST.
+    pub fn sends(&mut self, segment: &Segment) -> Taken {
         self.see(segment);
         let (first, end) = (self.since.is_none(), segment.end());
         let mut taken = Taken::default();
@@ -135,11 +151,15 @@ impl End {
         if segment.flags.has(TcpFlags::SYN) && self.isn.is_none() {
             self.isn = Some(segment.seq);
         }
+        if self.is_out_of_reach(end) {
+            return taken;
+        }
         if span > 0 && behind(end, self.next) {
             if behind(segment.seq, self.next) {
                 self.lacks(segment.time);
             }
-            self.advance(segment, end, is_farewell);
+            self.advance(segment, end);
+            taken.speaks = segment.payload > 0;
         } else if span > 0 && !first {
             // A keep-alive probe repeats one byte that was acknowledged before (RFC 9293, section 3.8.4).
             taken.repeated = behind(end, self.acked);
@@ -155,15 +175,42 @@ impl End {
         taken
     }
 
-    fn advance(&mut self, segment: &Segment, end: u32, is_farewell: bool) {
+    /// New payload that is more than a farewell: number `spoken` of its connection.
+    pub fn speaks(&mut self, time: u64, spoken: u64, is_parting: bool) {
+        self.segments = self.segments.saturating_add(1);
+        if is_parting && !self.parting {
+            self.before_parting = (self.spoken, self.data_at);
+        }
+        self.data_at = Some(time);
+        (self.parting, self.spoken) = (is_parting, spoken);
+    }
+
+    /// What an end that closes said last and meant: its number, as [`End::spoken`], and its time.
+    pub fn meant(&self) -> (u64, Option<u64>) {
+        if self.parting { self.before_parting } else { (self.spoken, self.data_at) }
+    }
+
+    /// What it said last. Before its FIN nobody knows that it was a farewell.
+    pub fn said(&self) -> (u64, Option<u64>) {
+        if self.fin.is_some() { self.meant() } else { (self.spoken, self.data_at) }
+    }
+
+    /// Whether a number lies where no window reaches; where it goes on from the one that did so before, a part of
+    /// the connection is not in the capture.
+    fn is_out_of_reach(&mut self, end: u32) -> bool {
+        if !is_far(end, self.next) {
+            return false;
+        }
+        let follows = self.far.is_some_and(|far| !is_far(end, far) && !is_far(far, end));
+        self.far = Some(end);
+        !follows
+    }
+
+    fn advance(&mut self, segment: &Segment, end: u32) {
         let fresh = end.wrapping_sub(self.next);
         let flags = u32::from(segment.flags.has(TcpFlags::SYN)) + u32::from(segment.flags.has(TcpFlags::FIN));
         self.bytes += u64::from(fresh.saturating_sub(flags));
         self.next = end;
-        if segment.payload > 0 && !is_farewell {
-            self.segments = self.segments.saturating_add(1);
-            self.data_at = Some(segment.time);
-        }
         self.sample.get_or_insert((end, segment.time));
     }
 
@@ -187,6 +234,9 @@ impl End {
     pub fn acknowledged(&mut self, ack: u32, time: u64) {
         if self.since.is_none() {
             (self.next, self.acked) = (ack, ack);
+            return;
+        }
+        if is_far(ack, self.next) {
             return;
         }
         if behind(ack, self.next) {

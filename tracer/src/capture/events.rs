@@ -39,7 +39,9 @@ pub fn event(sighting: Sighting, roles: &Roles) -> Option<Event> {
             Event { socket: None, ..made(time, kind, own, Some(packet)) }
         }
         What::Icmp(error) => made(time, EventKind::IcmpError(*error), own, None),
-        What::Closed { by, old } if by == nginx => closed(time, old, own),
+        // Who closes without an answer may have said goodbye in its own way.
+        What::Closed { foreign: true, .. } if side == Side::Client => return None,
+        What::Closed { by, old, .. } if by == nginx => closed(time, old, own),
         What::Unanswered { by } if by == nginx => {
             let old = own.state;
             silent(time, old, own)

@@ -1,8 +1,10 @@
 //! From a frame to the IP packet in it: link layers, VLAN tags, MPLS labels, `PPPoE`, and tunnels whose inside is
-//! what the hosts speak (VXLAN, Geneve, GRE, ERSPAN, IP in IP). Everything is bounded by the bytes there are;
+//! what the hosts speak (VXLAN, Geneve, GTP-U, GRE, ERSPAN, IP in IP). Everything is bounded by the bytes there are;
 //! what is not IP gives nothing.
 
 use etherparse::{LaxIpSlice, LaxIpv4Slice, LaxIpv6Slice};
+
+use super::segment::first_fragment;
 
 /// Tunnels in tunnels that are opened.
 const DEEPEST: usize = 4;
@@ -94,13 +96,16 @@ fn open(link: u32, frame: &[u8]) -> Inside<'_> {
         276 => ether_at(frame, 0, 20),
         9 | 50 => ppp(frame),
         51 => pppoe(frame).map_or(Inside::Nothing, Inside::Ip),
+        10 => frame.get(13..).map_or(Inside::Nothing, snap),
         104 => ether_at(frame, 2, 4),
         105 => wireless(frame),
         127 => length_prefixed(frame, wireless),
         109 => skip(frame, 12),
         117 => skip(frame, frame.first().map_or(0, |length| usize::from(*length).next_multiple_of(4))),
+        192 => per_packet_information(frame),
         239 => nflog(frame),
         240 => frame.get(4..).map_or(Inside::Nothing, ethernet),
+        242 => ether_at(frame, 40, 44),
         _ => Inside::Unknown,
     }
 }
@@ -181,6 +186,17 @@ fn length_prefixed(frame: &[u8], rest: fn(&[u8]) -> Inside<'_>) -> Inside<'_> {
     length.and_then(|length| frame.get(length..)).map_or(Inside::Nothing, rest)
 }
 
+/// PPI: its length and the link type of what follows it, little-endian both.
+fn per_packet_information(frame: &[u8]) -> Inside<'_> {
+    const OWN: u32 = 192;
+    let link = frame.get(4..8).and_then(|link| <[u8; 4]>::try_from(link).ok()).map(u32::from_le_bytes);
+    let length = number(frame, 2).map(|length| usize::from(length.swap_bytes()));
+    match (link, length.and_then(|length| frame.get(length..))) {
+        (Some(link), Some(rest)) if link != OWN => open(link, rest),
+        _ => Inside::Nothing,
+    }
+}
+
 /// NFLOG: type-length-value fields, of which number 9 is the packet.
 fn nflog(frame: &[u8]) -> Inside<'_> {
     const PACKET: u16 = 9;
@@ -204,6 +220,8 @@ fn untagged(mut protocol: u16, mut bytes: &[u8]) -> Option<&[u8]> {
             0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
                 (protocol, bytes) = (number(bytes, 2)?, bytes.get(4..)?);
             }
+            // VN-Tag (IEEE 802.1BR) is four bytes long.
+            0x8926 => (protocol, bytes) = (number(bytes, 4)?, bytes.get(6..)?),
             0x8847 | 0x8848 => return unlabelled(bytes),
             0x8864 => return pppoe(bytes),
             _ => return None,
@@ -226,7 +244,7 @@ fn unlabelled(mut bytes: &[u8]) -> Option<&[u8]> {
 
 fn tunnel<'a>(ip: &LaxIpSlice<'a>) -> Option<Inside<'a>> {
     let payload = ip.payload();
-    if payload.fragmented {
+    if payload.fragmented && !first_fragment(ip) {
         return None;
     }
     match payload.ip_number.0 {
@@ -237,13 +255,17 @@ fn tunnel<'a>(ip: &LaxIpSlice<'a>) -> Option<Inside<'a>> {
     }
 }
 
-/// VXLAN (RFC 7348, also on the port of older Linux) and Geneve (RFC 8926).
+/// VXLAN (RFC 7348, also on the port of older Linux), Geneve (RFC 8926) and GTP-U.
 fn datagram(bytes: &[u8]) -> Option<Inside<'_>> {
     const VXLAN: [u16; 2] = [4789, 8472];
     const GENEVE: u16 = 6081;
+    const GTP: u16 = 2152;
     let (port, body) = (number(bytes, 2)?, bytes.get(8..)?);
     if VXLAN.contains(&port) {
         return (body.first()? & 0x08 != 0).then(|| body.get(8..).map_or(Inside::Nothing, Inside::Frame));
+    }
+    if port == GTP {
+        return tunnelled_user_data(body);
     }
     if port != GENEVE {
         return None;
@@ -251,6 +273,28 @@ fn datagram(bytes: &[u8]) -> Option<Inside<'_>> {
     let (options, protocol) = (usize::from(body.first()? & 0x3f) * 4, number(body, 2)?);
     let inner = body.get(8 + options..)?;
     Some(if protocol == 0x6558 { Inside::Frame(inner) } else { Inside::Ether(protocol, inner) })
+}
+
+/// A user's packet in GTP version 1 (3GPP TS 29.281), behind the optional fields and extension headers.
+fn tunnelled_user_data(bytes: &[u8]) -> Option<Inside<'_>> {
+    const USER_DATA: u8 = 255;
+    const OPTIONAL: u8 = 7;
+    const EXTENDED: u8 = 4;
+    let [flags, kind, ..] = *bytes else { return None };
+    if flags >> 4 != 3 || kind != USER_DATA {
+        return None;
+    }
+    let mut at = if flags & OPTIONAL == 0 { 8 } else { 12 };
+    let mut more = flags & EXTENDED != 0 && *bytes.get(11)? != 0;
+    for _ in 0..MOST_TAGS {
+        if !more {
+            break;
+        }
+        at += usize::from(*bytes.get(at)?).max(1) * 4;
+        more = *bytes.get(at - 1)? != 0;
+    }
+    let inner = bytes.get(at..)?;
+    matches!(inner.first()? >> 4, 4 | 6).then_some(Inside::Ip(inner))
 }
 
 /// GRE (RFC 2784, 2890) and ERSPAN in it.

@@ -13,10 +13,12 @@ mod ledger;
 mod lines;
 mod link;
 mod other;
+mod resetting;
 mod roles;
 mod segment;
 pub mod session;
 mod sighting;
+mod speech;
 mod stretch;
 mod table;
 #[cfg(test)]
@@ -24,6 +26,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tracker;
+#[cfg(test)]
+mod traits;
 
 pub use ledger::Offset;
 pub use roles::{Named, Roles};

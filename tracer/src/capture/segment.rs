@@ -157,7 +157,8 @@ pub fn content<'a>(
         .map_or(Content::Broken, |(segment, bytes)| Content::Tcp(segment, bytes))
 }
 
-fn first_fragment(ip: &LaxIpSlice<'_>) -> bool {
+/// Whether a fragment is the first of its packet, with the header of what it carries.
+pub fn first_fragment(ip: &LaxIpSlice<'_>) -> bool {
     match ip {
         LaxIpSlice::Ipv4(ip) => ip.header().fragments_offset().value() == 0,
         LaxIpSlice::Ipv6(ip) => {

@@ -348,10 +348,9 @@ impl Session {
         let mut events = Vec::new();
         for sighting in pending {
             let beside = self.packets.other.as_ref().and_then(|other| other.event(&sighting, &roles));
-            match events::event(sighting, &roles) {
-                Some(event) => events.push((event, beside)),
-                None => self.unrelated += 1,
-            }
+            let unrelated = roles.of(sighting.opener(), sighting.listener()).is_none();
+            self.unrelated += u64::from(unrelated);
+            events.extend(events::event(sighting, &roles).map(|event| (event, beside)));
         }
         self.give_up(&mut events);
         events.sort_by_key(|(event, _)| event.time);

@@ -51,6 +51,8 @@ pub enum What {
         by: usize,
         /// Its state before.
         old: TcpState,
+        /// The protocol is one in which nobody knows what is an answer.
+        foreign: bool,
     },
     /// An end repeated what it had sent and was never answered.
     Unanswered {

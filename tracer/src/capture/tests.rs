@@ -246,6 +246,26 @@ fn every_wrapping_gives_the_same_verdict() {
             }),
         ),
         (101, Box::new(move |p| outer(4, ip(p)))),
+        (10, Box::new(move |p| [vec![0; 13], vec![0xaa, 0xaa, 3, 0, 0, 0, 8, 0], ip(p)].concat())),
+        (192, Box::new(move |p| [vec![0, 0, 12, 0, 1, 0, 0, 0, 9, 9, 9, 9], ethernet(p)].concat())),
+        (242, Box::new(move |p| [vec![0; 40], vec![8, 0, 0, 0], ip(p)].concat())),
+        (1, Box::new(move |p| [vec![0; 12], vec![0x89, 0x26, 0, 1, 0, 2, 8, 0], ip(p)].concat())),
+        (101, Box::new(move |p| datagram(2152, [vec![0x30, 255, 0, 0, 0, 0, 0, 1], ip(p)].concat()))),
+        (
+            101,
+            Box::new(move |p| {
+                let head = vec![0x34, 255, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0, 9, 0];
+                datagram(2152, [head, ip(p)].concat())
+            }),
+        ),
+        (
+            101,
+            Box::new(move |p| {
+                let mut first = outer(47, [vec![0, 0, 8, 0], ip(p)].concat());
+                first[6] = 0x20;
+                first
+            }),
+        ),
     ];
     for (number, (link, wrap)) in wrapped.iter().enumerate() {
         let frames: Vec<(u64, Vec<u8>)> = packets.iter().map(|packet| (packet.at, wrap(packet))).collect();
@@ -286,7 +306,7 @@ proptest! {
     fn mutated_captures_are_survived(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..40),
         cut in any::<prop::sample::Index>(),
-        link in prop::sample::select(vec![0u32, 1, 9, 50, 51, 101, 104, 105, 108, 109, 113, 117, 127, 239, 240, 276]),
+        link in prop::sample::select(vec![0u32, 1, 9, 10, 50, 51, 101, 104, 105, 108, 109, 113, 117, 127, 192, 239, 240, 242, 276]),
         keeps_header in any::<bool>(),
     ) {
         let forged = with(asked(TO_UPSTREAM), [

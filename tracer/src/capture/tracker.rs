@@ -30,7 +30,7 @@ pub struct Counts {
     pub preexisting: u64,
     /// Resets.
     pub resets: u64,
-    /// Resets of which no other packet of the connection is in the capture.
+    /// Resets of which no other packet of the connection is in the capture, or only one that belongs to none.
     pub lonely_resets: u64,
     /// Packets captured twice.
     pub copies: u64,
@@ -105,12 +105,12 @@ impl Tracker {
         }
         let first_words = segment.payload > 0 && connection.ends[from].segments == 0;
         let by_opener = from == connection.initiator;
-        let seen = if is_reset {
-            connection.is_reset(from, segment, bytes)
+        if is_reset {
+            self.counts.lonely_resets += u64::from(connection.is_stray());
+            self.sightings.extend(connection.is_reset(from, segment, bytes));
         } else {
-            connection.takes(from, segment, bytes)
-        };
-        self.sightings.extend(seen);
+            connection.takes(from, segment, bytes);
+        }
         if first_words {
             self.census.speaks(segment, bytes, by_opener);
         }

@@ -241,7 +241,7 @@ pub(super) fn remarks(account: &Account) -> Vec<String> {
         (counts.evicted, "connections were judged early because more than --connections were open"),
         (
             counts.lonely_resets,
-            "resets stand alone: no other packet of their connection is in the capture, so nothing is said about them",
+            "resets stand alone: no other packet of their connection is in the capture, or only a scan's, so nothing is said about them",
         ),
         (counts.half_open, "handshakes were answered and never completed by the opening end"),
         (counts.copies, "packets are in the capture twice; the first copy was used"),

@@ -2,7 +2,7 @@
 //! (radar glossary, "TCP resets and timeouts"). What the failure did to the request.
 
 use crate::model::verdict::{Cause, Impact, Kind, Phase, Stage};
-use crate::model::{EventKind, MessageClass, MessageKind, Side, Socket, TcpState};
+use crate::model::{Event, EventKind, MessageClass, MessageKind, Side, Socket, TcpState};
 use crate::timeline::Subject;
 
 use super::case::Case;
@@ -165,7 +165,7 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         _ if !case.is_client() && answer_too_late(case) => Impact::Harmless,
         _ if only_the_farewell_was_lost(case) => Impact::Harmless,
         Cause::NginxWorkerExit if !case.is_client() && case.awaits_answer() => Impact::RequestFailed,
-        _ if case.is_client() => client(phase, slug),
+        _ if case.is_client() => client(case, phase, slug),
         _ => upstream(case, phase),
     }
 }
@@ -215,9 +215,20 @@ fn race(case: &Case) -> Impact {
     }
 }
 
-fn client(phase: Phase, cause: Cause) -> Impact {
+fn client(case: &Case, phase: Phase, cause: Cause) -> Impact {
+    // A capture shows that nothing was left to say. What the client sent after Nginx had closed may cost it the response.
+    let met_data = |event: &Event| match &event.kind {
+        EventKind::ResetSeen { answers, .. } => answers.as_ref().is_some_and(|it| it.payload_len > 0),
+        _ => false,
+    };
+    let done = case.incident.reset_seen().is_some_and(|event| !met_data(event))
+        && case.outstanding() == 0
+        && case.socket().is_some_and(|socket| !socket.owes_answer());
     match (phase, cause) {
         (Phase::Idle, _) => Impact::Harmless,
+        (Phase::Closing | Phase::Closed, Cause::NginxClosedUnread | Cause::NginxTimeoutReset) if done => {
+            Impact::Harmless
+        }
         (Phase::Response, _) => Impact::ResponseTruncated,
         (Phase::Waiting, _) | (Phase::Request, Cause::NginxClosedUnread | Cause::NginxWorkerExit) => {
             Impact::RequestFailed

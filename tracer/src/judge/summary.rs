@@ -55,7 +55,7 @@ fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
         }
         Cause::ClientVanished => format!("Client {peer} no longer acknowledges what Nginx sends"),
         Cause::NginxTimeoutReset | Cause::NginxClosedUnread if case.incident.reset_seen().is_some() => {
-            format!("Nginx's end reset its connection to {peer} {at}{}", silence(case))
+            format!("Nginx's end reset its connection to {peer} {}", captured_moment(case, &at))
         }
         Cause::NginxTimeoutReset => {
             let did = waited_for(case).map(|wait| format!(": it {}", wait.told())).unwrap_or_default();
@@ -202,6 +202,25 @@ fn moment(case: &Case) -> String {
     }
 }
 
+/// The same for a RST that a capture shows in Nginx's name, with the silence where it tells more.
+fn captured_moment(case: &Case, at: &str) -> String {
+    const TELLING_MS: u64 = 900;
+    let idle = case.idle_before_ms().filter(|idle| *idle >= TELLING_MS).map(human);
+    let after = idle.as_ref().map(|idle| format!(", after {idle} of silence")).unwrap_or_default();
+    let Some(socket) = case.socket().filter(|_| case.is_client() && case.outstanding() == 0) else {
+        let told = at.starts_with("while it was idle");
+        return if told { at.to_owned() } else { format!("{at}{after}") };
+    };
+    match idle {
+        _ if case.connecting() => at.to_owned(),
+        _ if case.state().we_closed() => format!("after it had closed it{after}"),
+        _ if socket.bytes_received == 0 => format!("before a request{after}"),
+        _ if socket.owes_answer() => at.to_owned(),
+        Some(idle) => format!("while it was idle for {idle}"),
+        None => at.to_owned(),
+    }
+}
+
 /// What went unanswered. The time since the last send would be that of its latest repetition.
 fn repeated(case: &Case) -> String {
     let Some(socket) = case.socket() else { return "nothing of it was seen".to_owned() };
@@ -221,7 +240,8 @@ fn lost_where(case: &Case) -> String {
 }
 
 fn silence(case: &Case) -> String {
-    case.idle_before_ms().map(|idle| format!(", after {} of silence", human(idle))).unwrap_or_default()
+    let idle = case.idle_before_ms().filter(|idle| *idle > 0);
+    idle.map(|idle| format!(", after {} of silence", human(idle))).unwrap_or_default()
 }
 
 fn worker(case: &Case) -> String {

@@ -172,6 +172,9 @@ mod tests {
         "Unruled(\"client/farewell_lost\")",
         // For captures of a client's TLS that last until its late answer to Nginx's close.
         "Unruled(\"captured/alert_after_close\")",
+        // For captures of clients that close, and whose Nginx answers with a RST alone.
+        "Unruled(\"captured/client_left_its_request\")",
+        "Unruled(\"captured/client_had_closed\")",
         // A silence of a minute, and then a RST in Nginx's name, in a capture at the client's end.
         "Unruled(\"captured/device_after_silence\")",
         // Losses between two captures that are not repeated in vain at either end: towards a client that goes on reading.

@@ -44,12 +44,12 @@ pub fn closed_unread(case: &Case) -> Vec<Advice> {
             "a larger client_max_body_size for this location, if such bodies are wanted; else nothing",
         );
     }
+    let unread = case.socket().map_or(0, |socket| socket.unread);
     let bytes = match late_bytes(case) {
-        Some(late) => format!("{late} bytes came after the close"),
-        None => match case.socket().map_or(0, |socket| socket.unread) {
-            0 => "its last data was unread, or still on its way".to_owned(),
-            unread => format!("{unread} bytes were unread"),
-        },
+        Some(late) => format!(" ({late} bytes came after the close)"),
+        // A capture does not tell.
+        None if unread == 0 => String::new(),
+        None => format!(" ({unread} bytes were unread)"),
     };
     let off = if case.host.nginx.lingering_close_off {
         " lingering_close is off in this configuration, for this server or for another."
@@ -57,9 +57,7 @@ pub fn closed_unread(case: &Case) -> Vec<Advice> {
         ""
     };
     one(
-        &format!(
-            "The client went on sending when Nginx closed ({bytes}); the response may be lost to it.{off}"
-        ),
+        &format!("The client went on sending when Nginx closed{bytes}; the response may be lost to it.{off}"),
         "nginx: lingering_close, lingering_time, lingering_timeout, client_max_body_size",
         "lingering_close on; (or always) with a lingering_time as long as clients need to stop",
     )

@@ -27,6 +27,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(baseline.map(|baseline| distance(packet, baseline)));
     findings.extend(clock(packet, *ts_recent));
     findings.extend(answers.as_deref().and_then(|answered| answer(packet, answered, socket)));
+    findings.extend(left_before(case, socket));
     findings.extend(outstanding(case, socket));
 }
 
@@ -102,6 +103,15 @@ fn answer(packet: &Packet, answered: &Packet, socket: &Socket) -> Option<Finding
             answered.payload_len
         );
         Finding::supporting("late_data", Origins::NGINX, detail).valued(&answered.payload_len)
+    })
+}
+
+/// The client was the first to close.
+fn left_before(case: &Case, socket: &Socket) -> Option<Finding> {
+    let left = case.is_client() && socket.state.peer_closed();
+    left.then(|| {
+        let detail = format!("The client's FIN had come before the RST (state {})", socket.state.name());
+        Finding::supporting("fin_before", Origins::CLIENT_FIRST, detail)
     })
 }
 

@@ -100,9 +100,18 @@ fn ip_id(packet: &Packet, socket: &Socket) -> Option<Finding> {
     })
 }
 
-/// Linux answers a SYN with identification 0, DF and timestamps.
+/// Linux answers a SYN with identification 0, DF and timestamps. So do Apple's systems, which put the window scale
+/// before the timestamps and send no timestamps with their resets.
 fn looks_like_linux(socket: &Socket) -> bool {
     socket.syn_ack.as_ref().is_some_and(|packet| {
-        packet.ip_id == Some(0) && packet.dont_fragment == Some(true) && packet.timestamps.is_some()
+        packet.ip_id == Some(0)
+            && packet.dont_fragment == Some(true)
+            && packet.timestamps.is_some()
+            && !scales_first(packet)
     })
+}
+
+fn scales_first(packet: &Packet) -> bool {
+    let place = |name: &str| packet.options.iter().position(|option| option == name);
+    place("window_scale").is_some_and(|scale| place("timestamps").is_some_and(|stamps| scale < stamps))
 }

@@ -216,6 +216,10 @@ fn kernel_error(case: &Case) -> Option<Finding> {
     if matches!(error, 0 | 110) || case.incident.reset_received().is_some() {
         return None;
     }
+    // A capture tells what a kernel would make of an ICMP message; that this one did so, the log tells.
+    if case.is_capture() && case.line.and_then(|line| line.record.errno) != Some(error) {
+        return None;
+    }
     let name = crate::judge::record::errno_name(error);
     if error == ABORTED {
         let detail = format!(

@@ -84,7 +84,9 @@ fn client(case: &Case, socket: &Socket) -> Finding {
 }
 
 fn fin_received(case: &Case, socket: &Socket) -> Option<Finding> {
-    if case.state() != TcpState::CloseWait {
+    // Of a client whose FIN came before a RST in Nginx's name `captured` tells.
+    let told = case.is_client() && case.incident.reset_seen().is_some();
+    if case.state() != TcpState::CloseWait || told {
         return None;
     }
     let detail = format!(

@@ -1,8 +1,8 @@
 //! A capture shows a RST in the name of Nginx's end, and none had come.
 
 use crate::judge::finding::Origins;
-use crate::model::EventKind;
 use crate::model::verdict::{Cause, Party};
+use crate::model::{EventKind, Socket};
 
 use super::{Look, Rule, TLS_ALERT_BYTES};
 
@@ -51,6 +51,20 @@ pub const RULES: &[Rule] = &[
         origins: Origins::CLIENT_FIRST,
     },
     Rule {
+        name: "captured/client_left_its_request",
+        when: |look| client_had_closed(look) && something_due(look) && !look.case.state().we_closed(),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
+        name: "captured/client_had_closed",
+        when: |look| client_had_closed(look) && !something_due(look),
+        party: Party::Client,
+        cause: Cause::ClientLateReset,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
         name: "captured/alert_after_close",
         when: |look| look.has("late_data") && look.case.is_client() && only_an_alert(look),
         party: Party::Client,
@@ -75,6 +89,17 @@ pub const RULES: &[Rule] = &[
 
 fn elsewhere(look: &Look) -> bool {
     look.decided(Origins::DEVICE) || look.sent_from_elsewhere()
+}
+
+/// The client's FIN had come, and nothing after it that Nginx's kernel could only refuse.
+fn client_had_closed(look: &Look) -> bool {
+    look.case.is_client() && look.has("fin_before") && !look.has("late_data") && !look.has("log_limit")
+}
+
+/// The client's last request has no answer, or the answer had not reached it.
+fn something_due(look: &Look) -> bool {
+    let unanswered = look.case.socket().is_some_and(Socket::owes_answer);
+    unanswered || look.case.outstanding() > u64::from(TLS_ALERT_BYTES)
 }
 
 /// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.
