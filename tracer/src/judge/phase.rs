@@ -211,10 +211,10 @@ fn served_before(case: &Case, socket: &Socket) -> bool {
     let sent = u128::from(socket.last_sent_ms.unwrap_or(0));
     let waited = case.time().since(opened).as_millis().saturating_sub(sent);
     let round_trips = u128::from(socket.srtt_us / 500);
-    match speaks_tls(case) {
-        true => waited >= HANDSHAKE_MS + round_trips,
-        false => socket.awaits_answer() || waited >= CONNECT_MS + round_trips,
+    if speaks_tls(case) {
+        return waited >= HANDSHAKE_MS + round_trips;
     }
+    socket.awaits_answer() || waited >= CONNECT_MS + round_trips
 }
 
 /// The line names the upstream by a scheme with TLS.

@@ -241,7 +241,7 @@ fn a_bystander_that_was_idle_is_not_the_cause_of_an_upstream_close() {
     inputs.push(closed(102, upstream(), worker()));
     let verdicts = play(inputs);
     let of = |remote: &str| {
-        let mine = |verdict: &&crate::model::Verdict| verdict.connection.as_ref().unwrap().remote == remote;
+        let mine = |verdict: &&Verdict| verdict.connection.as_ref().unwrap().remote == remote;
         verdicts.iter().find(mine).unwrap()
     };
     assert_eq!(of("10.0.1.77:50001").cause, Cause::ClientIdleReset);
@@ -265,9 +265,9 @@ fn two_clients_that_left_together_lower_the_certainty_of_the_consequence() {
 
 #[test]
 fn a_tls_handshake_given_up_is_no_abort_of_a_request() {
-    let mut record = line(101, crate::model::MessageKind::TLS_PEER_CLOSED, Some(104), "SSL handshaking");
-    record.side = crate::model::LogSide::Client;
-    record.level = Some(crate::model::Level::Info);
+    let mut record = line(101, MessageKind::TLS_PEER_CLOSED, Some(104), "SSL handshaking");
+    record.side = LogSide::Client;
+    record.level = Some(Level::Info);
     record.upstream = None;
     let mut inputs = reset_of(client());
     inputs.push(logged(record));
