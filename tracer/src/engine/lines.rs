@@ -74,7 +74,10 @@ impl Lines {
 pub fn is_incident(record: &LogRecord) -> bool {
     use MessageClass as C;
     let severe = record.level.is_some_and(|level| level <= Level::Error);
+    // A failed question to one name server; that no server answered is said once more, with the request.
+    let is_question = record.action.as_deref() == Some("resolving") && record.request.is_none();
     severe
+        && !is_question
         && matches!(
             record.class(),
             C::SocketError

@@ -461,12 +461,17 @@ fn explains_close(record: &LogRecord) -> bool {
 }
 
 /// Whether two sockets can be the ends of one connection. In one namespace the addresses say it; across
-/// namespaces the same addresses may exist twice, so the sequence numbers have to agree too.
+/// namespaces the same addresses may exist twice, so the sequence numbers, or the bytes of both ways, have to agree too.
 fn one_connection(ours: Option<&Socket>, theirs: Option<&Socket>) -> bool {
     const NEAR: u32 = 1 << 24;
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return true };
     if ours.netns == theirs.netns {
         return true;
+    }
+    // Of a connection that was looked up after its end no numbers are known, but what went either way.
+    if [ours, theirs].iter().any(|socket| (socket.rcv_nxt, socket.snd_nxt) == (0, 0)) {
+        let counts = (ours.bytes_sent, ours.bytes_received);
+        return counts != (0, 0) && counts == (theirs.bytes_received, theirs.bytes_sent);
     }
     let near = |one: u32, other: u32| one.wrapping_sub(other).min(other.wrapping_sub(one)) <= NEAR;
     near(theirs.snd_nxt, ours.rcv_nxt) || near(theirs.rcv_nxt, ours.snd_nxt)

@@ -1,6 +1,7 @@
 //! What else could have happened, and what speaks against it: a table from the cause found to the causes it is
 //! easily mistaken for. An alternative that cannot be ruled out says so.
 
+use crate::model::TcpState;
 use crate::model::verdict::{Alternative, Cause, Party};
 
 use super::record::host_text;
@@ -69,9 +70,7 @@ const TABLE: &[Row] = &[
     (&[C::MiddleboxMtuBlackhole], P::Middlebox, C::MiddleboxDrop, host_down),
     (&[C::ClientAbort], P::Middlebox, C::MiddleboxForgedReset, not_a_device),
     (&[C::ClientAbort], P::Client, C::ClientLateReset, |_| "The exchange was not complete".to_owned()),
-    (HARMLESS, P::Client, C::ClientAbort, |_| {
-        "Nothing that the client had asked for was outstanding".to_owned()
-    }),
+    (HARMLESS, P::Client, C::ClientAbort, not_an_abort),
     (HARMLESS, P::Middlebox, C::MiddleboxForgedReset, not_a_device),
     (&[C::ClientVanished], P::Middlebox, C::MiddleboxDrop, |_| {
         "Not ruled out: from here a client that is gone and a path that drops look alike".to_owned()
@@ -89,6 +88,15 @@ const TABLE: &[Row] = &[
     (&[C::InsufficientEvidence], P::Client, C::ClientAbort, not_destroyed),
     (&[C::InsufficientEvidence], P::Middlebox, C::MiddleboxForgedReset, not_destroyed),
 ];
+
+fn not_an_abort(look: &Look) -> String {
+    let is_told = look.case.line.is_some() || look.case.access.is_some();
+    if look.has("nothing_outstanding") && look.case.state() == TcpState::Established && !is_told {
+        return "Not ruled out: a response that pauses, or a tunnel, has nothing outstanding either"
+            .to_owned();
+    }
+    "Nothing that the client had asked for was outstanding".to_owned()
+}
 
 fn not_timed_out(look: &Look) -> String {
     if look.has("linger_zero_reset") {

@@ -11,6 +11,8 @@ use crate::model::{
 };
 use crate::timeline::{Incident, Tuple, listens_on};
 
+use super::rules::TLS_ALERT_BYTES;
+
 /// `EADDRNOTAVAIL`.
 const ADDRESS_NOT_AVAILABLE: i32 = 99;
 /// `ECONNABORTED`: how a socket ends that `tcp_abort` destroys.
@@ -148,6 +150,16 @@ impl<'a> Case<'a> {
         let listeners = self.host.nginx.http_listeners.iter();
         let here = listeners.filter(|(listener, _)| listens_on(*listener, local));
         told.or_else(|| here.map(|(_, tls)| *tls).reduce(|one, other| one || other))
+    }
+
+    /// Whether Nginx speaks HTTP on this connection's listener, as its configuration says; `None` where it is not known.
+    /// What else Nginx listens on is a stream's or mail's.
+    pub fn is_http(&self) -> Option<bool> {
+        let local = self.tuple().filter(|_| self.is_client())?.local;
+        let nginx = &self.host.nginx;
+        let speaks_http = nginx.http_listeners.iter().any(|(listener, _)| listens_on(*listener, local));
+        let is_known = nginx.listeners.iter().any(|(listener, _)| listens_on(*listener, local));
+        (speaks_http || (is_known && !nginx.http_listeners.is_empty())).then_some(speaks_http)
     }
 
     /// State of Nginx's socket before.
@@ -389,6 +401,31 @@ impl<'a> Case<'a> {
     /// Bytes of ours that the peer has not acknowledged or that wait to be sent.
     pub fn outstanding(&self) -> u64 {
         self.socket().map_or(0, |socket| u64::from(socket.unacked) + u64::from(socket.unsent))
+    }
+
+    /// Those of them that had not arrived: the RST of a living socket acknowledges once more all that had come
+    /// (`tcp_send_active_reset`).
+    fn lacking(&self) -> u64 {
+        let Some(socket) = self.socket() else { return 0 };
+        let packet = self.reset_packet().filter(|packet| packet.flags.has(TcpFlags::ACK));
+        let left = packet.map(|packet| socket.snd_nxt.wrapping_sub(packet.ack));
+        let unacked = left.filter(|left| *left <= socket.unacked).unwrap_or(socket.unacked);
+        u64::from(unacked) + u64::from(socket.unsent)
+    }
+
+    /// Nginx had sent something just before, and the client's RST itself acknowledges all of it: a response may have been
+    /// complete, or not. Nobody speaks of a request.
+    pub fn is_acknowledged_by_reset(&self) -> bool {
+        let is_told = self.line.is_some() || self.access.is_some() || !self.effects.is_empty();
+        self.is_client() && !self.is_capture() && !is_told && self.outstanding() > 0 && self.lacking() == 0
+    }
+
+    /// The peer has not got more of what Nginx sent than a farewell: Nginx's FIN, and a `close_notify` where there may
+    /// be TLS.
+    pub fn lacks_a_farewell_at_most(&self) -> bool {
+        let fin = u64::from(self.state().we_closed());
+        let alert = if self.is_tls() == Some(false) { 0 } else { u64::from(TLS_ALERT_BYTES) };
+        self.lacking() <= alert + fin
     }
 }
 

@@ -16,9 +16,14 @@ pub fn impact(case: &Case) -> Option<Impact> {
         return Some(Impact::RequestFailed);
     }
     if is_served_anyway(case, access) {
-        return Some(Impact::RequestRetried);
+        return Some(if is_subrequest(case) { Impact::ConnectionOnly } else { Impact::RequestRetried });
     }
     (access.is_cut() || broke_off(case, access)).then_some(Impact::ResponseTruncated)
+}
+
+/// A mirror or another side request failed; the request itself was served without it.
+fn is_subrequest(case: &Case) -> bool {
+    case.line.is_some_and(|line| line.record.subrequest.is_some())
 }
 
 /// The upstream of this incident served the last try and none before: the retry repaired another one's failure.

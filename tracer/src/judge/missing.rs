@@ -1,7 +1,7 @@
 //! What was looked for and could not be had, and what of it lowers the certainty by one step.
 
-use crate::model::verdict::{Kind, Missing};
-use crate::model::{EventKind, Side};
+use crate::model::verdict::{Cause, Kind, Missing};
+use crate::model::{EventKind, Side, TcpState};
 use crate::timeline::Subject;
 
 use super::case::Case;
@@ -29,6 +29,8 @@ pub const LOWERING: &[&str] = &[
     "one_client",
     "reset_packet",
     "request_read",
+    "response_end",
+    "request_begin",
     "own_close",
     "connection_begin",
 ];
@@ -49,6 +51,8 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     gaps.extend(ambiguous_client(case));
     gaps.extend(wire(case));
     gaps.extend(unread(case, ruling));
+    gaps.extend(unended(case, ruling));
+    gaps.extend(unasked(case, ruling));
     gaps.extend(built(case));
     gaps.extend(other_end(case, kind));
     gaps.extend(log(case, kind, ruling));
@@ -155,10 +159,31 @@ fn wire(case: &Case) -> Vec<Gap> {
 
 /// A race with a request that had arrived looks like an application that read it and gave up at once.
 fn unread(case: &Case, ruling: Ruling) -> Option<Gap> {
-    let race = ruling.cause == crate::model::verdict::Cause::UpstreamKeepaliveRace;
+    let race = ruling.cause == Cause::UpstreamKeepaliveRace;
     (race && case.peer.is_empty() && request_acknowledged(case)).then(|| {
         let why = "The request had been acknowledged: whether the upstream had read it before it closed cannot be seen from here";
         lowering("request_read", why.to_owned())
+    })
+}
+
+/// To TCP a response that pauses, an idle tunnel and a response that is complete are the same.
+fn unended(case: &Case, ruling: Ruling) -> Option<Gap> {
+    let late = ruling.cause == Cause::ClientLateReset && case.line.is_none() && case.access.is_none();
+    let early = ruling.cause == Cause::ClientAbort && case.is_acknowledged_by_reset();
+    let open = case.state() == TcpState::Established && case.incident.reset_received().is_some();
+    (open && (late || early)).then(|| {
+        let why = "Whether the response was complete cannot be seen in TCP: one that pauses, or a tunnel, looks the same; error.log at level info would tell";
+        lowering("response_end", why.to_owned())
+    })
+}
+
+/// Inside TLS the last word of the handshake and a request are told apart by their number alone.
+fn unasked(case: &Case, ruling: Ruling) -> Option<Gap> {
+    let early = ruling.cause == Cause::ClientHandshakeReset && case.line.is_none();
+    let several = case.socket().is_some_and(|socket| socket.data_segments_in > 1);
+    (early && several).then(|| {
+        let why = "Whether a request came with the end of the TLS handshake cannot be seen; error.log at level info would tell";
+        lowering("request_begin", why.to_owned())
     })
 }
 
@@ -204,9 +229,7 @@ fn log(case: &Case, kind: Kind, ruling: Ruling) -> Option<Gap> {
     let upstream = case.side() == Some(Side::Upstream);
     let expected =
         upstream && !matches!(kind, Kind::ListenOverflow | Kind::LogOnly) && case.caused_by.is_none();
-    let idle = ruling.cause == crate::model::verdict::Cause::UpstreamAbort
-        && case.socket().is_some()
-        && !case.awaits_answer();
+    let idle = ruling.cause == Cause::UpstreamAbort && case.socket().is_some() && !case.awaits_answer();
     (expected && !idle && case.line.is_none()).then(|| noted("log_line", unjoined(case).to_owned()))
 }
 

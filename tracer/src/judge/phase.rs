@@ -89,6 +89,7 @@ fn client_phase(case: &Case, socket: &Socket) -> Phase {
     match () {
         () if socket.bytes_received == 0 => Phase::Request,
         () if case.outstanding() > 0 => Phase::Response,
+        () if case.is_tunnel() => Phase::Response,
         () if socket.owes_answer() => Phase::Waiting,
         () if !case.effects.is_empty() => Phase::Response,
         () if case.state().peer_closed() => Phase::Closing,
@@ -165,9 +166,21 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         _ if !case.is_client() && answer_too_late(case) => Impact::Harmless,
         _ if only_the_farewell_was_lost(case) => Impact::Harmless,
         Cause::NginxWorkerExit if !case.is_client() && case.awaits_answer() => Impact::RequestFailed,
+        _ if case.is_client() && case.is_tunnel() && case.outstanding() == 0 => Impact::ConnectionOnly,
+        _ if case.is_acknowledged_by_reset() => Impact::Unknown,
         _ if case.is_client() => client(case, phase, slug),
+        _ if is_subrequest(case) => Impact::Unknown,
         _ => upstream(case, phase),
     }
+}
+
+/// A mirror, an authorization, a part of a page: whether the client's request suffers is not said.
+fn is_subrequest(case: &Case) -> bool {
+    let record = match &case.incident.subject {
+        Subject::Line(record) => Some(&**record),
+        _ => case.line.map(|line| line.record),
+    };
+    record.is_some_and(|record| record.subrequest.is_some())
 }
 
 /// This is one of the connections of a listener whose overflow is told by itself.
@@ -195,9 +208,32 @@ fn answer_too_late(case: &Case) -> bool {
 
 /// A RST met a request on a connection that had served another before.
 fn reset_when_reused(case: &Case) -> bool {
-    let reused = |socket: &Socket| socket.bytes_received > 0 && case.awaits_answer();
+    let reused =
+        |socket: &Socket| socket.bytes_received > 0 && case.awaits_answer() && served_before(case, socket);
     let received = !case.is_client() && case.incident.reset_received().is_some();
     received && !case.is_tunnel() && case.socket().is_some_and(reused)
+}
+
+/// What had come was another request's answer, not the begin of this one's, nor a TLS handshake: it came before the
+/// request, or, where the times do not tell, the request was sent long after the connection was opened.
+fn served_before(case: &Case, socket: &Socket) -> bool {
+    const HANDSHAKE_MS: u128 = 500;
+    const CONNECT_MS: u128 = 20;
+    let Some(opened) = socket.opened else { return true };
+    let sent = u128::from(socket.last_sent_ms.unwrap_or(0));
+    let waited = case.time().since(opened).as_millis().saturating_sub(sent);
+    let round_trips = u128::from(socket.srtt_us / 500);
+    if speaks_tls(case) {
+        return waited >= HANDSHAKE_MS + round_trips;
+    }
+    socket.awaits_answer() || waited >= CONNECT_MS + round_trips
+}
+
+/// The line names the upstream by a scheme with TLS.
+fn speaks_tls(case: &Case) -> bool {
+    const SCHEMES: [&str; 3] = ["https://", "grpcs://", "suwsgi://"];
+    let url = case.line.and_then(|line| line.record.upstream_url.as_deref()).unwrap_or("");
+    SCHEMES.iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// A failed pooled connection costs no try; only a request that may not be repeated fails
@@ -229,7 +265,7 @@ fn client(case: &Case, phase: Phase, cause: Cause) -> Impact {
         (Phase::Closing | Phase::Closed, Cause::NginxClosedUnread | Cause::NginxTimeoutReset) if done => {
             Impact::Harmless
         }
-        (Phase::Response, _) => Impact::ResponseTruncated,
+        (Phase::Response, _) | (Phase::Closing, Cause::ClientAbort) => Impact::ResponseTruncated,
         (Phase::Waiting, _) | (Phase::Request, Cause::NginxClosedUnread | Cause::NginxWorkerExit) => {
             Impact::RequestFailed
         }

@@ -2,7 +2,7 @@
 //! Says nothing that the evidence does not carry; the words follow the certainty.
 
 use crate::model::verdict::{Cause, Certainty};
-use crate::model::{EventKind, LogRecord};
+use crate::model::{EventKind, LogRecord, Socket, TcpState};
 use crate::output::layout::count;
 use crate::timeline::Subject;
 
@@ -47,6 +47,9 @@ fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
         Cause::ClientAbort => format!("Client {peer} went away {at}"),
         Cause::ClientIdleReset => {
             format!("Client {peer} reset an idle keep-alive connection{}", silence(case))
+        }
+        Cause::ClientLateReset if is_weak && case.state() == TcpState::Established => {
+            format!("Client {peer} reset its connection while nothing was on its way to it")
         }
         Cause::ClientLateReset => format!("Client {peer} ended a connection that was already done"),
         Cause::ClientHandshakeReset => format!("Client {peer} reset the connection before it sent a request"),
@@ -189,15 +192,15 @@ fn moment(case: &Case) -> String {
         () if case.is_client() && socket.owes_answer() => {
             format!("{} after its request, before a response", since(socket.last_received_ms))
         }
+        () if case.is_client() && case.is_tunnel() => "from an open tunnel (WebSocket or stream)".to_owned(),
         () if case.is_client() => "in the middle of the response".to_owned(),
         () if case.awaits_answer() => {
             format!("{} after the request was sent, before a response", since(socket.last_sent_ms))
         }
         () if socket.bytes_received == 0 => "before the request".to_owned(),
-        () if case.went_unnoticed() => "while it was idle in Nginx's pool".to_owned(),
-        () if socket.idle_ms().is_some_and(|idle| idle >= 500) => {
-            format!("while it was idle for {}", since(socket.idle_ms()))
-        }
+        () if case.went_unnoticed() && is_silent(socket) => "while it was idle in Nginx's pool".to_owned(),
+        () if case.went_unnoticed() => "after an answer, with nothing more asked of it".to_owned(),
+        () if is_silent(socket) => format!("while it was idle for {}", since(socket.idle_ms())),
         () => format!("in the middle of the response, after {} bytes", socket.bytes_received),
     }
 }
@@ -219,6 +222,11 @@ fn captured_moment(case: &Case, at: &str) -> String {
         Some(idle) => format!("while it was idle for {idle}"),
         None => at.to_owned(),
     }
+}
+
+/// As long as connections in a pool are, and requests in progress mostly not.
+fn is_silent(socket: &Socket) -> bool {
+    socket.idle_ms().is_some_and(|idle| idle >= 500)
 }
 
 /// What went unanswered. The time since the last send would be that of its latest repetition.

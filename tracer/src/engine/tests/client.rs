@@ -1,11 +1,12 @@
 //! The client ended the connection: in mid-request, idle, late, before a request; and what Nginx does then.
 
 use crate::engine::testing::*;
-use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
-use crate::model::{Socket, TcpState};
+use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Verdict};
+use crate::model::{Level, LogRecord, LogSide, MessageKind, Packet, Socket, TcpState};
 
+/// The client has got what it had acknowledged before, and no more.
 fn reset_of(socket: Socket) -> Vec<(u64, crate::model::Input)> {
-    let reset = active_reset(&socket);
+    let reset = Packet { ack: socket.snd_nxt.wrapping_sub(socket.unacked), ..active_reset(&socket) };
     vec![received(100, socket, Some(reset))]
 }
 
@@ -47,16 +48,116 @@ fn harmless_classes_are_told_apart() {
     let farewell = Socket { unacked: 31, ..after_fin.clone() };
     let scan = Socket { bytes_received: 0, data_segments_in: 0, last_received_ms: None, ..client() };
     let cases = [
-        (answered, Cause::ClientLateReset, Impact::Harmless),
-        (idle, Cause::ClientIdleReset, Impact::Harmless),
-        (after_our_close, Cause::ClientLateReset, Impact::Harmless),
-        (after_fin, Cause::ClientLateReset, Impact::Harmless),
-        (farewell, Cause::ClientLateReset, Impact::Harmless),
-        (scan, Cause::ClientHandshakeReset, Impact::Harmless),
+        // To TCP a response that pauses is the same.
+        (answered, Cause::ClientLateReset, Certainty::Weak),
+        (idle, Cause::ClientIdleReset, Certainty::Strong),
+        (after_our_close, Cause::ClientLateReset, Certainty::Strong),
+        (after_fin, Cause::ClientLateReset, Certainty::Strong),
+        (farewell, Cause::ClientLateReset, Certainty::Strong),
+        (scan, Cause::ClientHandshakeReset, Certainty::Strong),
     ];
-    for (socket, cause, impact) in cases {
-        let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, Certainty::Strong);
+    for (socket, cause, certainty) in cases {
+        let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, certainty);
+        with_impact(verdict, Impact::Harmless);
+    }
+}
+
+/// A response of which all that was sent has arrived, and a line about its end.
+fn pausing(kind: MessageKind, errno: Option<i32>, action: &str) -> Verdict {
+    let socket = Socket {
+        bytes_sent: 5_000,
+        last_sent_ms: Some(24),
+        last_received_ms: Some(300),
+        data_segments_in: 1,
+        ..client()
+    };
+    let mut inputs = reset_of(socket);
+    let record =
+        LogRecord { level: Some(Level::Info), side: LogSide::Client, ..line(100, kind, errno, action) };
+    inputs.push(logged(record));
+    check(inputs, Kind::ResetReceived, Party::Client, Cause::ClientAbort, Certainty::Strong)
+}
+
+#[test]
+fn a_response_that_pauses_is_cut_when_nginx_says_so() {
+    for kind in [MessageKind::CLIENT_ABORTED_UPSTREAM_CLOSED, MessageKind::RECV_FAILED] {
+        let verdict = pausing(kind, Some(104), "reading upstream");
+        with_impact(verdict, Impact::ResponseTruncated);
+    }
+}
+
+#[test]
+fn a_tunnel_that_its_client_resets_is_not_done() {
+    for action in ["proxying upgraded connection", "proxying connection"] {
+        let verdict = pausing(MessageKind::RECV_FAILED, Some(104), action);
+        assert!(verdict.summary.contains("open tunnel"), "{}", verdict.summary);
+        with_impact(verdict, Impact::ConnectionOnly);
+    }
+}
+
+#[test]
+fn a_response_that_did_not_arrive_is_not_done_because_nginx_had_closed() {
+    let socket = Socket {
+        state: TcpState::FinWait1,
+        bytes_sent: 5_736,
+        unsent: 68_223,
+        last_sent_ms: Some(2_436),
+        last_received_ms: Some(2_500),
+        ..client()
+    };
+    let verdict =
+        check(reset_of(socket), Kind::ResetReceived, Party::Client, Cause::ClientAbort, Certainty::Strong);
+    with_impact(verdict, Impact::ResponseTruncated);
+}
+
+#[test]
+fn what_the_reset_itself_acknowledges_has_arrived_and_may_be_all() {
+    let socket = Socket {
+        bytes_sent: 612,
+        unacked: 612,
+        last_sent_ms: Some(1),
+        last_received_ms: Some(2),
+        ..client()
+    };
+    let closed = Socket { state: TcpState::FinWait1, unacked: 613, ..socket.clone() };
+    for (socket, cause, certainty, impact) in [
+        (socket, Cause::ClientAbort, Certainty::Weak, Impact::Unknown),
+        (closed, Cause::ClientLateReset, Certainty::Strong, Impact::Harmless),
+    ] {
+        let reset = Packet { ack: socket.snd_nxt, ..active_reset(&socket) };
+        let inputs = vec![received(100, socket, Some(reset))];
+        let verdict = check(inputs, Kind::ResetReceived, Party::Client, cause, certainty);
         with_impact(verdict, impact);
+    }
+}
+
+/// A client that resets after so many segments and bytes on a listener with TLS, and what Nginx has not got through.
+fn in_tls(segments: u32, bytes: u64, unacked: u32) -> Vec<Verdict> {
+    let socket = Socket {
+        data_segments_in: segments,
+        bytes_received: bytes,
+        bytes_sent: 1_428,
+        unacked,
+        last_sent_ms: Some(1),
+        last_received_ms: Some(2),
+        ..client()
+    };
+    let mut host = host();
+    host.nginx.http_listeners = vec![(socket.local, true)];
+    play_on(host, reset_of(socket))
+}
+
+#[test]
+fn a_tls_handshake_that_its_client_gives_up_has_cost_no_request() {
+    for (segments, bytes, unacked, certainty) in
+        [(1, 517, 0, Certainty::Strong), (2, 597, 258, Certainty::Weak), (2, 524, 0, Certainty::Weak)]
+    {
+        let verdict = in_tls(segments, bytes, unacked).remove(0);
+        assert_eq!((verdict.cause, verdict.certainty), (Cause::ClientHandshakeReset, certainty));
+        with_impact(verdict, Impact::Harmless);
+    }
+    for (segments, bytes, unacked) in [(3, 700, 258), (2, 597, 20_000), (2, 1_900, 258)] {
+        assert_eq!(in_tls(segments, bytes, unacked)[0].cause, Cause::ClientAbort);
     }
 }
 
@@ -140,7 +241,7 @@ fn a_bystander_that_was_idle_is_not_the_cause_of_an_upstream_close() {
     inputs.push(closed(102, upstream(), worker()));
     let verdicts = play(inputs);
     let of = |remote: &str| {
-        let mine = |verdict: &&crate::model::Verdict| verdict.connection.as_ref().unwrap().remote == remote;
+        let mine = |verdict: &&Verdict| verdict.connection.as_ref().unwrap().remote == remote;
         verdicts.iter().find(mine).unwrap()
     };
     assert_eq!(of("10.0.1.77:50001").cause, Cause::ClientIdleReset);
@@ -164,9 +265,9 @@ fn two_clients_that_left_together_lower_the_certainty_of_the_consequence() {
 
 #[test]
 fn a_tls_handshake_given_up_is_no_abort_of_a_request() {
-    let mut record = line(101, crate::model::MessageKind::TLS_PEER_CLOSED, Some(104), "SSL handshaking");
-    record.side = crate::model::LogSide::Client;
-    record.level = Some(crate::model::Level::Info);
+    let mut record = line(101, MessageKind::TLS_PEER_CLOSED, Some(104), "SSL handshaking");
+    record.side = LogSide::Client;
+    record.level = Some(Level::Info);
     record.upstream = None;
     let mut inputs = reset_of(client());
     inputs.push(logged(record));

@@ -2,7 +2,7 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
-use crate::model::{EventKind, Input, Overflow, QueueKind, Side, Socket, TcpState};
+use crate::model::{EventKind, Input, MessageKind, Overflow, QueueKind, Side, Socket, TcpState};
 
 fn overflow(milliseconds: u64, side: Side, listener: &str) -> (u64, Input) {
     let overflow = Overflow {
@@ -70,4 +70,25 @@ fn a_request_in_the_queue_of_a_listener_that_was_closed_failed_and_met_a_listene
         assert_eq!(verdict.impact, impact);
         assert!(verdict.summary.contains("before it had accepted"), "{}", verdict.summary);
     }
+}
+
+#[test]
+fn a_full_listener_in_another_namespace_counts_for_the_connection_whose_syn_it_dropped() {
+    let of_port = |port: u16, is_named: bool| {
+        let local = std::net::SocketAddr::new(address("10.0.0.1:0").ip(), port);
+        let socket =
+            Socket { local, state: TcpState::SynSent, bytes_sent: 0, last_sent_ms: None, ..upstream() };
+        let line = line(900, MessageKind::UPSTREAM_TIMED_OUT, Some(110), "connecting to upstream");
+        let (when, mut full) = overflow(100, Side::UpstreamPeer, "10.0.0.2:8080");
+        let Input::Event(event) = &mut full else { unreachable!("made above") };
+        let EventKind::ListenOverflow(overflow) = &mut event.kind else { unreachable!("made above") };
+        overflow.client = overflow.client.filter(|_| is_named);
+        let inputs = vec![(when, full), closed(900, socket, worker()), logged(line)];
+        let verdicts = play(inputs);
+        verdicts.into_iter().find(|verdict| verdict.connection.is_some()).unwrap()
+    };
+    let (dropped, other, unnamed) = (of_port(40_000, true), of_port(40_001, true), of_port(40_000, false));
+    assert_eq!((dropped.cause, dropped.certainty), (Cause::UpstreamListenOverflow, Certainty::Proven));
+    assert_eq!((other.cause, other.certainty), (Cause::MiddleboxDrop, Certainty::Weak));
+    assert_eq!((unnamed.cause, unnamed.certainty), (Cause::UpstreamListenOverflow, Certainty::Weak));
 }

@@ -300,3 +300,13 @@ fn only_the_timers_of_its_own_nginx_judge_a_reset_on_purpose() {
     host.nginx.listeners = vec![(address("0.0.0.0:81"), None)];
     assert_eq!(cause(&host), Cause::NginxTimeoutReset);
 }
+
+#[test]
+fn a_stream_has_no_lingering_close_to_be_advised() {
+    let unread =
+        || sent(100, Socket { unread: 3, bytes_received: 3, ..client() }, "TCP_ABORT_ON_CLOSE", worker());
+    let mut host = host();
+    host.nginx.http_listeners = vec![(address("0.0.0.0:443"), true)];
+    assert!(play_on(host, vec![unread()])[0].advice.is_empty());
+    assert!(!play(vec![unread()])[0].advice.is_empty());
+}

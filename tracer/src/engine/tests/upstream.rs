@@ -455,3 +455,26 @@ fn a_reset_on_loopback_in_the_name_of_a_socket_that_lives_on_is_netfilters() {
     let verdicts = play_on(host, vec![received(100, socket, Some(reset)), later]);
     assert_eq!((verdicts[0].cause, verdicts[0].certainty), (Cause::LocalFirewall, Certainty::Proven));
 }
+
+#[test]
+fn a_host_that_acknowledged_a_moment_ago_has_not_forgotten_the_connection() {
+    let uploading = Socket {
+        bytes_sent: 328_718,
+        bytes_acked: 300_000,
+        data_segments_out: 228,
+        last_sent_ms: Some(0),
+        ..upstream()
+    };
+    for (last_ack_ms, cause) in [(Some(0), Cause::UpstreamAbort), (Some(4_000), Cause::UpstreamRestarted)] {
+        let socket = Socket { last_ack_ms, ..uploading.clone() };
+        let reset = stateless_reset(&socket);
+        let failed = line(100, MessageKind::WRITEV_FAILED, Some(104), "sending request to upstream");
+        check(
+            vec![received(100, socket, Some(reset)), logged(failed)],
+            Kind::ResetReceived,
+            Party::Upstream,
+            cause,
+            Certainty::Weak,
+        );
+    }
+}

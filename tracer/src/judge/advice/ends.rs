@@ -32,7 +32,8 @@ pub fn timed_out(case: &Case) -> Vec<Advice> {
 /// Nginx closed while something of the client was unread, or came afterwards.
 pub fn closed_unread(case: &Case) -> Vec<Advice> {
     let on_purpose = case.socket().is_some_and(|socket| socket.linger_zero);
-    if !case.is_client() || on_purpose {
+    // Streams have no `lingering_close`, and nothing else to change: their upstream had failed.
+    if !case.is_client() || on_purpose || case.is_http() == Some(false) {
         return Vec::new();
     }
     if let Some(told) = too_large(case) {

@@ -27,7 +27,9 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
 
 fn of_line(line: &Joined) -> Option<Finding> {
     let record = line.record;
-    let (code, origins) = match record.class() {
+    // With an errno the class is that of the errno; what the client broke off is told by the words.
+    let aborted = record.kind.class() == MessageClass::ClientAborted;
+    let (code, origins) = match if aborted { MessageClass::ClientAborted } else { record.class() } {
         MessageClass::TimedOut => ("log_timed_out", Origins::SLOW),
         MessageClass::ClosedEarly => ("log_closed_early", Origins::PEER),
         MessageClass::ClientAborted => ("log_client_aborted", Origins::PEER.and(Origins::CLIENT_FIRST)),

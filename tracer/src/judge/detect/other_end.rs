@@ -86,7 +86,8 @@ fn listener(case: &Case) -> Option<Finding> {
     let ours = |note: &&OverflowNote| {
         note.side == Side::UpstreamPeer
             && listens_on(note.listener, tuple.remote)
-            && case.is_local(tuple.remote)
+            // In another network namespace of this host, as a container's, it must not have been somebody else's packet.
+            && (case.is_local(tuple.remote) || note.client.is_none_or(|client| client == tuple.local))
             && meanwhile(note)
     };
     let notes = || case.overflows.iter().filter(ours);

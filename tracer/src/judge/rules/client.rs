@@ -38,7 +38,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "client/before_a_request",
-        when: |look| look.has("no_request") || before_request(look),
+        when: |look| look.has("no_request") || before_request(look) || in_tls_handshake(look),
         party: Party::Client,
         cause: Cause::ClientHandshakeReset,
         origins: Origins::PEER,
@@ -97,8 +97,23 @@ fn before_request(look: &Look) -> bool {
     action.contains("SSL handshaking") || action.contains("waiting for request")
 }
 
+/// The configuration knows of TLS, no line speaks of a request, and the client has sent less than a handshake and a
+/// request take: its greeting and its last word of the handshake, or an alert. What it may lack are session tickets.
+fn in_tls_handshake(look: &Look) -> bool {
+    const HELLO_AND_LAST_WORD: u32 = 2;
+    const MOST_SENT: u64 = 1_000;
+    const TICKETS: u64 = 1_024;
+    let Some(socket) = look.case.socket() else { return false };
+    let is_short = socket.data_segments_in <= HELLO_AND_LAST_WORD && socket.bytes_received <= MOST_SENT;
+    let is_silent = look.case.line.is_none() && look.case.effects.is_empty() && look.case.access.is_none();
+    let has_answer = !look.has("request_unanswered") || socket.data_segments_in == 1;
+    let known = look.case.is_tls() == Some(true) && !look.case.is_capture();
+    known && is_short && is_silent && has_answer && look.case.outstanding() <= TICKETS
+}
+
+/// Nginx had closed, and nothing but its farewell had not arrived.
 fn nginx_had_closed(look: &Look) -> bool {
-    look.case.state().we_closed()
+    look.case.state().we_closed() && look.case.lacks_a_farewell_at_most()
 }
 
 /// The client had closed, and what did not reach it is no longer than a TLS `close_notify`, which plain HTTP has not.
@@ -111,5 +126,16 @@ fn only_a_farewell(look: &Look) -> bool {
 fn cut_short(look: &Look) -> bool {
     (look.has("response_in_flight") && !only_a_farewell(look))
         || look.has("upstream_leg_closed")
-        || look.case.line_class() == Some(MessageClass::ClientAborted)
+        || look.case.is_tunnel()
+        || works_on_a_request(look)
+}
+
+/// Nginx says that it was working on a request when the client left. The errno of the message tells only how.
+fn works_on_a_request(look: &Look) -> bool {
+    const AT_WORK: [&str; 5] =
+        ["connecting to upstream", "SSL handshaking to upstream", "sending request", "reading ", "sending "];
+    let Some(line) = look.case.line else { return false };
+    let action = line.record.action.as_deref().unwrap_or("");
+    line.record.kind.class() == MessageClass::ClientAborted
+        || AT_WORK.iter().any(|start| action.starts_with(start))
 }

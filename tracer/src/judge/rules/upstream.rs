@@ -1,8 +1,8 @@
 //! A RST arrived on an upstream connection.
 
 use crate::judge::finding::Origins;
-use crate::model::Socket;
 use crate::model::verdict::{Cause, Party};
+use crate::model::{Event, EventKind, Socket};
 
 use super::{Look, Rule};
 
@@ -59,7 +59,7 @@ pub const DECIDED: &[Rule] = &[
     },
     Rule {
         name: "received/seen_forgotten",
-        when: |look| look.has("peer_no_socket") && forgotten(look),
+        when: |look| look.has("peer_no_socket") && had_known(look) && !closed_there(look),
         party: Party::Upstream,
         cause: Cause::UpstreamRestarted,
         origins: Origins::NO_SOCKET,
@@ -150,6 +150,12 @@ fn seen(look: &Look) -> bool {
     look.has("peer_process_reset") || look.has("peer_no_socket")
 }
 
+/// A process of the other end reset this connection itself; its RST was only not the first to arrive.
+fn closed_there(look: &Look) -> bool {
+    let acted = |event: &Event| matches!(event.kind, EventKind::ResetSent { .. }) && event.task.is_actor;
+    look.case.peer.iter().any(|event| acted(event) && !event.answers_segment())
+}
+
 fn elsewhere(look: &Look) -> bool {
     look.decided(Origins::DEVICE) || look.sent_from_elsewhere()
 }
@@ -165,7 +171,19 @@ fn too_soon(look: &Look) -> bool {
 }
 
 /// Its host does not know the connection any more, and had known it: it had acknowledged something.
-fn forgotten(look: &Look) -> bool {
+fn had_known(look: &Look) -> bool {
     let known = |socket: &Socket| socket.bytes_received > 0 || socket.bytes_acked > 1;
     look.case.is_reset_without_socket() && look.case.socket().is_none_or(known)
+}
+
+/// The same, and not that very moment, in the middle of an upload: a socket that is closed while data comes in is unknown
+/// before its own RST has left (`__tcp_close`, `tcp_disconnect`).
+fn forgotten(look: &Look) -> bool {
+    const JUST_NOW_MS: u32 = 10;
+    let lately = |socket: &Socket| {
+        let since_data = |ago: u32| socket.last_received_ms.is_none_or(|received| ago < received);
+        let acknowledged = socket.last_ack_ms.filter(|ago| *ago < JUST_NOW_MS);
+        socket.data_segments_out > 1 && acknowledged.is_some_and(since_data)
+    };
+    had_known(look) && !look.case.socket().is_some_and(lately)
 }

@@ -4,6 +4,7 @@
 
 mod blind;
 mod clients;
+mod cut;
 mod details;
 mod doubts;
 mod emitters;
@@ -49,6 +50,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         race::TABLE,
         protocols::TABLE,
         clients::TABLE,
+        cut::TABLE,
         details::TABLE,
         doubts::TABLE,
         ending::TABLE,
