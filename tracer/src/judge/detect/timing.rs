@@ -65,7 +65,9 @@ fn data_answered_too_soon(case: &Case) -> Option<Finding> {
     let soon = age + Duration::from_micros(error_us) < Duration::from_micros(u64::from(fastest / 2));
     // A path that became shorter meanwhile brings the peer's own answer sooner, and from another distance: one fact.
     let steady = hop::is_opened_now(case);
-    let decisive = steady && packet.timestamps.is_none();
+    // A SYN may be slower than data on every connection: switches and firewalls look at it, and remember the flow.
+    let data_was_timed = socket.bytes_acked > 1;
+    let decisive = steady && data_was_timed && packet.timestamps.is_none();
     (soon && (steady || !hop::starts_elsewhere(case))).then(|| too_soon(age, fastest).decisive_if(decisive))
 }
 

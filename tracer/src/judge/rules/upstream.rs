@@ -1,8 +1,8 @@
 //! A RST arrived on an upstream connection.
 
 use crate::judge::finding::Origins;
-use crate::model::Socket;
 use crate::model::verdict::{Cause, Party};
+use crate::model::{Event, EventKind, Socket};
 
 use super::{Look, Rule};
 
@@ -52,7 +52,7 @@ pub const DECIDED: &[Rule] = &[
     },
     Rule {
         name: "received/seen_racing",
-        when: |look| seen(look) && look.has("keepalive_race"),
+        when: |look| seen(look) && look.has("keepalive_race") && !never_known(look),
         party: Party::Upstream,
         cause: Cause::UpstreamKeepaliveRace,
         origins: Origins::PEER,
@@ -148,6 +148,15 @@ pub const RULES: &[Rule] = &[
 
 fn seen(look: &Look) -> bool {
     look.has("peer_process_reset") || look.has("peer_no_socket")
+}
+
+/// The kernel at the other end has no trace of a connection that nobody had closed, as after the address moved to its host.
+fn never_known(look: &Look) -> bool {
+    let unknown = |event: &Event| {
+        let reason = matches!(&event.kind, EventKind::ResetSent { reason, .. } if reason.as_deref() == Some("NO_SOCKET"));
+        reason && event.socket.is_none()
+    };
+    forgotten(look) && look.has("peer_no_socket") && look.case.peer_reset().is_some_and(unknown)
 }
 
 fn elsewhere(look: &Look) -> bool {
