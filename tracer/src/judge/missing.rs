@@ -27,6 +27,8 @@ pub const LOWERING: &[&str] = &[
     "kernel_reason",
     "one_line",
     "one_client",
+    "client_reset",
+    "response_end",
     "reset_packet",
     "request_read",
     "own_close",
@@ -47,6 +49,8 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     gaps.extend(captured(case, ruling));
     gaps.extend(ambiguous_line(case, leans_on_log));
     gaps.extend(ambiguous_client(case));
+    gaps.extend(doubtful_client(case, ruling));
+    gaps.extend(response_end(case, ruling));
     gaps.extend(wire(case));
     gaps.extend(unread(case, ruling));
     gaps.extend(built(case));
@@ -135,6 +139,27 @@ fn ambiguous_client(case: &Case) -> Option<Gap> {
             "one_client",
             format!("{candidates} clients of that worker went away at that moment; the nearest was taken"),
         )
+    })
+}
+
+/// The client's incident may turn out to be the doing of a device between the client and Nginx.
+fn doubtful_client(case: &Case, ruling: Ruling) -> Option<Gap> {
+    let abort = ruling.cause == crate::model::verdict::Cause::ClientAbort && !case.is_client();
+    case.caused_by.as_ref().filter(|by| abort && by.doubtful).map(|_| {
+        let why = "The RST in the client's name does not show that the client itself sent it: its own incident tells";
+        lowering("client_reset", why.to_owned())
+    })
+}
+
+/// A client that leaves between two pieces of a response leaves nothing outstanding either.
+fn response_end(case: &Case, ruling: Ruling) -> Option<Gap> {
+    let late = ruling.cause == crate::model::verdict::Cause::ClientLateReset;
+    let open = case.state() == crate::model::TcpState::Established && case.outstanding() == 0;
+    let between = |line: &super::case::Joined| line.record.message.contains("keepalive connection");
+    let told = case.access.is_some() || case.line.as_ref().is_some_and(between);
+    (late && open && !told).then(|| {
+        let why = "Whether the response was complete cannot be seen from the socket: access.log tells";
+        lowering("response_end", why.to_owned())
     })
 }
 

@@ -48,6 +48,9 @@ fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
         Cause::ClientIdleReset => {
             format!("Client {peer} reset an idle keep-alive connection{}", silence(case))
         }
+        Cause::ClientLateReset if is_weak => {
+            format!("Client {peer} ended a connection on which nothing was outstanding")
+        }
         Cause::ClientLateReset => format!("Client {peer} ended a connection that was already done"),
         Cause::ClientHandshakeReset => format!("Client {peer} reset the connection before it sent a request"),
         Cause::ClientVanished if case.outstanding() == 0 => {

@@ -2,7 +2,7 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
-use crate::model::{Socket, TcpState};
+use crate::model::{Packet, Socket, TcpState};
 
 fn reset_of(socket: Socket) -> Vec<(u64, crate::model::Input)> {
     let reset = active_reset(&socket);
@@ -55,7 +55,10 @@ fn harmless_classes_are_told_apart() {
         (scan, Cause::ClientHandshakeReset, Impact::Harmless),
     ];
     for (socket, cause, impact) in cases {
-        let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, Certainty::Strong);
+        // Whether a response was complete is not seen while its connection is open.
+        let open = socket.state == TcpState::Established && cause == Cause::ClientLateReset;
+        let certainty = if open { Certainty::Weak } else { Certainty::Strong };
+        let verdict = check(reset_of(socket), Kind::ResetReceived, Party::Client, cause, certainty);
         with_impact(verdict, impact);
     }
 }
@@ -88,6 +91,30 @@ fn the_upstream_leg_dropped_after_a_client_reset_is_its_consequence() {
     assert_eq!((upstream.party, upstream.cause), (Party::Client, Cause::ClientAbort));
     assert_eq!(upstream.impact, Impact::Harmless);
     assert_eq!(upstream.peer_connection.as_ref().unwrap().remote, "10.0.1.9:50000");
+}
+
+#[test]
+fn a_reset_that_may_not_be_the_clients_lowers_the_certainty_of_the_consequence() {
+    let judged = |reset: Packet| {
+        let waiting = Socket { unread: 400, bytes_received: 400, ..upstream() };
+        let inputs =
+            vec![received(100, client(), Some(reset)), sent(103, waiting, "TCP_ABORT_ON_CLOSE", worker())];
+        let verdicts = play(inputs);
+        verdicts.into_iter().find(|verdict| verdict.kind == Kind::ResetSent).unwrap()
+    };
+    let own = judged(active_reset(&client()));
+    let forged = judged(Packet { ttl: 60, ..stateless_reset(&client()) });
+    assert!(own.certainty < forged.certainty, "{own:#?} {forged:#?}");
+    assert!(forged.missing.iter().any(|missing| missing.code == "client_reset"));
+}
+
+#[test]
+fn a_client_that_leaves_between_two_pieces_of_a_response_leaves_nothing_outstanding() {
+    let sent = Socket { bytes_sent: 9_000, last_sent_ms: Some(50), last_received_ms: Some(900), ..client() };
+    let verdict =
+        check(reset_of(sent), Kind::ResetReceived, Party::Client, Cause::ClientLateReset, Certainty::Weak);
+    assert!(verdict.missing.iter().any(|missing| missing.code == "response_end"));
+    assert!(verdict.summary.contains("nothing was outstanding"), "{}", verdict.summary);
 }
 
 #[test]
