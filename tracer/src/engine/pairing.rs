@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::judge::CausedBy;
+use crate::judge::{CausedBy, is_doubtful};
 use crate::model::{Event, EventKind, Mono, Side, TcpState};
 use crate::timeline::{Incident, Timeline};
 
@@ -59,6 +59,7 @@ pub fn cause(timeline: &Timeline, upstream: &Incident) -> Option<CausedBy> {
         socket: incident.socket().cloned(),
         after_us: u64::try_from(gap.as_micros()).unwrap_or(u64::MAX),
         candidates: u32::try_from(near.len()).unwrap_or(u32::MAX),
+        doubtful: is_doubtful(incident),
     })
 }
 

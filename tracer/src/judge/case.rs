@@ -89,6 +89,8 @@ pub struct CausedBy {
     pub after_us: u64,
     /// Client incidents it could have been.
     pub candidates: u32,
+    /// The RST that ended the client's connection does not look like the client's own.
+    pub doubtful: bool,
 }
 
 /// One incident and what stands around it.

@@ -50,6 +50,12 @@ fn received(incident: &Incident) -> Duration {
     if open && (witnessed || pooled) { LONG } else { NORMAL }
 }
 
+/// The RST that ended the connection shows no socket of the peer, or another distance: somebody else may have sent it.
+pub fn is_doubtful(incident: &Incident) -> bool {
+    let packet = incident.reset_received().and_then(|event| event.packet.as_ref());
+    packet.zip(incident.socket()).is_some_and(|(packet, socket)| doubtful(packet, socket))
+}
+
 fn doubtful(packet: &Packet, socket: &Socket) -> bool {
     packet.is_stateless_reset()
         || socket.baseline.is_some_and(|baseline| hop_difference(packet.ttl, baseline.ttl) > 0)

@@ -27,6 +27,7 @@ pub const LOWERING: &[&str] = &[
     "kernel_reason",
     "one_line",
     "one_client",
+    "client_reset",
     "reset_packet",
     "request_read",
     "response_end",
@@ -49,6 +50,7 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     gaps.extend(captured(case, ruling));
     gaps.extend(ambiguous_line(case, leans_on_log));
     gaps.extend(ambiguous_client(case));
+    gaps.extend(doubtful_client(case, ruling));
     gaps.extend(wire(case));
     gaps.extend(unread(case, ruling));
     gaps.extend(unended(case, ruling));
@@ -139,6 +141,15 @@ fn ambiguous_client(case: &Case) -> Option<Gap> {
             "one_client",
             format!("{candidates} clients of that worker went away at that moment; the nearest was taken"),
         )
+    })
+}
+
+/// The client's incident may turn out to be the doing of a device between the client and Nginx.
+fn doubtful_client(case: &Case, ruling: Ruling) -> Option<Gap> {
+    let abort = ruling.cause == Cause::ClientAbort && !case.is_client();
+    case.caused_by.as_ref().filter(|by| abort && by.doubtful).map(|_| {
+        let why = "The RST in the client's name does not show that the client itself sent it: its own incident tells";
+        lowering("client_reset", why.to_owned())
     })
 }
 

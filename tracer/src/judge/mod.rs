@@ -32,7 +32,7 @@ pub use certainty::{earned, lowered};
 pub use detect::hop_difference;
 pub use explain::{Explanation, Said, Step, What, explain, steps};
 pub use finding::{CODES, Class, class_of};
-pub use hold::hold;
+pub use hold::{hold, is_doubtful};
 pub use witness::{Role, Seen, seen};
 
 use finding::Finding;

@@ -182,6 +182,8 @@ mod tests {
         "Unruled(\"closed/lost_between_captures\")",
         // More incidents at once than the engine keeps; a recording of that would be larger than all others.
         "Unmissed(\"table_full\")",
+        // A device that resets a client's connection while its upstream still works.
+        "Unmissed(\"client_reset\")",
         // Two equal lines within the same millisecond whose incidents rest on nothing else.
         "Unmissed(\"one_line\")",
         // A client that is gone right after its TLS handshake, at level `error`; the lab's clients speak no TLS.

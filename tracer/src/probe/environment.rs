@@ -48,14 +48,31 @@ fn active_mode(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
-/// The first of the usual places that holds `cgroup.controllers`.
+/// Where the host's own mounts are seen from a mount namespace that hides them, as `ip netns exec` makes one.
+const HOST: &str = "/proc/1/root";
+/// Where most systems mount cgroup v2.
+const USUAL: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+
+/// The first of the usual places that holds `cgroup.controllers`, else where it is mounted, else the host's.
 fn root_cgroup() -> Option<PathBuf> {
-    let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-    places
-        .iter()
-        .map(Path::new)
-        .find(|place| place.join("cgroup.controllers").exists())
-        .map(Path::to_path_buf)
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    cgroup_places(&mounts).into_iter().find(|place| place.join("cgroup.controllers").exists())
+}
+
+/// Where the root of cgroup v2 may be, best first.
+fn cgroup_places(mounts: &str) -> Vec<PathBuf> {
+    let usual = USUAL.iter().map(PathBuf::from);
+    let mounted = mounts.lines().filter_map(cgroup_mount);
+    let host = USUAL.iter().map(|place| Path::new(HOST).join(place.trim_start_matches('/')));
+    usual.chain(mounted).chain(host).collect()
+}
+
+/// The mount point of a line of `mountinfo`, if the whole of a cgroup v2 is mounted there.
+fn cgroup_mount(line: &str) -> Option<PathBuf> {
+    let (mount, kind) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ').skip(3);
+    let (root, point) = (fields.next()?, fields.next()?);
+    (kind.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point))
 }
 
 /// Capabilities that the probes need, as bit and name (`include/uapi/linux/capability.h`).
@@ -87,6 +104,17 @@ mod tests {
     fn the_bracketed_mode_is_the_active_one() {
         assert_eq!(active_mode("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(active_mode("").as_deref(), None);
+    }
+
+    #[test]
+    fn cgroup_v2_is_looked_for_where_it_is_mounted_and_on_the_host() {
+        let mounts = "31 24 0:27 / /run/cg2 rw - cgroup2 cgroup2 rw\n\
+                      32 24 0:27 /user.slice /part rw - cgroup2 cgroup2 rw\n\
+                      33 24 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+        let places = cgroup_places(mounts);
+        let places: Vec<&str> = places.iter().filter_map(|place| place.to_str()).collect();
+        let host = ["/proc/1/root/sys/fs/cgroup/unified", "/proc/1/root/sys/fs/cgroup"];
+        assert_eq!(places, [&USUAL[..], &["/run/cg2"], &host].concat());
     }
 
     #[test]

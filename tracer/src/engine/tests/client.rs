@@ -192,6 +192,30 @@ fn the_upstream_leg_dropped_after_a_client_reset_is_its_consequence() {
 }
 
 #[test]
+fn a_reset_that_may_not_be_the_clients_lowers_the_certainty_of_the_consequence() {
+    let judged = |reset: Packet| {
+        let waiting = Socket { unread: 400, bytes_received: 400, ..upstream() };
+        let inputs =
+            vec![received(100, client(), Some(reset)), sent(103, waiting, "TCP_ABORT_ON_CLOSE", worker())];
+        let verdicts = play(inputs);
+        verdicts.into_iter().find(|verdict| verdict.kind == Kind::ResetSent).unwrap()
+    };
+    let own = judged(active_reset(&client()));
+    let forged = judged(Packet { ttl: 60, ..stateless_reset(&client()) });
+    assert!(own.certainty < forged.certainty, "{own:#?} {forged:#?}");
+    assert!(forged.missing.iter().any(|missing| missing.code == "client_reset"));
+}
+
+#[test]
+fn a_client_that_leaves_between_two_pieces_of_a_response_leaves_nothing_outstanding() {
+    let sent = Socket { bytes_sent: 9_000, last_sent_ms: Some(50), last_received_ms: Some(900), ..client() };
+    let verdict =
+        check(reset_of(sent), Kind::ResetReceived, Party::Client, Cause::ClientLateReset, Certainty::Weak);
+    assert!(verdict.missing.iter().any(|missing| missing.code == "response_end"));
+    assert!(verdict.summary.contains("nothing was on its way"), "{}", verdict.summary);
+}
+
+#[test]
 fn a_client_that_left_with_fin_and_its_upstream_leg_are_one_incident() {
     let leaving = Socket { state: TcpState::CloseWait, ..client() };
     let verdict = check(

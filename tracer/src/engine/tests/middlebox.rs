@@ -247,6 +247,8 @@ fn an_answer_that_came_before_it_could_is_a_devices() {
     let mut old = Socket { opened: Some(Mono(0)), ..far_away(5, 60_000) };
     old.peer_history = old.peer_history.map(|known| PeerHistory { last_syn_ack: Mono(0), ..known });
     assert_eq!(elsewhere(old), Certainty::Weak);
+    // Only handshakes took so long, and a switch may have made each of them wait.
+    assert_eq!(judged(Socket { bytes_acked: 1, ..far_away(5, 60_000) }).1, Certainty::Weak);
     let own_clock = far_away(5, 60_000);
     let reset = active_reset(&own_clock);
     assert_eq!(certainty_of(own_clock, reset).0, Cause::UpstreamAbort);
@@ -296,7 +298,7 @@ fn a_syn_that_is_refused_too_soon_may_have_met_another_host_behind_the_address()
 #[test]
 fn data_that_the_reset_overtook_is_no_sign_of_life() {
     let judged = |after: u64, srtt_us: u32| {
-        let socket = Socket { srtt_us, ..upstream() };
+        let socket = Socket { srtt_us, data_segments_out: 2, ..upstream() };
         let reset = stateless_reset(&socket);
         let data = data_from_peer(&socket, 900);
         let inputs =

@@ -1,6 +1,7 @@
 //! Scenarios: what the kernel and the log say, and the verdict that has to come out.
 
 mod access;
+mod alive;
 mod blind;
 mod client;
 mod clock;

@@ -81,13 +81,20 @@ fn incomplete(packet: &Packet, socket: &Socket) -> Option<Finding> {
     let bare = packet.flags.has(TcpFlags::RST | TcpFlags::ACK)
         && packet.timestamps.is_none()
         && socket.ts_recent.is_some();
-    (bare && looks_like_linux(socket)).then(|| {
+    (bare && looks_like_linux(socket) && !refuses_syn(packet, socket)).then(|| {
         let detail = format!(
             "RST|ACK with window {} and without timestamps: neither of the two resets a Linux peer sends on a connection with timestamps",
             packet.window
         );
         Finding::supporting("header_incomplete", Origins::DEVICE, detail)
     })
+}
+
+/// What a host sends where nobody listens (RFC 9293, section 3.10.7.1). It comes on an open connection where a device opens
+/// connections for the host behind it (a SYN proxy) and passes the refusal on.
+fn refuses_syn(packet: &Packet, socket: &Socket) -> bool {
+    let opened = socket.syn_ack.as_ref().is_some_and(|opened| opened.ack == packet.ack);
+    opened && packet.window == 0 && socket.bytes_received == 0
 }
 
 /// Linux sends stateless resets with identification zero (`ip_send_unicast_reply`).

@@ -109,14 +109,16 @@ fn is_distance_of_both(case: &Case, packet: &Packet, socket: &Socket, expected: 
 
 /// The peer's socket has a TTL of its own (`IP_TTL`), which says nothing about its distance. A stateless reset never
 /// has it (`ip_send_unicast_reply`), so its TTL is a distance all the same.
-fn has_own_ttl(packet: &Packet, socket: &Socket, expected: u8) -> bool {
+pub fn has_own_ttl(packet: &Packet, socket: &Socket, expected: u8) -> bool {
     let trip = trip_us(socket);
     let unusual = |ttl| {
         let routers = routers(ttl);
         routers > FAR || (routers > NEAR && trip > 0 && trip < SHORT_TRIP_US)
     };
     let bare = packet.is_stateless_reset();
-    unusual(expected) || (bare && !is_crossed(expected, socket)) || (!bare && unusual(packet.ttl))
+    // A socket puts the connection's timestamps into its reset; what lacks them shows no TTL of the socket either.
+    let by_socket = !bare && (packet.timestamps.is_some() || socket.ts_recent.is_none());
+    unusual(expected) || (bare && !is_crossed(expected, socket)) || (by_socket && unusual(packet.ttl))
 }
 
 pub fn own(packet: &Packet, expected: u8, source: &str, difference: u8, against: Origins) -> Finding {
@@ -209,13 +211,15 @@ fn hops(ttl: u8) -> impl Iterator<Item = u8> + Clone {
 mod tests {
     use super::*;
     use crate::engine::testing::{stateless_reset, upstream};
+    use crate::model::Timestamps;
 
     #[test]
     fn a_ttl_of_the_peers_own_is_no_distance() {
         let near = Socket { min_rtt_us: 80, ..upstream() };
         let far = Socket { min_rtt_us: 60_000, ..upstream() };
         let bare = stateless_reset(&near);
-        let by_socket = Packet { window: 64, ..bare.clone() };
+        let timestamps = Some(Timestamps { value: 700_012, echo: 1 });
+        let by_socket = Packet { window: 64, timestamps, ..bare.clone() };
         // A listener with IP_TTL 100, two routers away, whose kernel answers with 64.
         assert!(has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &near, 98));
         // With IP_TTL 57: seven routers take longer. What the socket itself sends has that TTL, too.
@@ -232,7 +236,10 @@ mod tests {
         );
         assert!(has_own_ttl(&Packet { ttl: 62, ..bare.clone() }, &far, 75), "but not more than fifty");
         // Set after the handshake: a reset by the socket has it, one without a socket never does.
+        let without_clock = Packet { ttl: 98, timestamps: None, ..by_socket.clone() };
         assert!(has_own_ttl(&Packet { ttl: 98, ..by_socket }, &near, 62));
+        assert!(!has_own_ttl(&without_clock, &near, 62));
+        assert!(has_own_ttl(&without_clock, &Socket { ts_recent: None, ..near.clone() }, 62));
         assert!(!has_own_ttl(&Packet { ttl: 98, ..bare.clone() }, &near, 62));
         assert!(!has_own_ttl(&Packet { ttl: 64, ..bare }, &near, 62));
     }

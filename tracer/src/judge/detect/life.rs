@@ -28,33 +28,69 @@ fn peer_alive(case: &Case) -> Option<Finding> {
     }
     let sequence = reset.packet.as_ref().map_or(socket.rcv_nxt, |packet| packet.seq);
     let unbroken = case.incident.aftermath.iter().take_while(|event| !has(event, TcpFlags::SYN));
-    let witness =
-        unbroken.filter_map(|event| Some((event, event.packet.as_ref()?))).find(|(event, packet)| {
-            let after = event.time.since(reset.time);
-            after >= reordering(socket)
-                && same_distance(packet, socket)
-                && !was_sent_before(packet, reset.packet.as_ref(), socket.ts_recent)
-                && contradicts(packet, sequence, after, socket)
-        });
-    let (event, packet) = witness?;
-    let detail = format!(
-        "{} ms after the RST the peer went on: a segment {} with sequence {} and {} bytes, beyond the RST's sequence {sequence}",
-        event.time.since(reset.time).as_millis(),
-        packet.flags.names(),
-        packet.seq,
-        packet.payload_len
-    );
+    let spoken = unbroken.filter_map(|event| Some((event, event.packet.as_ref()?)));
+    let mut spoken = spoken.filter(|(_, packet)| same_distance(packet, socket));
+    let is_late = |event: &Event| event.time.since(reset.time) >= reordering(socket);
+    let contradicting = |(event, packet): &(&Event, &Packet)| {
+        is_late(event)
+            && !was_sent_before(packet, reset.packet.as_ref(), socket.ts_recent)
+            && contradicts(packet, sequence, event.time.since(reset.time), socket)
+    };
+    let answering = |(event, packet): &(&Event, &Packet)| {
+        !is_late(event)
+            && (contradicts(packet, sequence, Duration::ZERO, socket) || took_request(packet, reset, socket))
+            && is_answer_all_the_same(case, reset, socket)
+    };
+    let (event, packet) = spoken.clone().find(contradicting).or_else(|| spoken.find(answering))?;
+    let after = event.time.since(reset.time).as_millis();
+    let detail = if packet.payload_len == 0 && end_of(packet) == sequence {
+        format!(
+            "{after} ms after the RST, which says that no socket took the request, the peer acknowledged it"
+        )
+    } else {
+        format!(
+            "{after} ms after the RST the peer went on: a segment {} with sequence {} and {} bytes, beyond the RST's sequence {sequence}",
+            packet.flags.names(),
+            packet.seq,
+            packet.payload_len
+        )
+    };
     let alive = Finding::supporting("peer_alive", Origins::DEVICE, detail);
-    Some(alive.decisive_if(!may_be_its_filters(reset, socket)).compared(&end_of(packet), &sequence))
+    let decides = is_late(event) && !may_be_its_filters(reset, socket);
+    Some(alive.decisive_if(decides).compared(&end_of(packet), &sequence))
+}
+
+/// No reordering explains the answer that comes at once: a reset by a living socket carries its last number, and one
+/// without a socket says that the request, the only segment it can answer, was not taken. The packet filter of the peer's
+/// host sends the same, so this never decides.
+fn is_answer_all_the_same(case: &Case, reset: &Event, socket: &Socket) -> bool {
+    let Some(packet) = reset.packet.as_ref().filter(|packet| same(packet, socket)) else { return false };
+    let sent_once = socket.data_segments_out == 1 && socket.bytes_received == 0 && socket.retransmits == 0;
+    !case.is_client()
+        && !case.is_capture()
+        && case.awaits_answer()
+        && (packet.flags.has(TcpFlags::ACK) || sent_once)
+}
+
+/// It acknowledges what a bare RST says no socket took.
+fn took_request(packet: &Packet, reset: &Event, socket: &Socket) -> bool {
+    let bare = reset.packet.as_ref().is_some_and(Packet::is_stateless_reset);
+    let acknowledges =
+        packet.flags.is_plain() && packet.flags.has(TcpFlags::ACK) && packet.ack == socket.snd_nxt;
+    bare && acknowledges && socket.unacked > 0
 }
 
 /// The packet filter of the peer's own host rejects a segment by a bare RST from where the peer is, and its socket
-/// lives on (`nf_send_reset`).
+/// lives on (`nf_send_reset`). Where the peer's socket has a TTL of its own, such a RST shows another one.
 fn may_be_its_filters(reset: &Event, socket: &Socket) -> bool {
-    let same = |packet: &Packet| {
-        socket.baseline.is_none_or(|baseline| hop::difference(packet.ttl, baseline.ttl) == 0)
-    };
-    reset.packet.as_ref().is_none_or(|packet| packet.is_stateless_reset() && same(packet))
+    reset.packet.as_ref().is_none_or(|packet| packet.is_stateless_reset() && same(packet, socket))
+}
+
+/// The RST is as far away as the peer, or nobody can tell.
+fn same(packet: &Packet, socket: &Socket) -> bool {
+    socket.baseline.is_none_or(|baseline| {
+        hop::difference(packet.ttl, baseline.ttl) == 0 || hop::has_own_ttl(packet, socket, baseline.ttl)
+    })
 }
 
 /// What comes sooner may only have been overtaken by the RST on the way: a stateless reset quotes our own

@@ -64,8 +64,10 @@ fn data_answered_too_soon(case: &Case) -> Option<Finding> {
     let soon = age + error < Duration::from_micros(u64::from(fastest / 2));
     // A path that became shorter meanwhile brings the peer's own answer sooner, and from another distance: one fact.
     let steady = hop::is_opened_now(case);
-    // What acknowledges nothing may have been sent without being asked.
-    let decisive = steady && acknowledged && packet.timestamps.is_none();
+    // A SYN may be slower than data on every connection: switches and firewalls look at it, and remember the flow. What
+    // acknowledges nothing may have been sent without being asked.
+    let data_was_timed = socket.bytes_acked > 1;
+    let decisive = steady && acknowledged && data_was_timed && packet.timestamps.is_none();
     (soon && (steady || !hop::starts_elsewhere(case))).then(|| too_soon(age, fastest).decisive_if(decisive))
 }
 

@@ -52,7 +52,7 @@ pub const DECIDED: &[Rule] = &[
     },
     Rule {
         name: "received/seen_racing",
-        when: |look| seen(look) && look.has("keepalive_race"),
+        when: |look| seen(look) && look.has("keepalive_race") && !never_known(look),
         party: Party::Upstream,
         cause: Cause::UpstreamKeepaliveRace,
         origins: Origins::PEER,
@@ -154,6 +154,15 @@ fn seen(look: &Look) -> bool {
 fn closed_there(look: &Look) -> bool {
     let acted = |event: &Event| matches!(event.kind, EventKind::ResetSent { .. }) && event.task.is_actor;
     look.case.peer.iter().any(|event| acted(event) && !event.answers_segment())
+}
+
+/// The kernel at the other end has no trace of a connection that nobody had closed, as after the address moved to its host.
+fn never_known(look: &Look) -> bool {
+    let unknown = |event: &Event| {
+        let reason = matches!(&event.kind, EventKind::ResetSent { reason, .. } if reason.as_deref() == Some("NO_SOCKET"));
+        reason && event.socket.is_none()
+    };
+    forgotten(look) && look.has("peer_no_socket") && look.case.peer_reset().is_some_and(unknown)
 }
 
 fn elsewhere(look: &Look) -> bool {

@@ -12,7 +12,7 @@ use super::protocols::{HTTP2_CANCEL, HTTP2_REQUEST};
 use super::silence::{IMPATIENT, TIMED_OUT};
 use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_between};
 use super::upstream::{ABORT, RECV, in_flight};
-use super::{KEPT, PLAIN};
+use super::{KEPT, PLAIN, THINKS};
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -46,6 +46,10 @@ const UNEXPLAINED: Expect = Expect {
     logged: false,
     ..INCIDENT
 };
+
+/// From Nginx's end it looks like a device as far away as the upstream.
+const OWN_FILTER: Expect =
+    Expect { party: "middlebox", causes: &["middlebox_forged_reset"], most: Certainty::Weak, ..ABORT };
 
 /// Doubts.
 pub const TABLE: &[Scenario] = &[
@@ -198,6 +202,17 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "trap-own-ttl-filter",
+        says: "the packet filter of a host whose listener has a TTL of its own rejects the request, and its server goes on: \
+               the RST has the system's TTL, and no device is proven by that",
+        servers: PLAIN,
+        families: V4,
+        drive: own_filter,
+        expect: &[OWN_FILTER],
+        log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
         name: "two-bad-upstreams",
         says: "one upstream resets the request, the next one refuses it (proxy_next_upstream)",
         servers: PAIR,
@@ -271,6 +286,20 @@ pub(super) fn unheard(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     let rule = format!("{} drop", stage.leaving_upstream());
     stage.filter(Node::Far, &rule)?;
     Ok((client, upstream))
+}
+
+fn own_filter(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    stage.server()?.tell(&format!("ttl {listener} 55"))?;
+    let rule = format!("{} meta length > 88 reject with tcp reset", stage.towards_upstream());
+    stage.filter_input(Node::Upstream, &rule)?;
+    let client = stage.connect()?;
+    stage.request(client, "GET /rejected")?;
+    let upstream = stage.accept(listener)?;
+    stage.response(client, "502")?;
+    wait::pass(THINKS)?;
+    stage.answer(upstream)?;
+    stage.server()?.tell(&format!("drain {upstream}")).map(drop)
 }
 
 fn http2_in_flight(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
