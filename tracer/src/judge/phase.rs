@@ -251,7 +251,7 @@ fn race(case: &Case) -> Impact {
     }
 }
 
-fn client(case: &Case, phase: Phase, cause: Cause) -> Impact {
+fn client(case: &Case, phase: Phase, slug: Cause) -> Impact {
     // A capture shows that nothing was left to say. What the client sent after Nginx had closed may cost it the response.
     let met_data = |event: &Event| match &event.kind {
         EventKind::ResetSeen { answers, .. } => answers.as_ref().is_some_and(|it| it.payload_len > 0),
@@ -260,7 +260,7 @@ fn client(case: &Case, phase: Phase, cause: Cause) -> Impact {
     let done = case.incident.reset_seen().is_some_and(|event| !met_data(event))
         && case.outstanding() == 0
         && case.socket().is_some_and(|socket| !socket.owes_answer());
-    match (phase, cause) {
+    match (phase, slug) {
         (Phase::Idle, _) => Impact::Harmless,
         (Phase::Closing | Phase::Closed, Cause::NginxClosedUnread | Cause::NginxTimeoutReset) if done => {
             Impact::Harmless

@@ -93,7 +93,9 @@ impl Lines {
     fn save_until(&mut self, until: Option<Instant>) {
         let Some(positions) = &mut self.positions else { return };
         positions.opened(self.follower.opened());
-        until.into_iter().for_each(|until| positions.release(until));
+        if let Some(until) = until {
+            positions.release(until);
+        }
         match positions.save() {
             Ok(()) => self.told = false,
             Err(error) => self.problem = Some(not_saved(&error)),

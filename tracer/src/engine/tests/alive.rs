@@ -20,7 +20,7 @@ fn judged(inputs: Vec<(u64, Input)>) -> (Cause, Certainty) {
 fn the_filter_of_a_peer_whose_socket_has_its_own_ttl_proves_no_device() {
     let after = |ttl: u8, own: u8, min_rtt_us: u32| {
         let baseline = Some(Baseline { ttl: own, source: BaselineSource::SynAck });
-        let socket = Socket { baseline, min_rtt_us, ..upstream() };
+        let socket = Socket { min_rtt_us, baseline, ..upstream() };
         let reset = Packet { ttl, ..stateless_reset(&socket) };
         judged(goes_on(&socket, reset, own, 400)).1
     };

@@ -86,13 +86,11 @@ fn answers_newest(case: &Case, packet: &Packet, socket: &Socket) -> bool {
 /// How long the newest segment had been under way, and by how much that may be too short: the time of the very segment
 /// where it is known; a tick more than the ticks that went by where it is not.
 fn age_of_newest(case: &Case, socket: &Socket) -> Option<(Duration, Duration)> {
-    match socket.newest_sent {
-        Some(sent) => Some((case.incident.reset_received()?.time.since(sent), Duration::ZERO)),
-        None => {
-            let ticks = Duration::from_millis(socket.last_sent_ms?.into());
-            Some((ticks, Duration::from_micros(JIFFY_US)))
-        }
+    if let Some(sent) = socket.newest_sent {
+        return Some((case.incident.reset_received()?.time.since(sent), Duration::ZERO));
     }
+    let ticks = Duration::from_millis(socket.last_sent_ms?.into());
+    Some((ticks, Duration::from_micros(JIFFY_US)))
 }
 
 /// A RST without a socket that came as long after the newest segment as the peer's own answer takes.

@@ -100,7 +100,7 @@ pub const TABLE: &[Scenario] = &[
         // drop the other leg for it at once.
         expect: &[Expect {
             causes: &["client_abort", "client_idle_reset", "client_late_reset"],
-            impacts: &["request_failed", "response_truncated", "connection_only", "harmless"],
+            impacts: &["request_failed", "response_truncated", "connection_only", "unknown", "harmless"],
             ..CLIENT
         }],
         log: LogTruth::Info("recv() failed (104"),

@@ -7,6 +7,7 @@ use super::super::net::Node;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
+use super::clients::UNLOGGED_ABORT;
 use super::upstream::in_flight;
 use anyhow::Result;
 use std::time::Duration;
@@ -90,15 +91,17 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "client-zero-window",
-        says: "a client stops reading a large response: Nginx gives up after send_timeout and closes in order",
+        says: "a client stops reading a large response: Nginx gives up after send_timeout and closes in order, then the client goes",
         servers: "server { listen @LISTEN@; root @ROOT@; send_timeout 1s; }\n",
         drive: |stage| {
             let client = stage.connect_narrow()?;
             stage.request(client, "GET /big")?;
             stage.wait_client("Nginx gives up", |socket| {
                 socket.is_none_or(|socket| socket.state != kernel::ESTABLISHED)
-            })
+            })?;
+            stage.client.tell(&format!("close {client}")).map(drop)
         },
+        expect: &[Expect { impacts: &["response_truncated"], ..UNLOGGED_ABORT }],
         log: LogTruth::Either,
         ..ORDINARY
     },
