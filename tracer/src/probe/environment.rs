@@ -48,23 +48,38 @@ fn active_mode(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
-/// Where the host's own mounts are seen from a mount namespace that hides them, as `ip netns exec` makes one.
-const HOST: &str = "/proc/1/root";
+/// The first process, whose mounts are the host's.
+const INIT: u32 = 1;
+/// Ancestors that are asked for their mounts.
+const GENERATIONS: usize = 16;
 /// Where most systems mount cgroup v2.
 const USUAL: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
-/// The first of the usual places that holds `cgroup.controllers`, else where it is mounted, else the host's.
+/// The first of the usual places that holds `cgroup.controllers`, else where it is mounted, else where an ancestor sees
+/// it: `ip netns exec` hides it from what it runs.
 fn root_cgroup() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    cgroup_places(&mounts).into_iter().find(|place| place.join("cgroup.controllers").exists())
+    cgroup_places(&mounts, &ancestors()).into_iter().find(|place| place.join("cgroup.controllers").exists())
 }
 
 /// Where the root of cgroup v2 may be, best first.
-fn cgroup_places(mounts: &str) -> Vec<PathBuf> {
+fn cgroup_places(mounts: &str, ancestors: &[u32]) -> Vec<PathBuf> {
     let usual = USUAL.iter().map(PathBuf::from);
     let mounted = mounts.lines().filter_map(cgroup_mount);
-    let host = USUAL.iter().map(|place| Path::new(HOST).join(place.trim_start_matches('/')));
-    usual.chain(mounted).chain(host).collect()
+    let seen_by = |pid: &u32| {
+        USUAL.map(|place| Path::new(&format!("/proc/{pid}/root")).join(place.trim_start_matches('/')))
+    };
+    usual.chain(mounted).chain(ancestors.iter().flat_map(seen_by)).collect()
+}
+
+/// Parent, its parent, and so on. Hosts may keep the first process from being looked into.
+fn ancestors() -> Vec<u32> {
+    let parent = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        parent.trim().parse().ok().filter(|parent| *parent >= INIT)
+    };
+    std::iter::successors(parent(&std::process::id()), parent).take(GENERATIONS).collect()
 }
 
 /// The mount point of a line of `mountinfo`, if the whole of a cgroup v2 is mounted there.
@@ -111,10 +126,18 @@ mod tests {
         let mounts = "31 24 0:27 / /run/cg2 rw - cgroup2 cgroup2 rw\n\
                       32 24 0:27 /user.slice /part rw - cgroup2 cgroup2 rw\n\
                       33 24 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
-        let places = cgroup_places(mounts);
+        let places = cgroup_places(mounts, &[7, INIT]);
         let places: Vec<&str> = places.iter().filter_map(|place| place.to_str()).collect();
+        let seen = ["/proc/7/root/sys/fs/cgroup/unified", "/proc/7/root/sys/fs/cgroup"];
         let host = ["/proc/1/root/sys/fs/cgroup/unified", "/proc/1/root/sys/fs/cgroup"];
-        assert_eq!(places, [&USUAL[..], &["/run/cg2"], &host].concat());
+        assert_eq!(places, [&USUAL[..], &["/run/cg2"], &seen, &host].concat());
+    }
+
+    #[test]
+    fn the_line_of_ancestors_begins_with_the_parent_and_ends() {
+        let line = ancestors();
+        assert_eq!(line.first().copied(), Some(std::os::unix::process::parent_id()));
+        assert!(line.len() <= GENERATIONS && !line.contains(&0), "{line:?}");
     }
 
     #[test]
