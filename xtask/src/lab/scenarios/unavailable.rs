@@ -1,10 +1,13 @@
 //! An upstream that cannot be had: every server marked down, no unix socket, a full listener, a host that
 //! has forgotten the connection.
 
+use super::super::kernel;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
+use super::super::wait;
 use super::KEPT;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::time::Duration;
 
 const FAILING_GROUP: &str = "upstream @NAME@ { server @UPSTREAM@ max_fails=1; server @UPSTREAM@ max_fails=1; }\n\
      server { listen @LISTEN@; location / { proxy_pass http://@NAME@; } }\n";
@@ -16,6 +19,9 @@ const IMPATIENT: &str =
     "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_connect_timeout 2s; } }\n";
 const STREAMED: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; \
      proxy_http_version 1.1; proxy_request_buffering off; } }\n";
+
+/// Longer than from a segment to the close of an application that does not want it.
+const LATER: Duration = Duration::from_millis(100);
 
 /// A failed request that only the log tells of.
 pub(super) const LINE_ALONE: Expect = Expect {
@@ -153,11 +159,23 @@ pub(super) const FORGOTTEN_BETWEEN: Expect = Expect {
 pub(super) fn forgotten_between(stage: &mut Stage<'_>, listener: u32) -> Result<()> {
     let client = stage.connect()?;
     let upstream = stage.exchange(client, listener)?;
+    wait_acknowledged(stage)?;
     forget(stage, upstream)?;
     let forgotten = stage.truth.upstream_local.clone();
     stage.exchange(client, listener)?;
     stage.truth.upstream_local = forgotten;
     Ok(())
+}
+
+/// Nginx's ACK of the answer is there: later, it would find the connection forgotten already.
+fn wait_acknowledged(stage: &mut Stage<'_>) -> Result<()> {
+    let nginx = stage.truth.upstream_local.clone().context("no upstream connection yet")?.parse()?;
+    let (pid, own) = (stage.server()?.pid(), stage.upstream());
+    let is_ours = |socket: &kernel::Socket| socket.local == own && socket.remote == nginx;
+    wait::until("the answer is acknowledged", wait::SOON, || {
+        let ours = kernel::sockets(pid).into_iter().find(is_ours)?;
+        (ours.unacknowledged == 0).then_some(())
+    })
 }
 
 fn forgot_upload(stage: &mut Stage<'_>) -> Result<()> {
@@ -168,6 +186,8 @@ fn forgot_upload(stage: &mut Stage<'_>) -> Result<()> {
     let upstream = stage.accept(listener)?;
     stage.read_request(upstream)?;
     stage.server()?.tell(&format!("read {upstream} 5"))?;
+    // Right behind what was acknowledged, an application that closes looks the same.
+    wait::pass(LATER)?;
     forget(stage, upstream)?;
     stage.client.tell(&format!("send {client} world"))?;
     stage.response(client, "502")
