@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use crate::nginx::proc::Proc;
+
 /// Where most kernels keep their type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -74,11 +76,8 @@ fn cgroup_places(mounts: &str, ancestors: &[u32]) -> Vec<PathBuf> {
 
 /// Parent, its parent, and so on. Hosts may keep the first process from being looked into.
 fn ancestors() -> Vec<u32> {
-    let parent = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-        parent.trim().parse().ok().filter(|parent| *parent >= INIT)
-    };
+    let proc = Proc::default();
+    let parent = |pid: &u32| proc.status(*pid).map(|status| status.parent).filter(|parent| *parent >= INIT);
     std::iter::successors(parent(&std::process::id()), parent).take(GENERATIONS).collect()
 }
 

@@ -57,7 +57,7 @@ impl Way {
         Self { from, to, delay, frames: VecDeque::new() }
     }
 
-    /// Takes every frame that was sent. As on any device, the queue in front of it is bounded.
+    /// Takes every frame that was sent. The windows of the connections bound what is under way.
     fn take(&mut self) {
         let mut frame = [0; FRAME];
         while let Ok(length) = rustix::io::read(&self.from, &mut frame) {

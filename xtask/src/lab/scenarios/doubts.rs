@@ -8,9 +8,10 @@ use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Pl
 use super::super::stage::Stage;
 use super::super::wait;
 use super::clients::UNLOGGED_ABORT;
+use super::firewall::REJECT_DATA;
 use super::protocols::{HTTP2_CANCEL, HTTP2_REQUEST};
 use super::silence::{IMPATIENT, TIMED_OUT};
-use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_between};
+use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_by_own_ttl};
 use super::upstream::{ABORT, RECV, in_flight};
 use super::{KEPT, PLAIN, THINKS};
 use anyhow::Result;
@@ -18,6 +19,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const V4: &[Family] = &[Family::V4];
+
+/// A TTL that a socket may have of its own, and that could be a distance.
+pub(super) const PLAUSIBLE_TTL: u8 = 55;
 
 const TWO_PORTS: &str = "server { listen @LISTEN@; proxy_connect_timeout 3s; location / { proxy_pass http://@UPSTREAM@; } \
      location /other { proxy_pass http://@BACKUP@; } }\n";
@@ -192,11 +196,7 @@ pub const TABLE: &[Scenario] = &[
         says: "a listener with a TTL of its own that could be a distance, were the way to it not so short; its host forgets",
         families: V4,
         servers: KEPT,
-        drive: |stage| {
-            let listener = stage.listen()?;
-            stage.server()?.tell(&format!("ttl {listener} 55"))?;
-            forgotten_between(stage, listener)
-        },
+        drive: |stage| forgotten_by_own_ttl(stage, PLAUSIBLE_TTL),
         expect: &[FORGOTTEN_BETWEEN],
         log: LogTruth::Always("failed (104"),
         ..ORDINARY
@@ -290,8 +290,8 @@ pub(super) fn unheard(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
 
 fn own_filter(stage: &mut Stage<'_>) -> Result<()> {
     let listener = stage.listen()?;
-    stage.server()?.tell(&format!("ttl {listener} 55"))?;
-    let rule = format!("{} meta length > 88 reject with tcp reset", stage.towards_upstream());
+    stage.server()?.tell(&format!("ttl {listener} {PLAUSIBLE_TTL}"))?;
+    let rule = format!("{} {REJECT_DATA}", stage.towards_upstream());
     stage.filter_input(Node::Upstream, &rule)?;
     let client = stage.connect()?;
     stage.request(client, "GET /rejected")?;

@@ -4,10 +4,11 @@ use super::super::kernel::ESTABLISHED;
 use super::super::net::{Family, Node};
 use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
+use super::doubts::PLAUSIBLE_TTL;
 use super::firewall::{REJECT_DATA, REJECT_SYN, REJECTED};
 use super::inject::{EXACT, FORGED, Rst, inject};
-use super::race::{IDLE, RACE, kept};
-use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_between};
+use super::race::{IDLE, RACE, kept, repaired};
+use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_by_own_ttl};
 use super::upstream::{ABORT, RECV, in_flight};
 use super::{KEPT, PLAIN};
 use anyhow::Result;
@@ -38,7 +39,7 @@ pub const TABLE: &[Scenario] = &[
         name: "far-syn-rejected-soon",
         says: "a router near Nginx rejects the SYN to an upstream that other connections have shown the distance of",
         servers: PLAIN,
-        drive: syn_rejected_soon,
+        drive: |stage| rejected_soon(stage, Node::Near, REJECT_SYN),
         expect: &[Expect {
             impacts: &["request_failed"],
             checks: &[Check::Evidence(&["answered_too_soon"])],
@@ -51,7 +52,7 @@ pub const TABLE: &[Scenario] = &[
         name: "far-router-rejects",
         says: "a router near Nginx rejects the request to an upstream: a bare RST, one hop off and much too soon",
         servers: PLAIN,
-        drive: router_rejects,
+        drive: |stage| rejected_soon(stage, Node::Far, REJECT_DATA),
         expect: &[Expect { checks: &[Check::Evidence(&["answered_too_soon"])], ..FORGED }],
         log: RECV,
         ..FAR
@@ -61,11 +62,7 @@ pub const TABLE: &[Scenario] = &[
         says: "a listener with a TTL of its own that could be a distance on a way this long; its host forgets",
         families: V4,
         servers: KEPT,
-        drive: |stage| {
-            let listener = stage.listen()?;
-            stage.server()?.tell(&format!("ttl {listener} 55"))?;
-            forgotten_between(stage, listener)
-        },
+        drive: |stage| forgotten_by_own_ttl(stage, PLAUSIBLE_TTL),
         expect: &[FORGOTTEN_BETWEEN],
         log: LogTruth::Always("failed (104"),
         ..FAR
@@ -129,6 +126,13 @@ fn acquainted(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     Ok((client, listener))
 }
 
+/// The request has left, and its answer is far away.
+fn wait_under_way(stage: &Stage<'_>) -> Result<()> {
+    stage.wait_upstream("the request is on its way", |socket| {
+        socket.is_some_and(|socket| socket.unacknowledged > 0)
+    })
+}
+
 /// The upstream's host is silent once it has accepted: nothing but the moment tells the device from it.
 fn device_answers_soon(stage: &mut Stage<'_>) -> Result<()> {
     let mut device = stage.device(Node::Near)?;
@@ -136,25 +140,15 @@ fn device_answers_soon(stage: &mut Stage<'_>) -> Result<()> {
     stage.silence(Node::Far, &format!("{} tcp flags & syn == 0 drop", stage.leaving_upstream()))?;
     stage.request(client, "GET /fault")?;
     stage.find_upstream_local()?;
-    stage.wait_upstream("the request is on its way", |socket| {
-        socket.is_some_and(|socket| socket.unacknowledged > 0)
-    })?;
+    wait_under_way(stage)?;
     inject(stage, &mut device, Rst { hops: 62, identification: 7, flags: "RA", window: 512, ..EXACT })?;
     stage.response(client, "502")
 }
 
-fn syn_rejected_soon(stage: &mut Stage<'_>) -> Result<()> {
+/// A router rejects what goes to an upstream whose distance is known.
+fn rejected_soon(stage: &mut Stage<'_>, router: Node, rule: &str) -> Result<()> {
     let (client, _) = acquainted(stage)?;
-    stage.filter(Node::Near, &format!("{} {REJECT_SYN}", stage.towards_upstream()))?;
-    stage.request(client, "GET /fault")?;
-    stage.response(client, "502")?;
-    stage.truth.upstream_local = None;
-    Ok(())
-}
-
-fn router_rejects(stage: &mut Stage<'_>) -> Result<()> {
-    let (client, _) = acquainted(stage)?;
-    stage.filter(Node::Far, &format!("{} {REJECT_DATA}", stage.towards_upstream()))?;
+    stage.filter(router, &format!("{} {rule}", stage.towards_upstream()))?;
     stage.request(client, "GET /fault")?;
     stage.response(client, "502")?;
     stage.truth.upstream_local = None;
@@ -165,16 +159,8 @@ fn race(stage: &mut Stage<'_>) -> Result<()> {
     let (client, listener, upstream) = kept(stage)?;
     let start = stage.idle(IDLE)?;
     stage.request(client, "GET /again")?;
-    stage.wait_upstream("the request is on its way", |socket| {
-        socket.is_some_and(|it| it.unacknowledged > 0)
-    })?;
+    wait_under_way(stage)?;
     stage.idle_ended(start);
     stage.server()?.tell(&format!("close {upstream}"))?;
-    let local = stage.truth.upstream_local.clone();
-    let upstream = stage.accept(listener)?;
-    stage.read_request(upstream)?;
-    stage.answer(upstream)?;
-    stage.response(client, "200")?;
-    stage.truth.upstream_local = local;
-    Ok(())
+    repaired(stage, client, listener)
 }

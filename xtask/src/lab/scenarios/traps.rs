@@ -6,7 +6,7 @@ use super::super::stage::Stage;
 use super::super::wait;
 use super::protocols::{UPGRADE, tunnel};
 use super::race::{RACE, kept, repaired};
-use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_between};
+use super::unavailable::{FORGOTTEN_BETWEEN, forgotten_by_own_ttl};
 use super::upstream::{ABORT, RECV, RETRIED, in_flight};
 use super::{KEPT, PLAIN, THINKS};
 use anyhow::Result;
@@ -42,7 +42,7 @@ pub const TABLE: &[Scenario] = &[
         says: "a listener with a TTL of its own; its host forgets a connection and answers with the system's TTL",
         families: V4,
         servers: KEPT,
-        drive: own_ttl,
+        drive: |stage| forgotten_by_own_ttl(stage, OWN_TTL),
         expect: &[FORGOTTEN_BETWEEN],
         log: LogTruth::Always("failed (104"),
         ..ORDINARY
@@ -163,12 +163,6 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
 ];
-
-fn own_ttl(stage: &mut Stage<'_>) -> Result<()> {
-    let listener = stage.listen()?;
-    stage.server()?.tell(&format!("ttl {listener} {OWN_TTL}"))?;
-    forgotten_between(stage, listener)
-}
 
 fn reused(stage: &mut Stage<'_>, works: Duration) -> Result<()> {
     let (client, listener, upstream) = kept(stage)?;

@@ -156,7 +156,7 @@ pub(super) const FORGOTTEN_BETWEEN: Expect = Expect {
 };
 
 /// The upstream's connection goes without a word, and the next request on it finds nobody.
-pub(super) fn forgotten_between(stage: &mut Stage<'_>, listener: u32) -> Result<()> {
+fn forgotten_between(stage: &mut Stage<'_>, listener: u32) -> Result<()> {
     let client = stage.connect()?;
     let upstream = stage.exchange(client, listener)?;
     wait_acknowledged(stage)?;
@@ -165,6 +165,13 @@ pub(super) fn forgotten_between(stage: &mut Stage<'_>, listener: u32) -> Result<
     stage.exchange(client, listener)?;
     stage.truth.upstream_local = forgotten;
     Ok(())
+}
+
+/// The same with a TTL of the listener's own.
+pub(super) fn forgotten_by_own_ttl(stage: &mut Stage<'_>, ttl: u8) -> Result<()> {
+    let listener = stage.listen()?;
+    stage.server()?.tell(&format!("ttl {listener} {ttl}"))?;
+    forgotten_between(stage, listener)
 }
 
 /// Nginx's ACK of the answer is there: later, it would find the connection forgotten already.
