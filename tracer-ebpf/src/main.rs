@@ -2,6 +2,8 @@
 //!
 //! They keep state per connection, and write to the ring buffer only what healthy traffic does not do.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// The compiler offers the atomics of this target in no other way: it has adding alone, and that without the old value.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), expect(internal_features, reason = "see above"))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(

@@ -32,6 +32,8 @@ pub struct Config {
     pub reason_invalid_syn: u32,
     /// Microseconds of a tick (`CONFIG_HZ`), in which sockets count time.
     pub tick_us: u32,
+    /// One less than there are slots in `CONNS`, a power of two.
+    pub conn_slot_mask: u32,
     /// Records that one CPU may put into the ring in `WINDOW_NS`; what is beyond is counted.
     pub records_per_window: u32,
 }

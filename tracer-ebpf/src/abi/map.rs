@@ -38,6 +38,23 @@ impl Conn {
     };
 }
 
+/// A place for one connection.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot {
+    /// Cookie of the connection it holds; zero: free.
+    pub cookie: u64,
+    /// The connection.
+    pub conn: Conn,
+}
+
+impl Slot {
+    /// Word of `MORE_CONNS_HELD` in which the programs count what they add to `MORE_CONNS`, and everything that goes.
+    pub const HELD_BY_PROGRAMS: u32 = 0;
+    /// Word of `MORE_CONNS_HELD` in which user space counts the older connections that it added.
+    pub const HELD_FROM_BEFORE: u32 = 1;
+}
+
 /// A port Nginx listens on.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +252,7 @@ pub struct OverflowState {
 }
 
 const _: () = assert!(size_of::<Conn>() == 160);
+const _: () = assert!(size_of::<Slot>() == 168);
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Tombstone>() == 24);
 const _: () = assert!(size_of::<Peer>() == 24);
@@ -247,7 +265,7 @@ const _: () = assert!(size_of::<ListenAddress>() == 24);
 mod pod {
     use super::{
         Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, OverflowKey, OverflowState, Peer,
-        PeerKey, Tombstone, Tuple,
+        PeerKey, Slot, Tombstone, Tuple,
     };
     macro_rules! pod {
         ($($name:ident)+) => {
@@ -255,5 +273,5 @@ mod pod {
             $(unsafe impl aya::Pod for $name {})+
         };
     }
-    pod! { Conn Departed DepartedKey Endpoint ListenAddress ListenPort OverflowKey OverflowState Peer PeerKey Tombstone Tuple }
+    pod! { Conn Departed DepartedKey Endpoint ListenAddress ListenPort OverflowKey OverflowState Peer PeerKey Slot Tombstone Tuple }
 }

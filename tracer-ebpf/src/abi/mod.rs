@@ -8,7 +8,7 @@ pub mod record;
 pub use config::{Config, DropReasons};
 pub use map::{
     Conn, Departed, DepartedKey, Endpoint, GivenUp, ListenAddress, ListenPort, OverflowKey, OverflowState,
-    Peer, PeerKey, Tombstone, Tuple,
+    Peer, PeerKey, Slot, Tombstone, Tuple,
 };
 pub use offsets::{MISSING, Offsets};
 pub use record::{HEADER_BYTES, Header, Record, Sock, Task};

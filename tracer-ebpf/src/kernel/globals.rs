@@ -25,6 +25,7 @@ pub static CONFIG: Config = Config {
     reason_abort_on_memory: MISSING,
     reason_invalid_syn: MISSING,
     tick_us: 4_000,
+    conn_slot_mask: 0,
     records_per_window: u32::MAX,
 };
 

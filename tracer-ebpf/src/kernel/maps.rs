@@ -4,7 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
     Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, FORGETFUL, Forgetful, GivenUp, HOOKS,
-    Header, Hook, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey,
+    Header, Hook, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Slot,
     Tombstone, Tuple,
 };
 
@@ -12,19 +12,19 @@ use rstscope_ebpf::abi::{
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Connections of Nginx by socket cookie. Not an LRU: entries go with their sockets, and one that was freed is used
-/// again at once, while it is in the cache. Sized by user space before loading; what finds it full is counted.
+/// Connections of Nginx, each in the slot of the last bits of its cookie, see `conns`. Entries go with their sockets.
+/// Sized by user space before loading.
 #[map]
-pub static CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
+pub static CONNS: Array<Slot> = Array::with_max_entries(8_192, 0);
 
-/// Connections beyond those that `CONNS` holds. That one is kept so small that it stays in the cache, because most
-/// hosts never have more; sized by user space as well.
+/// Connections whose slot in `CONNS` is taken, by cookie. Not an LRU: what finds it full is counted. Sized by user
+/// space before loading.
 #[map]
 pub static MORE_CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(32_768, 0);
 
-/// Not zero once there was a connection in `MORE_CONNS`: until then nobody looks there.
+/// How many those are, in two words, see `Slot`: while there are none, nobody looks there.
 #[map]
-pub static MORE_CONNS_USED: Array<u32> = Array::with_max_entries(1, 0);
+pub static MORE_CONNS_HELD: Array<u64> = Array::with_max_entries(2, 0);
 
 /// Slots of `SETTLED`.
 pub const SETTLED_SLOTS: u32 = 4_096;
@@ -77,8 +77,7 @@ pub static LISTEN_ADDRESSES: HashMap<ListenAddress, u8> = HashMap::with_max_entr
 #[map]
 pub static UPSTREAM_FILTER: HashMap<Endpoint, u8> = HashMap::with_max_entries(1_024, 0);
 
-/// Connections on their way into `CONNS`, the stack being too small for them: one slot for those being opened, in
-/// process context, and one for those being accepted, in softirq context, which may interrupt the former.
+/// Connections on their way into `MORE_CONNS`, the stack being too small for them: one for each of `conns::Opened`.
 #[map]
 pub static NEW_CONNS: PerCpuArray<Conn> = PerCpuArray::with_max_entries(2, 0);
 
@@ -113,22 +112,6 @@ pub static MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(FORGETFUL, 0);
 /// Counters per network namespace; user space puts in the namespaces to count.
 #[map]
 pub static NETNS_COUNTS: PerCpuHashMap<u32, NetnsCounts> = PerCpuHashMap::with_max_entries(256, 0);
-
-/// Whether there may be connections in `MORE_CONNS`.
-#[inline(always)]
-pub fn more_conns_used() -> bool {
-    // SAFETY: a map value of one word that only ever changes from zero to one.
-    MORE_CONNS_USED.get_ptr(0).is_some_and(|used| unsafe { *used } != 0)
-}
-
-/// Notes that there are.
-#[inline(always)]
-pub fn use_more_conns() {
-    if let Some(used) = MORE_CONNS_USED.get_ptr_mut(0) {
-        // SAFETY: as above.
-        unsafe { *used = 1 };
-    }
-}
 
 /// The counters of a namespace on this CPU, if it is one to count.
 #[inline(always)]

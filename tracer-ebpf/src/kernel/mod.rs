@@ -1,5 +1,6 @@
 //! What the programs share: globals, maps, reading kernel memory, recognising Nginx's connections, emitting.
 
+pub mod conns;
 pub mod emit;
 pub mod globals;
 pub mod listener;

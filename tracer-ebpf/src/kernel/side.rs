@@ -3,24 +3,8 @@
 use rstscope_ebpf::abi::{Conn, Endpoint, Forgetful, ListenAddress, ListenPort, side};
 
 use super::globals::config;
-use super::maps::{
-    CONNS, ENDPOINTS, LISTEN_ADDRESSES, LISTEN_PORTS, MORE_CONNS, UPSTREAM_FILTER, keep, more_conns_used,
-};
+use super::maps::{ENDPOINTS, LISTEN_ADDRESSES, LISTEN_PORTS, UPSTREAM_FILTER, keep};
 use super::sock::{Identity, netns_wanted};
-
-/// What the connection table knows of a cookie.
-#[inline(always)]
-pub fn conn(cookie: u64) -> Option<&'static mut Conn> {
-    if cookie == 0 {
-        return None;
-    }
-    let mut entry = CONNS.get_ptr_mut(cookie);
-    if entry.is_none() && more_conns_used() {
-        entry = MORE_CONNS.get_ptr_mut(cookie);
-    }
-    // SAFETY: the maps outlive every program; an entry goes when its socket does, which its own programs outlive.
-    entry.map(|entry| unsafe { &mut *entry })
-}
 
 /// Whether Nginx listens on this local address and port. The address is asked for only where it matters.
 #[inline(always)]

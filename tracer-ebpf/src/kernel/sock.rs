@@ -92,13 +92,25 @@ pub fn identity<M: Memory>(sk: M) -> Option<Identity> {
     })
 }
 
-/// The local address alone, word by word: an array that is zero on one way would become a call of `memset`.
+/// The local address alone.
 #[inline(always)]
 pub fn local_address<M: Memory>(sk: M) -> [u8; 16] {
+    address(sk, offset!(saddr), offset!(saddr6))
+}
+
+/// The remote address alone.
+#[inline(always)]
+pub fn remote_address<M: Memory>(sk: M) -> [u8; 16] {
+    address(sk, offset!(daddr), offset!(daddr6))
+}
+
+/// Word by word: an array that is zero on one way would become a call of `memset`.
+#[inline(always)]
+fn address<M: Memory>(sk: M, v4: u32, v6: u32) -> [u8; 16] {
     if sk.get::<u16>(offset!(family)) == AF_INET {
-        return mapped(sk.get(offset!(saddr)));
+        return mapped(sk.get(v4));
     }
-    let word = |at: u32| sk.get::<u32>(offset!(saddr6).saturating_add(at));
+    let word = |at: u32| sk.get::<u32>(v6.saturating_add(at));
     // SAFETY: four words are sixteen bytes.
     unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>([word(0), word(4), word(8), word(12)]) }
 }

@@ -11,7 +11,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use crate::kernel::read::{Checked, Memory, Typed};
-use crate::kernel::{side, sock, task};
+use crate::kernel::{conns, sock, task};
 
 const GO_ON: i32 = 1;
 
@@ -41,7 +41,7 @@ fn accepted<M: Memory>(ctx: *mut bpf_sock_addr) -> i32 {
     // SAFETY: the context is valid; the helper returns null for anything but a TCP socket.
     let tcp = unsafe { bpf_skc_to_tcp_sock((*ctx).__bindgen_anon_1.sk.cast()) };
     if !tcp.is_null()
-        && let Some(conn) = side::conn(sock::cookie(Typed::at(tcp.cast())))
+        && let Some(conn) = conns::find(sock::cookie(Typed::at(tcp.cast())))
         && conn.owner_pid == 0
     {
         let task = M::current_task();

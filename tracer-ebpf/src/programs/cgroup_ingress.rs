@@ -12,14 +12,14 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use rstscope_ebpf::abi::record::HEADER_BYTES;
 use rstscope_ebpf::abi::side::NONE as NOBODYS;
-use rstscope_ebpf::abi::{Forgetful, Header, Hook, MISSING, Peer, PeerKey};
+use rstscope_ebpf::abi::{Forgetful, Header, Hook, MISSING};
 
 use crate::kernel::globals::offset;
-use crate::kernel::maps::{self, PEERS, RESETS, SCRATCH};
-use crate::kernel::read::{Memory, Typed, Word};
+use crate::kernel::maps::{self, RESETS, SCRATCH};
+use crate::kernel::read::{Memory, Typed};
 use crate::kernel::skb::{ACK, RST, SYN};
-use crate::kernel::sock::{self, identity, mapped};
-use crate::kernel::{listener, side};
+use crate::kernel::sock::{self, identity};
+use crate::kernel::{conns, listener, side};
 
 const PASS: i32 = 1;
 const PROTOCOL_TCP: u8 = 6;
@@ -112,7 +112,7 @@ fn keep_reset(ctx: &SkBuffContext) {
 #[inline(always)]
 fn cookie_of_interest(ctx: &SkBuffContext) -> Option<u64> {
     let id = identity(socket(ctx)?)?;
-    if side::of(&id, side::conn(id.cookie).as_deref()) == NOBODYS {
+    if side::of(&id, conns::find(id.cookie).as_deref()) == NOBODYS {
         return None;
     }
     if id.cookie != 0 {
@@ -126,37 +126,8 @@ fn cookie_of_interest(ctx: &SkBuffContext) -> Option<u64> {
 fn keep_syn_ack(ctx: &SkBuffContext) {
     // A connection that is followed has a cookie; others need none.
     let Some(sk) = socket(ctx) else { return };
-    let Some(conn) = side::conn(sock::cookie(sk)) else { return };
+    let Some(conn) = conns::find(sock::cookie(sk)) else { return };
     copy(ctx, &mut conn.syn_ack);
-    let Some((addr, ttl)) = source(&conn.syn_ack) else { return };
-    let key = PeerKey { netns: sock::netns(sk), addr };
-    if let Some(peer) = PEERS.get_ptr_mut(key) {
-        // SAFETY: a map value; a race between CPUs mixes two SYN-ACKs of one peer.
-        let peer: &mut Peer = unsafe { &mut *peer };
-        peer.ttl = u32::from(ttl);
-        peer.last_syn_ack_ns = conn.syn_ack.time_ns;
-        return;
-    }
-    let first = Peer {
-        last_syn_ack_ns: conn.syn_ack.time_ns,
-        handshakes: 0,
-        min_handshake_us: 0,
-        ttl: u32::from(ttl),
-        pad: 0,
-    };
-    maps::keep(Forgetful::Peers, &PEERS, &key, &first);
-}
-
-/// Source address and TTL of a kept header.
-#[inline(always)]
-fn source(header: &Header) -> Option<([u8; 16], u8)> {
-    let bytes = &header.bytes;
-    match bytes[0] >> 4 {
-        4 => Some((mapped([bytes[12], bytes[13], bytes[14], bytes[15]]), bytes[8])),
-        // SAFETY: sixteen bytes of the header's own, at a multiple of four.
-        6 => Some((unsafe { <[u8; 16]>::load(bytes.as_ptr().add(8)) }, bytes[7])),
-        _ => None,
-    }
 }
 
 #[inline(always)]
@@ -165,6 +136,7 @@ fn copy(ctx: &SkBuffContext, out: &mut Header) {
     let (now, len, ifindex) = unsafe { (bpf_ktime_get_ns(), (*ctx.skb.skb).len, (*ctx.skb.skb).ifindex) };
     out.time_ns = now;
     out.ifindex = ifindex;
+    out.len = 0;
     let len = if len > HEADER_BYTES as u32 { HEADER_BYTES as u32 } else { len };
     if len < IPV4_HEADER as u32 {
         return;

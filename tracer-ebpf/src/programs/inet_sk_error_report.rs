@@ -7,10 +7,11 @@ use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use rstscope_ebpf::abi::{Hook, Kind};
 
+use crate::kernel::conns;
 use crate::kernel::globals::offset;
 use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{TCP, cookie, identity, snapshot, state};
-use crate::kernel::{emit, side, task};
+use crate::kernel::{emit, task};
 
 #[btf_tracepoint(function = "inet_sk_error_report")]
 fn inet_sk_error_report_typed(ctx: BtfTracePointContext) -> i32 {
@@ -29,7 +30,7 @@ fn reported<M: Memory>(sk: M) {
     if sk.get::<u16>(offset!(protocol)) != TCP || sk.get::<u32>(offset!(err)) == 0 {
         return;
     }
-    let Some(conn) = side::conn(cookie(sk)) else { return };
+    let Some(conn) = conns::find(cookie(sk)) else { return };
     let Some(id) = identity(sk) else { return };
     if conn.reset_seen == 1 || id.state == state::CLOSE || id.state == state::SYN_SENT {
         return; // The end of the connection is reported elsewhere.

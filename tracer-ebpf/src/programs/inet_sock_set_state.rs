@@ -12,17 +12,16 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use rstscope_ebpf::abi::{
-    Conn, Counter, Departed, DepartedKey, Endpoint, Forgetful, GivenUp, Hook, Kind, Peer, PeerKey, side,
+    Conn, Departed, DepartedKey, Endpoint, Forgetful, GivenUp, Header, Hook, Kind, Peer, PeerKey, side,
     stalled_us,
 };
 
+use crate::kernel::conns::{self, Opened};
 use crate::kernel::globals::{config, offset};
-use crate::kernel::maps::{
-    CONNS, DEPARTED, FOLLOW, MORE_CONNS, NEW_CONNS, PEERS, count, keep, netns_counts, use_more_conns,
-};
-use crate::kernel::read::{Checked, Memory, Typed, clear, copy};
+use crate::kernel::maps::{DEPARTED, FOLLOW, PEERS, keep, netns_counts};
+use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{
-    TCP, cookie, identity, local_address, netns, netns_wanted, owned, snapshot, state,
+    TCP, cookie, identity, local_address, netns, netns_wanted, owned, remote_address, snapshot, state,
 };
 use crate::kernel::{emit, side as sides, task};
 
@@ -43,10 +42,6 @@ const LOSSES: u8 = 2;
 const FOLLOW_NS: u64 = 10_000_000;
 
 static NOT_DEPARTED: Departed = Departed::EMPTY;
-
-/// Slots of `NEW_CONNS`.
-const OPENED: u32 = 0;
-const ACCEPTED: u32 = 1;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state_typed(ctx: BtfTracePointContext) -> i32 {
@@ -95,68 +90,64 @@ fn connect<M: Memory>(sk: M) {
 /// One of Nginx's processes connects.
 #[inline(always)]
 pub fn connecting<M: Memory>(sk: M, cookie: u64, pid: u32) {
-    let Some(id) = identity(sk) else { return };
-    if !netns_wanted(id.netns) || !sides::upstream_wanted(&id.remote, id.remote_port) {
+    let (remote, port) = (remote_address(sk), u16::from_be(sk.get(offset!(dport))));
+    if !netns_wanted(netns(sk)) || !sides::upstream_wanted(&remote, port) {
         return;
     }
-    sides::learn_endpoint(&id.remote, id.remote_port);
-    let Some(conn) = open(OPENED, side::UPSTREAM) else { return };
-    conn.owner_pid = pid;
-    task::leader_comm(M::current_task(), &mut conn.comm);
-    follow(cookie, conn);
+    sides::learn_endpoint(&remote, port);
+    conns::add(cookie, Opened::ByNginx, |conn| {
+        begin(conn, side::UPSTREAM);
+        conn.owner_pid = pid;
+        task::leader_comm(M::current_task(), &mut conn.comm);
+    });
 }
 
 #[inline(always)]
 fn accepted<M: Memory>(sk: M) {
     let netns = netns(sk);
     if netns_wanted(netns) && sides::is_listener(netns, sk.get(offset!(num)), || local_address(sk)) {
-        let Some(conn) = open(ACCEPTED, side::CLIENT) else { return };
-        follow(make_cookie(sk), conn);
+        conns::add(make_cookie(sk), Opened::ByPeer, |conn| begin(conn, side::CLIENT));
     }
 }
 
-/// A new connection in a slot of `NEW_CONNS`.
 #[inline(always)]
-fn open(slot: u32, side: u8) -> Option<&'static mut Conn> {
-    let conn = NEW_CONNS.get_ptr_mut(slot)?;
-    clear(conn);
-    // SAFETY: a per-CPU value of this slot's only user; the helper takes no arguments.
-    let conn = unsafe { &mut *conn };
+fn begin(conn: &mut Conn, side: u8) {
     conn.side = side;
     // SAFETY: a helper without arguments.
     conn.opened_ns = unsafe { bpf_ktime_get_ns() };
-    Some(conn)
 }
 
-#[inline(always)]
-fn follow(cookie: u64, conn: &Conn) {
-    if cookie == 0 {
-        return;
-    }
-    if CONNS.insert(cookie, conn, 0).is_ok() {
-        count(Counter::Connections, 1);
-    } else if MORE_CONNS.insert(cookie, conn, 0).is_ok() {
-        use_more_conns();
-        count(Counter::Connections, 1);
-    } else {
-        count(Counter::ConnectionsRefused, 1);
-    }
-}
-
+/// The peer has answered: what its SYN-ACK tells of it is kept for other connections.
 #[inline(always)]
 fn connected<M: Memory>(sk: M) {
-    let Some(conn) = sides::conn(cookie(sk)) else { return };
-    let Some(id) = identity(sk) else { return };
-    // SAFETY: a helper without arguments.
-    let elapsed = unsafe { bpf_ktime_get_ns() }.wrapping_sub(conn.opened_ns);
-    let handshake_us = (elapsed / 1_000) as u32;
-    if let Some(peer) = PEERS.get_ptr_mut(PeerKey { netns: id.netns, addr: id.remote }) {
-        // SAFETY: a map value; a race between CPUs costs one count of a statistic.
+    let Some(conn) = conns::find(cookie(sk)) else { return };
+    let Some(ttl) = ttl(&conn.syn_ack) else { return };
+    let handshake_us = (conn.syn_ack.time_ns.wrapping_sub(conn.opened_ns) / 1_000) as u32;
+    let key = PeerKey { netns: netns(sk), addr: remote_address(sk) };
+    if let Some(peer) = PEERS.get_ptr_mut(key) {
+        // SAFETY: a map value; a race between CPUs mixes two SYN-ACKs of one peer.
         let peer: &mut Peer = unsafe { &mut *peer };
+        peer.last_syn_ack_ns = conn.syn_ack.time_ns;
+        peer.ttl = ttl;
         peer.handshakes = peer.handshakes.wrapping_add(1);
-        if peer.min_handshake_us == 0 || handshake_us < peer.min_handshake_us {
+        if handshake_us < peer.min_handshake_us {
             peer.min_handshake_us = handshake_us;
         }
+        return;
+    }
+    let last_syn_ack_ns = conn.syn_ack.time_ns;
+    let first = Peer { last_syn_ack_ns, handshakes: 1, min_handshake_us: handshake_us, ttl, pad: 0 };
+    keep(Forgetful::Peers, &PEERS, &key, &first);
+}
+
+/// TTL or hop limit of a kept header.
+#[inline(always)]
+fn ttl(header: &Header) -> Option<u32> {
+    match header.bytes[0] >> 4 {
+        _ if header.len == 0 => None,
+        4 => Some(header.bytes[8].into()),
+        6 => Some(header.bytes[7].into()),
+        _ => None,
     }
 }
 
@@ -198,7 +189,7 @@ fn closing<M: Memory>(sk: M, old: u8, new: u8) {
     // A process closes while it holds the socket, and leaves no error behind.
     let actor = error == 0 && owned(sk);
     let killed = open && actor && task::is_exiting(M::current_task());
-    let conn = sides::conn(cookie(sk));
+    let conn = conns::find(cookie(sk));
     let end = End { old, new, error, killed };
     let tell = conn.as_deref().map_or(killed, |conn| suspicious(sk, end, conn));
     if tell {

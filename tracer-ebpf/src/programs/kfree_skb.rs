@@ -9,6 +9,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use rstscope_ebpf::abi::{Hook, Kind, side};
 
 use super::tcp_send_reset;
+use crate::kernel::conns;
 use crate::kernel::globals::{config, drop_reason};
 use crate::kernel::maps::netns_counts;
 use crate::kernel::read::{Checked, Memory};
@@ -74,7 +75,7 @@ fn dropped(packet: Checked, sk: Checked, reason: u32, overflow: bool, no_socket:
     {
         counts.resets_refused += 1;
     }
-    let mut conn = sides::conn(id.cookie);
+    let mut conn = conns::find(id.cookie);
     let side = sides::of(&id, conn.as_deref());
     if side == side::NONE {
         return;

@@ -5,7 +5,7 @@
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 
-use crate::kernel::maps::{CONNS, MORE_CONNS, more_conns_used};
+use crate::kernel::conns;
 use crate::kernel::read::{Checked, Memory, Typed};
 use crate::kernel::sock::cookie;
 
@@ -23,8 +23,5 @@ fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn destroyed<M: Memory>(sk: M) {
-    let cookie = cookie(sk);
-    if cookie != 0 && CONNS.remove(cookie).is_err() && more_conns_used() {
-        let _most_sockets_are_not_nginxs = MORE_CONNS.remove(cookie);
-    }
+    conns::remove(cookie(sk));
 }

@@ -8,7 +8,7 @@ use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use crate::kernel::maps::{SETTLED, SETTLED_SLOTS};
 use crate::kernel::read::{Checked, Memory, Typed};
 use crate::kernel::sock::cookie;
-use crate::kernel::{side, task};
+use crate::kernel::{conns, task};
 
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 fn tcp_rcv_space_adjust_typed(ctx: BtfTracePointContext) -> i32 {
@@ -35,7 +35,7 @@ fn read_by_current<M: Memory>(sk: M) {
     if unsafe { *settled } == cookie {
         return;
     }
-    if let Some(conn) = side::conn(cookie)
+    if let Some(conn) = conns::find(cookie)
         && conn.owner_pid == 0
     {
         conn.owner_pid = task::current_pid();

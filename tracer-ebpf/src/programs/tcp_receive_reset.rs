@@ -8,6 +8,7 @@ use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use rstscope_ebpf::abi::{Forgetful, Hook, Kind, Tombstone, Tuple, side};
 
+use crate::kernel::conns;
 use crate::kernel::maps::{RESETS, TOMBSTONES, keep, netns_counts};
 use crate::kernel::read::{Checked, Memory, Typed, copy};
 use crate::kernel::sock::{Identity, identity, newest_sent_ns, snapshot};
@@ -31,7 +32,7 @@ fn received<M: Memory>(sk: M) {
     if let Some(counts) = netns_counts(id.netns) {
         counts.resets_received += 1;
     }
-    let mut conn = sides::conn(id.cookie);
+    let mut conn = conns::find(id.cookie);
     let side = sides::of(&id, conn.as_deref());
     if side == side::NONE {
         return;

@@ -11,6 +11,7 @@ use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use rstscope_ebpf::abi::{Hook, Kind, MISSING, NetnsCounts, Record, Tombstone, Tuple, side};
 
+use crate::kernel::conns;
 use crate::kernel::globals::{config, offset};
 use crate::kernel::maps::{TOMBSTONES, netns_counts};
 use crate::kernel::read::{Checked, Memory, Typed, copy};
@@ -96,7 +97,7 @@ fn count_sent(netns: u32) {
 
 #[inline(always)]
 fn with_socket<M: Memory>(sk: M, id: &Identity, trigger: M, reason: u32) {
-    let conn = sides::conn(id.cookie);
+    let conn = conns::find(id.cookie);
     let side = match conn.as_deref() {
         Some(conn) => conn.side,
         None => sides::of_tuple(id),

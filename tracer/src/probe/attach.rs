@@ -14,7 +14,6 @@ use super::environment::Environment;
 use super::hooks::{Ask, Attachment, Form, HOOKS, HookSpec, Need};
 use super::load::{ProbeError, Settings};
 use super::nullable;
-use super::sizes::CONNECTIONS_AT_HAND;
 use crate::model::HookState;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstscope-ebpf"));
@@ -81,8 +80,8 @@ impl Kernel<'_> {
             .override_global("CONFIG", &config, true)
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("TOMBSTONES", sizes.tombstones)
-            .map_max_entries("CONNS", sizes.connections.min(CONNECTIONS_AT_HAND))
-            .map_max_entries("MORE_CONNS", sizes.connections.saturating_sub(CONNECTIONS_AT_HAND).max(1))
+            .map_max_entries("CONNS", sizes.slots())
+            .map_max_entries("MORE_CONNS", sizes.connections.saturating_sub(sizes.slots()).max(1))
             .load(OBJECT)?;
         let mut attached = Attached::default();
         for spec in HOOKS {

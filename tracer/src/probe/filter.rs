@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use rstscope_ebpf::abi::{
     Conn, Departed, DepartedKey, Endpoint, ListenAddress, ListenPort, NetnsCounts, OverflowKey,
-    OverflowState, side,
+    OverflowState, Slot, side,
 };
 
 use super::load::{Probe, ProbeError};
@@ -116,22 +116,21 @@ impl Probe {
         Ok(())
     }
 
-    /// Makes connections that existed before the start known. They go to the larger table: those to come need the
-    /// quick one more. What finds no room is counted.
+    /// Makes connections that existed before the start known. They go to the hash table: only a program can take a slot
+    /// beside others. What finds no room is counted.
     pub fn seed(&mut self, seeds: &[Seed]) -> Result<(), ProbeError> {
-        // A connection that the programs have met meanwhile is known better already.
-        let met = self.hash::<u64, Conn>("CONNS")?;
-        let fresh: Vec<&Seed> = seeds.iter().filter(|seed| met.get(&seed.cookie, 0).is_err()).collect();
+        let fresh = self.not_met(seeds)?;
         if fresh.is_empty() {
             return Ok(());
         }
-        self.use_more_conns()?;
+        // The programs look there from the first one on.
+        self.hold_more_conns(self.seeded + fresh.len() as u64)?;
         let name = "MORE_CONNS";
         let mut map = self.hash::<u64, Conn>(name)?;
-        let mut refused = 0;
+        let (mut added, mut refused) = (0, 0);
         for seed in fresh {
             match map.insert(seed.cookie, conn(seed), BPF_NOEXIST) {
-                Ok(()) => {}
+                Ok(()) => added += 1,
                 Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::AlreadyExists => {}
                 Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
                     refused += 1;
@@ -140,14 +139,25 @@ impl Probe {
             }
         }
         self.seeds_refused += refused;
-        Ok(())
+        self.seeded += added;
+        self.hold_more_conns(self.seeded)
     }
 
-    fn use_more_conns(&mut self) -> Result<(), ProbeError> {
-        let name = "MORE_CONNS_USED";
-        let error = |source| ProbeError::Map { name, source };
-        let map = self.ebpf.map_mut(name).ok_or(ProbeError::NoMap(name))?;
-        Array::<_, u32>::try_from(map).map_err(error)?.set(0, 1, 0).map_err(error)
+    /// Those that the programs have not met meanwhile, and so know better already.
+    fn not_met<'a>(&mut self, seeds: &'a [Seed]) -> Result<Vec<&'a Seed>, ProbeError> {
+        let slots = self.array::<Slot>("CONNS")?;
+        let mask = u64::from(slots.len()) - 1;
+        let is_new = |seed: &&Seed| {
+            let slot = slots.get(&((seed.cookie & mask) as u32), 0);
+            !slot.is_ok_and(|slot| slot.cookie == seed.cookie)
+        };
+        Ok(seeds.iter().filter(is_new).collect())
+    }
+
+    fn hold_more_conns(&mut self, count: u64) -> Result<(), ProbeError> {
+        let name = "MORE_CONNS_HELD";
+        let set = self.array::<u64>(name)?.set(Slot::HELD_FROM_BEFORE, count, 0);
+        set.map_err(|source| ProbeError::Map { name, source })
     }
 
     /// The latest connection of a worker to an upstream that the upstream closed first, or Nginx after silence.
@@ -186,6 +196,11 @@ impl Probe {
             total: state.total,
         };
         Ok(map.iter().filter_map(Result::ok).map(dropped).collect())
+    }
+
+    fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, V>, ProbeError> {
+        let map = self.ebpf.map_mut(name).ok_or(ProbeError::NoMap(name))?;
+        Array::try_from(map).map_err(|source| ProbeError::Map { name, source })
     }
 
     pub(super) fn hash<K: aya::Pod, V: aya::Pod>(

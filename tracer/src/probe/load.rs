@@ -98,6 +98,8 @@ pub struct Probe {
     answers: Answers,
     /// Older connections that found the table full.
     pub(super) seeds_refused: u64,
+    /// Older connections that found room.
+    pub(super) seeded: u64,
     /// Where ICMP errors are seen.
     pub(super) icmp: RawSockets,
 }
@@ -144,6 +146,7 @@ impl Probe {
             names,
             missing_members,
             seeds_refused: 0,
+            seeded: 0,
             icmp: RawSockets::new(),
         })
     }
@@ -256,6 +259,7 @@ fn config(settings: &Settings, types: &KernelTypes, names: &Names) -> Config {
         reason_invalid_syn: names.reset_number("INVALID_SYN"),
         reason_abort_on_memory: names.reset_number("TCP_ABORT_ON_MEMORY"),
         tick_us: tick_us(),
+        conn_slot_mask: settings.sizes.slots() - 1,
         records_per_window: settings.sizes.records,
         hops_are_a_byte: u32::from(types.is_bitfield("ipv6_pinfo", "mcast_hops") == Some(false)),
     }

@@ -3,9 +3,9 @@
 /// Bytes of a connection in the table: key, value, and the kernel's own part.
 const CONNECTION_BYTES: u64 = 232;
 
-/// Connections in the table that is looked at first: it takes two megabytes, of which few are in use, so that the
-/// processor finds them in its cache. What does not fit goes to the large table.
-pub const CONNECTIONS_AT_HAND: u32 = 8_192;
+/// Connections that have a slot of their own, at most: more would not stay in the processor's cache, because
+/// connections that come and go use one slot after the other.
+const SLOTS: u32 = 8_192;
 
 /// Sizes of what is fixed while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,12 @@ impl Sizes {
             events: EVENTS,
             tombstones: TOMBSTONES,
         }
+    }
+
+    /// Slots of the table of connections, a power of two; the connections that find theirs taken go to the hash table.
+    pub fn slots(&self) -> u32 {
+        let most = self.connections.clamp(1, SLOTS);
+        1 << most.ilog2()
     }
 
     /// Replaces what is named in `ring=BYTES,connections=N,records=N,events=N,tombstones=N`; tests make losses happen with it.

@@ -43,6 +43,8 @@ const fn healthy(
 
 /// Connections whose Nginx's end is compared with those of others.
 pub const SHORT: &str = "short-lived";
+/// The same with connections to an upstream.
+pub const PROXIED: &str = "short-lived, proxied";
 /// Traffic of others.
 pub const OTHERS: &str = "of others";
 
@@ -50,7 +52,7 @@ pub const OTHERS: &str = "of others";
 pub const TRAFFIC: &[Traffic] = &[
     healthy(SHORT, "a small file, each over a connection of its own", "connection", false, "small", true),
     healthy(
-        "short-lived, proxied",
+        PROXIED,
         "each over a client connection and an upstream connection of its own",
         "pair of connections",
         false,
