@@ -88,8 +88,9 @@ fn slot(cookie: u64) -> Option<*mut Slot> {
 #[inline(always)]
 fn claim(slot: *mut Slot, cookie: u64) -> bool {
     // SAFETY: a slot lives as long as its map.
-    if unsafe { read(&raw const (*slot).cookie) } != 0 {
-        return false;
+    let holder = unsafe { read(&raw const (*slot).cookie) };
+    if holder != 0 {
+        return holder == cookie; // A socket that connects once more.
     }
     add_to(slot.cast(), cookie);
     // SAFETY: as above.

@@ -221,6 +221,15 @@ pub fn answered(milliseconds: u64, reason: &str, trigger: Packet, after_reset: O
     event(milliseconds, kind, None, Some(trigger), nobody())
 }
 
+/// The same on a kernel that names no reason.
+pub fn answered_without_reason(milliseconds: u64, trigger: Packet) -> (u64, Input) {
+    let (when, mut input) = answered(milliseconds, "", trigger, None);
+    let Input::Event(event) = &mut input else { unreachable!("made above") };
+    let EventKind::ResetSent { reason, .. } = &mut event.kind else { unreachable!("made above") };
+    *reason = None;
+    (when, input)
+}
+
 /// A suspicious close.
 pub fn closed(milliseconds: u64, socket: Socket, task: Task) -> (u64, Input) {
     let kind = EventKind::Closed { old: socket.state, new: TcpState::Close };

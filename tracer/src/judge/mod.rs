@@ -75,7 +75,10 @@ fn stray(case: &Case) -> bool {
     // What came for a listener that was full lately may belong to a client that it had turned away.
     let here = |listener| case.tuple().is_some_and(|tuple| listens_on(listener, tuple.local));
     let overflowed = case.overflows.iter().any(|note| note.side.is_nginx() && here(note.listener));
-    no_socket && !overflowed && case.sent_reason().is_some_and(|reason| UNKNOWN.contains(&reason))
+    // Before 6.10 the kernel names no reason, and without a socket there is but this one.
+    let answered = case.incident.reset_sent().is_some_and(Event::answers_segment);
+    let unknown = case.sent_reason().map_or(answered, |reason| UNKNOWN.contains(&reason));
+    no_socket && !overflowed && unknown
 }
 
 /// A segment that is no answer to this SYN, as of an earlier connection with the same ports, is reset and the SYN goes on

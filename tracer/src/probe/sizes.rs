@@ -102,6 +102,12 @@ mod tests {
     }
 
     #[test]
+    fn slots_are_a_bounded_power_of_two() {
+        let slots = |connections| Sizes { connections, ..Sizes::of(2, 8 << 30) }.slots();
+        assert_eq!([0, 1, 4, 5, 16_384, 1 << 18].map(slots), [1, 1, 4, 4, SLOTS, SLOTS]);
+    }
+
+    #[test]
     fn a_size_can_be_replaced_by_name() {
         let sizes = Sizes::of(2, 8 << 30);
         let small = sizes.overridden("ring=4096, records=5,unknown=1,connections=x");

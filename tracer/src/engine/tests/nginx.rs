@@ -239,7 +239,9 @@ fn they_are_no_proof_where_it_is_not_known_who_speaks_tls() {
 fn scans_and_last_words_for_unknown_connections_are_nothing() {
     let ack = Packet { flags: TcpFlags(TcpFlags::ACK), ..data_from_peer(&client(), 0) };
     assert!(play(vec![answered(100, "TCP_FLAGS", ack.clone(), None)]).is_empty());
-    assert!(play(vec![answered(100, "NO_SOCKET", ack, None)]).is_empty());
+    assert!(play(vec![answered(100, "NO_SOCKET", ack.clone(), None)]).is_empty());
+    assert!(play(vec![answered_without_reason(100, ack)]).is_empty());
+    assert!(!play(vec![answered_without_reason(100, data_from_peer(&client(), 100))]).is_empty());
 }
 
 #[test]

@@ -156,6 +156,9 @@ fn active(case: &Case, event: &Event, reason: Option<&str>) -> Option<Finding> {
     })
 }
 
+/// Before 6.10 `tcp_send_reset` passes no reason.
+const NO_REASON: &str = "this kernel names no reason";
+
 /// The listener's own numbers, or an overflow seen shortly before this connection's reset.
 fn listener_full(case: &Case) -> Option<Finding> {
     if let Some(sum) = &case.incident.overflow {
@@ -178,17 +181,25 @@ fn listener_full(case: &Case) -> Option<Finding> {
     if let Some(full) = backlog.filter(|backlog| backlog.is_full()) {
         return Some(full_when_it_answered(case, event, (*local, full)));
     }
-    let reason = case.sent_reason().filter(|reason| matches!(*reason, "INVALID_SYN" | "TCP_FLAGS"))?;
-    let ours = |note: &&OverflowNote| note.side.is_nginx() && listens_on(note.listener, *local);
+    let reason = case.sent_reason();
+    let peer = case.tuple().map(|tuple| tuple.remote);
+    // A kernel that names no reason must have turned away this very client.
+    let turned_away = |note: &OverflowNote| match reason {
+        Some(named) => matches!(named, "INVALID_SYN" | "TCP_FLAGS"),
+        None => event.answers_segment() && note.client == peer,
+    };
+    let ours =
+        |note: &&OverflowNote| note.side.is_nginx() && listens_on(note.listener, *local) && turned_away(note);
     let note = case.overflows.iter().rev().find(ours)?;
     let ago = case.time().distance(note.time);
     let detail = format!(
-        "The listener {} had overflowed {} ms before and its kernel reset this handshake ({reason})",
+        "The listener {} had overflowed {} ms before and its kernel reset this handshake ({})",
         note.listener,
-        ago.as_millis()
+        ago.as_millis(),
+        reason.unwrap_or(NO_REASON)
     );
     // `INVALID_SYN` at the moment of an overflow is `tcp_abort_on_overflow`, unless it answers a SYN (`tcp_check_req`).
-    let decided = reason == "INVALID_SYN" && !event.answers_syn() && ago <= Duration::from_secs(1);
+    let decided = reason == Some("INVALID_SYN") && !event.answers_syn() && ago <= Duration::from_secs(1);
     Some(Finding::supporting("listener_full", Origins::NGINX, detail).decisive_if(decided))
 }
 
@@ -201,7 +212,7 @@ fn full_when_it_answered(case: &Case, event: &Event, (listener, full): (SocketAd
          handshake ({})",
         full.queue,
         full.limit,
-        reason.unwrap_or("this kernel names no reason")
+        reason.unwrap_or(NO_REASON)
     );
     let refused = reason == Some("INVALID_SYN") && !event.answers_syn();
     let found = Finding::supporting("listener_full", Origins::NGINX, detail).decisive_if(refused);
