@@ -81,7 +81,7 @@ impl Kernel<'_> {
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("TOMBSTONES", sizes.tombstones)
             .map_max_entries("CONNS", sizes.slots())
-            .map_max_entries("MORE_CONNS", sizes.connections.saturating_sub(sizes.slots()).max(1))
+            .map_max_entries("MORE_CONNS", sizes.connections.max(1))
             .load(OBJECT)?;
         let mut attached = Attached::default();
         for spec in HOOKS {

@@ -39,7 +39,8 @@ impl Sizes {
         }
     }
 
-    /// Slots of the table of connections, a power of two; the connections that find theirs taken go to the hash table.
+    /// Slots of the table of connections, a power of two. The hash table beside it has room for all of them, because
+    /// slots meet before all are taken.
     pub fn slots(&self) -> u32 {
         let most = self.connections.clamp(1, SLOTS);
         1 << most.ilog2()
@@ -69,7 +70,7 @@ fn ring_bytes(cpus: usize) -> u32 {
     wanted.clamp(1 << 20, 16 << 20).next_power_of_two().min(16 << 20)
 }
 
-/// At most a five-hundredth of the memory, within 16,384 and 262,144 connections (4 and 60 MB).
+/// At most a five-hundredth of the memory, within 16,384 and 262,144 connections (5 and 62 MB).
 fn connections(memory: u64) -> u32 {
     let fit = memory / 500 / CONNECTION_BYTES;
     u32::try_from(fit).unwrap_or(u32::MAX).clamp(1 << 14, 1 << 18)
