@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+pub use crate::model::UnixState;
 use crate::model::{HookState, Level};
 use crate::nginx::config::tree::Tree;
 use crate::output::layout::count;
@@ -161,23 +162,6 @@ pub struct WorkerFacts {
     pub sockets: Option<u64>,
     /// Soft limit of open files.
     pub file_limit: Option<u64>,
-}
-
-/// State of a unix socket that an upstream names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UnixState {
-    /// Somebody listens, and the workers may connect.
-    Good,
-    /// There is nothing at the path.
-    Missing,
-    /// There is something else.
-    NotASocket,
-    /// The worker's user may not write to it, or not reach it; the text names what and its mode.
-    NotPermitted(String),
-    /// No process listens on it.
-    NobodyListens,
-    /// It could not be looked at.
-    Unknown(String),
 }
 
 /// The process behind a local upstream.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::join::{ANNOUNCED, Line, announces};
-use crate::model::{Level, LogRecord, MessageClass, Mono};
+use crate::model::{Level, LogRecord, MessageClass, MessageKind, Mono};
 
 /// How long a line waits for an event of the kernel.
 pub const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -76,9 +76,10 @@ pub fn is_incident(record: &LogRecord) -> bool {
     let severe = record.level.is_some_and(|level| level <= Level::Error);
     // A failed question to one name server; that no server answered is said once more, with the request.
     let is_question = record.action.as_deref() == Some("resolving") && record.request.is_none();
-    severe
-        && !is_question
-        && matches!(
+    // The upstream refused the stream of a request, which fails by that; its connection need not.
+    let is_rejected = record.kind == MessageKind::UPSTREAM_STREAM_REJECTED;
+    let is_failure = is_rejected
+        || matches!(
             record.class(),
             C::SocketError
                 | C::ResetByPeer
@@ -98,5 +99,6 @@ pub fn is_incident(record: &LogRecord) -> bool {
                 | C::InvalidResponse
                 | C::ResolveFailed
                 | C::WorkerExit
-        )
+        );
+    severe && !is_question && is_failure
 }

@@ -14,6 +14,7 @@ mod races;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::join::{self, Access, Line, Pair};
 use crate::judge::{self, Case, Explanation, Joined, OverflowNote, Processes, Seen, Step};
 use crate::model::{
     AccessRecord, Clock, Event, EventKind, HostFacts, Input, LogRecord, MessageClass, Mono, ProcessFacts,
-    Socket, Verdict,
+    Side, Socket, Verdict,
 };
 use crate::timeline::{Incident, Judged, Subject, Timeline};
 
@@ -248,6 +249,10 @@ impl Engine {
 
     /// Judges an incident that has settled, or has to go.
     fn close(&mut self, incident: Incident, at: Mono, evicted: bool) {
+        if self.is_told_with_another(&incident) {
+            self.remember(at, incident, false, true);
+            return;
+        }
         let line = self.line_of(&incident);
         if line.is_none() && self.merge_into_client(&incident) {
             self.remember(at, incident, false, false);
@@ -261,6 +266,19 @@ impl Engine {
 
     fn remember(&mut self, at: Mono, incident: Incident, logged: bool, told: bool) {
         self.timeline.memory_mut().remember(at, Judged { incident, logged, told });
+    }
+
+    /// The upstream half of a request that was lost with its worker is told as the client's, and the client of a stream whose
+    /// upstream failed as the upstream's.
+    fn is_told_with_another(&mut self, incident: &Incident) -> bool {
+        if incident.side() == Some(Side::Upstream) {
+            return together::lost_with(&self.timeline, incident).is_some();
+        }
+        let upstream = together::ended_for(&self.timeline, incident, &self.host).map(|one| one.number);
+        if let (Some(upstream), Some(end)) = (upstream, incident.reset_sent()) {
+            self.timeline.set_other_half(upstream, end.clone());
+        }
+        upstream.is_some()
     }
 
     /// The client's FIN and the drop of its upstream leg are one failure, told as the client's.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::together;
 use crate::judge::{CausedBy, is_doubtful};
 use crate::model::{Event, EventKind, Mono, Side, TcpState};
 use crate::timeline::{Incident, Timeline};
@@ -88,6 +89,11 @@ fn clients_before<'a>(
 /// Upstream ends that the reset of this client caused, earliest first.
 pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Event> {
     let mut effects: Vec<&Event> = client.other_half.iter().map(|event| &**event).collect();
+    if client.side() == Some(Side::Client)
+        && let Some(upstream) = together::lost_with(timeline, client)
+    {
+        effects.extend(upstream.own.first());
+    }
     let Some((time, worker)) = client_end(client) else { return effects };
     let caused = |end: &&Event| {
         let near = clients_before(timeline, Some(client), end);

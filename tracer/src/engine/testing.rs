@@ -269,6 +269,7 @@ pub fn line(milliseconds: u64, kind: MessageKind, errno: Option<i32>, action: &s
         referrer: None,
         problems: Vec::new(),
         line: None,
+        socket: None,
     }
 }
 

@@ -2,17 +2,27 @@
 //! none where nothing on this side helps.
 
 mod ends;
+mod unix;
 
 use crate::model::QueueKind;
 use crate::model::verdict::{Advice, Cause};
 
 use super::case::{Case, Races};
-use super::detect::icmp_error;
+use super::detect::{icmp_error, is_taken_over};
 use super::device;
+use super::unix::Unix;
 
 /// The advice for a cause.
 pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
+    if let Some(unix) = Unix::of(case) {
+        return unix::advice(&unix);
+    }
     match slug {
+        Cause::UpstreamKeepaliveRace | Cause::UpstreamRestarted | Cause::InsufficientEvidence
+            if is_taken_over(case) =>
+        {
+            ends::taken_over(case)
+        }
         Cause::UpstreamKeepaliveRace => keepalive_race(case),
         Cause::MiddleboxIdleReset | Cause::MiddleboxIdleDrop => idle_device(case),
         Cause::NginxListenOverflow | Cause::UpstreamListenOverflow => overflow(case),

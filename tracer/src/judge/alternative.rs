@@ -6,6 +6,7 @@ use crate::model::verdict::{Alternative, Cause, Party};
 
 use super::record::host_text;
 use super::rules::Look;
+use super::unix::Unix;
 
 use Cause as C;
 use Party as P;
@@ -16,8 +17,10 @@ type Row = (&'static [Cause], Party, Cause, fn(&Look) -> String);
 /// The alternatives of a cause, on the half of the request it is about.
 pub fn alternatives(found: Cause, look: &Look) -> Vec<Alternative> {
     let elsewhere = if look.case.is_client() { Party::Upstream } else { Party::Client };
+    let no_path = Unix::of(look.case).is_some();
     let rows = TABLE.iter().filter(|(causes, party, cause, _)| {
-        causes.contains(&found) && *cause != found && *party != elsewhere
+        let may_be = *party != elsewhere && !(no_path && *party == Party::Middlebox);
+        causes.contains(&found) && *cause != found && may_be
     });
     rows.map(|(_, party, cause, why_not)| Alternative {
         party: *party,
@@ -155,6 +158,9 @@ fn seen_at(look: &Look) -> String {
 }
 
 fn not_an_exit(look: &Look) -> String {
+    if Unix::of(look.case).is_some() {
+        return "Not ruled out: a process that ends closes its sockets; its own log, or its parent's, would tell".to_owned();
+    }
     if look.case.peer_is_local() {
         "No process on this host that held the other end was seen ending".to_owned()
     } else {

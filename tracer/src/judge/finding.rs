@@ -212,6 +212,9 @@ pub const CODES: &[(&str, Class)] = &[
     ("kernel_error", Class::Kernel),
     ("reset_accepted", Class::Kernel),
     ("closed_by_worker", Class::Kernel),
+    ("unix_peer", Class::OtherEnd),
+    ("unix_denied", Class::State),
+    ("unix_socket", Class::State),
     ("unread_possible", Class::State),
     ("no_request", Class::State),
     ("request_unanswered", Class::State),
@@ -229,6 +232,7 @@ pub const CODES: &[(&str, Class)] = &[
     ("log_client_aborted", Class::Log),
     ("log_limit", Class::Log),
     ("log_resource", Class::Log),
+    ("log_rejected", Class::Log),
     ("log_alone", Class::Log),
 ];
 
@@ -251,6 +255,7 @@ const DESCRIBING: &[&str] = &[
     "syn_refused",
     "active_form",
     "peer_answers_others",
+    "unix_socket",
 ];
 
 /// Whether a code tells one explanation from another.

@@ -20,6 +20,7 @@ mod rules;
 mod summary;
 #[cfg(test)]
 mod tamper;
+mod unix;
 mod waiting;
 mod witness;
 
@@ -198,7 +199,8 @@ fn connection(case: &Case, ruling: Ruling) -> Option<crate::model::verdict::Conn
 fn other_half(case: &Case) -> Option<crate::model::verdict::Connection> {
     let effect = case.effects.first().and_then(|event| event.socket.as_ref());
     let client = case.caused_by.as_ref().and_then(|by| by.socket.as_ref());
-    let socket = if case.is_client() { effect } else { client }?;
+    let ended = case.incident.other_half.as_ref().and_then(|event| event.socket.as_ref());
+    let socket = if case.is_client() { effect } else { client.or(ended) }?;
     Some(record::of_socket(socket, socket.state, case.time(), case.clock))
 }
 

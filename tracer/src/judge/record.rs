@@ -43,7 +43,10 @@ fn signal_name(signal: u8) -> &'static str {
 
 /// Name of an errno that ends connections (asm-generic numbers).
 pub fn errno_name(errno: i32) -> &'static str {
-    const NAMES: [(i32, &str); 12] = [
+    const NAMES: [(i32, &str); 15] = [
+        (1, "EPERM"),
+        (2, "ENOENT"),
+        (11, "EAGAIN"),
         (13, "EACCES"),
         (32, "EPIPE"),
         (99, "EADDRNOTAVAIL"),

@@ -10,12 +10,16 @@ use super::advice::human;
 use super::case::Case;
 use super::detect::{answers_others, icmp_error, is_shut};
 use super::record::{errno_name, exit_text, home};
+use super::unix::{How, Unix};
 use super::waiting::{late_bytes, waited_for};
 
 /// The sentence.
 pub fn summary(case: &Case, slug: Cause, certainty: Certainty) -> String {
     let sentence = match &case.incident.subject {
-        Subject::Line(record) => of_line(record),
+        Subject::Line(record) => match Unix::of(case) {
+            Some(unix) => of_unix(&unix),
+            None => of_line(record),
+        },
         _ => sentence(case, slug, certainty == Certainty::Weak),
     };
     let doubt = match certainty {
@@ -27,12 +31,33 @@ pub fn summary(case: &Case, slug: Cause, certainty: Certainty) -> String {
     format!("{sentence}{request}{doubt}")
 }
 
-fn of_line(record: &LogRecord) -> String {
+/// On a unix socket the errno tells what the other end did, whether anything else of this host was seen or not.
+fn of_unix(unix: &Unix) -> String {
+    let path = unix.path;
+    let did = match unix.how {
+        How::Reset => format!("The process behind {path} closed the connection with data unread, or ended"),
+        How::Closed => format!("The process behind {path} closed the connection, or ended, too early"),
+        How::Silent => format!("The process behind {path} let its connection wait for too long"),
+        How::QueueFull => format!("The listen queue of {path} was full, and the connection was not taken"),
+        How::Absent if unix.record.errno == Some(2) => format!("There was no socket {path} to connect to"),
+        How::Absent => format!("Nobody listened on {path}"),
+        How::Denied => format!("Nginx's worker may not write to {path}"),
+    };
+    let request = unix.record.request.as_ref();
+    let request = request.map(|request| format!(", request \"{request}\"")).unwrap_or_default();
+    format!("{did}: {}{request}", said(unix.record))
+}
+
+fn said(record: &LogRecord) -> String {
     let errno = record.errno.map(|errno| format!(" ({errno}: {})", errno_name(errno))).unwrap_or_default();
     let action = record.action.as_ref().map(|action| format!(" while {action}")).unwrap_or_default();
+    format!("{}{errno}{action}", record.message)
+}
+
+fn of_line(record: &LogRecord) -> String {
     let upstream =
         record.upstream.as_ref().map(|upstream| format!(", upstream {upstream}")).unwrap_or_default();
-    format!("Only the log speaks: {}{errno}{action}{upstream}", record.message)
+    format!("Only the log speaks: {}{upstream}", said(record))
 }
 
 fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {

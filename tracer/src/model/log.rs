@@ -40,6 +40,24 @@ pub enum LogSide {
 #[serde(transparent)]
 pub struct MessageKind(pub &'static str);
 
+/// State of a unix socket that an upstream names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnixState {
+    /// Somebody listens, and the workers may connect.
+    Good,
+    /// There is nothing at the path.
+    Missing,
+    /// There is something else.
+    NotASocket,
+    /// The worker's user may not write to it, or not reach it; the text names what and its mode.
+    NotPermitted(String),
+    /// No process listens on it.
+    NobodyListens,
+    /// It could not be looked at.
+    Unknown(String),
+}
+
 /// One line of error.log. What could not be read is `None`, and `problems` says why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogRecord {
@@ -96,6 +114,10 @@ pub struct LogRecord {
     /// nobody kept it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
+    /// The unix socket that the upstream of the line is, as it was found right after the line was written. `None` for
+    /// another upstream, and where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<UnixState>,
 }
 
 impl LogRecord {
@@ -107,6 +129,11 @@ impl LogRecord {
             line.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
         }
         self.line = Some(line);
+    }
+
+    /// The path of the unix socket that the upstream is.
+    pub fn unix_path(&self) -> Option<&str> {
+        self.upstream.as_deref()?.strip_prefix("unix:")
     }
 
     /// The upstream as a socket address, when it is one.

@@ -25,7 +25,7 @@ pub use facts::{
 };
 pub use icmp::{IcmpError, IcmpReason};
 pub use input::Input;
-pub use log::{Level, LogRecord, LogSide, MessageKind};
+pub use log::{Level, LogRecord, LogSide, MessageKind, UnixState};
 pub use mac::Mac;
 pub use message::MessageClass;
 pub use packet::{Packet, TcpFlags, Timestamps};

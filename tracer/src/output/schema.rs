@@ -29,8 +29,14 @@ fn rules() -> Value {
     ));
     rules.push(when(
         &json!({ "kind": { "const": Kind::LogOnly } }),
-        &json!({ "log": { "type": "object" }, "connection": { "type": "null" }, "match": { "type": "null" },
-            "certainty": { "const": Certainty::Undetermined } }),
+        &json!({ "log": { "type": "object" }, "connection": { "type": "null" }, "match": { "type": "null" } }),
+        "no event of the kernel",
+    ));
+    // What was found at the path of a unix socket is a witness beside the log.
+    let found = json!({ "properties": { "code": { "enum": ["unix_peer", "unix_denied", "unix_socket"] } } });
+    rules.push(when(
+        &json!({ "kind": { "const": Kind::LogOnly }, "evidence": { "not": { "contains": found } } }),
+        &json!({ "certainty": { "const": Certainty::Undetermined } }),
         "only the log speaks",
     ));
     rules.push(when(

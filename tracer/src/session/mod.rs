@@ -17,6 +17,7 @@ pub mod pulse;
 pub mod record;
 pub mod run;
 pub mod settings;
+mod sockets;
 pub mod system;
 mod ticks;
 pub mod upstreams;

@@ -20,7 +20,7 @@ use super::observe::Standing;
 use super::premature::PrematureCloses;
 use super::processes::Processes;
 use super::ticks::{Ticks, until};
-use super::watch::{self, Watch};
+use super::watch::Watch;
 use super::{Pulse, SessionError, Settings, View, host, record};
 use crate::account::loss;
 use crate::collect::{Overflows, clock};
@@ -364,13 +364,11 @@ impl Session {
     }
 
     fn take_line(&mut self, settings: &Settings, now: Mono, line: &TailedLine) {
-        let record = self.watch.record(line);
         self.sources.note(line);
-        if watch::line_wanted(settings, line.is_old, &record) {
-            self.premature.note(&record);
-            access::hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
-            self.engine.handle(now, Input::Log(Box::new(record)));
-        }
+        let Some(record) = self.watch.wanted(settings, line) else { return };
+        self.premature.note(&record);
+        access::hand_over(&mut self.engine, now, self.accesses.expect_line(&record));
+        self.engine.handle(now, Input::Log(Box::new(record)));
     }
 
     fn take_accesses(&mut self) {

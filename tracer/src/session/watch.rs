@@ -1,18 +1,19 @@
 //! Finds Nginx, keeps finding it (reloads, restarts, late starts), and tells probes and followers about it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::{fs, mem};
 
 use jiff::tz::TimeZone;
 
 use crate::collect::clock;
 use crate::collect::sock_diag::{self, DiagSocket};
-use crate::model::{LogRecord, Side};
+use crate::model::{LogRecord, LogSide, Side, UnixState};
 use crate::nginx::discover::{Instance, Scout};
 use crate::nginx::proc::Proc;
 use crate::nginx::tail::{TailedLine, Target};
+use crate::nginx::unix;
 use crate::probe::filter::Seed;
 use crate::probe::{Probe, ProbeError};
 
@@ -20,6 +21,7 @@ use super::Settings;
 use super::lines::Lines;
 use super::observe;
 use super::pulse::Queue;
+use super::sockets::UnixSockets;
 use super::upstreams::{self, Change, Upstreams};
 use super::vacated::{Listener, Listeners};
 
@@ -48,6 +50,8 @@ pub struct Watch {
     upstreams: Upstreams,
     /// What happened to them and was not told yet.
     changes: Vec<Change>,
+    /// What was found of late at the paths of unix sockets.
+    sockets: UnixSockets,
     /// What could not be found out.
     problems: BTreeSet<String>,
 }
@@ -86,7 +90,7 @@ impl Watch {
 
     /// What happened to upstreams on this host since this was last asked.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+        mem::take(&mut self.changes)
     }
 
     /// Whether the accept queues are to be looked at now.
@@ -221,6 +225,34 @@ impl Watch {
         let mut record = line.record(&instance.zone);
         record.pid = record.pid.map(|pid| instance.host_pid(pid).unwrap_or(pid));
         record
+    }
+
+    /// A line that concerns what was selected, with what its unix socket is now.
+    pub fn wanted(&mut self, settings: &Settings, line: &TailedLine) -> Option<LogRecord> {
+        let mut record = self.record(line);
+        if !line_wanted(settings, line.is_old, &record) {
+            return None;
+        }
+        if !line.is_old && record.side == LogSide::Upstream {
+            record.socket = self.unix_socket(&record);
+        }
+        Some(record)
+    }
+
+    /// The unix socket that a line names, as it is now.
+    fn unix_socket(&mut self, record: &LogRecord) -> Option<UnixState> {
+        let path = record.unix_path()?;
+        let mut sockets = mem::take(&mut self.sockets);
+        let state = self.instance_of(record).map(|one| sockets.state(path, || unix::now(one, path)));
+        self.sockets = sockets;
+        state
+    }
+
+    /// The Nginx whose worker wrote a line, or the only one there is.
+    fn instance_of(&self, record: &LogRecord) -> Option<&Instance> {
+        let instances = self.instances();
+        let wrote = |instance: &&Instance| record.pid.is_some_and(|pid| instance.workers.contains(&pid));
+        instances.iter().find(wrote).or_else(|| instances.first().filter(|_| instances.len() == 1))
     }
 
     /// Follows the logs that the instances write, or those asked for instead.

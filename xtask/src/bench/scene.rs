@@ -41,8 +41,15 @@ impl Scene {
         upstream.tell(&format!("serve {UPSTREAM}"))?;
         let listeners = [PLAIN.parse()?, TLS.parse()?];
         let keys = Keys::make()?;
-        let nginx =
-            Nginx::start(&network, NUMBER, Level::Error, 1, |root| servers(root, &keys), &listeners, &[])?;
+        let nginx = Nginx::start(
+            &network,
+            NUMBER,
+            Level::Error,
+            1,
+            |root| vec![[servers(root, &keys), String::new()]],
+            &listeners,
+            &[],
+        )?;
         let client = Puppet::start(&network, Node::Inner)?;
         let mut other = Puppet::start(&network, Node::Web)?;
         other.tell(&format!("serve-short {OTHER}"))?;

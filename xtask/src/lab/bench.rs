@@ -64,10 +64,13 @@ impl Seat {
         self.family.client(self.number)
     }
 
-    fn servers(&self, root: &str) -> String {
-        self.fill(self.scenario.servers)
-            .replace("@NAME@", &format!("seat{}", self.number))
-            .replace("@ROOT@", root)
+    /// Its part of `http {}`, and its part of `stream {}`.
+    fn servers(&self, root: &str) -> [String; 2] {
+        [self.scenario.servers, self.scenario.streams].map(|text| self.placed(text, root))
+    }
+
+    fn placed(&self, text: &str, root: &str) -> String {
+        self.fill(text).replace("@NAME@", &format!("seat{}", self.number)).replace("@ROOT@", root)
     }
 
     /// Arguments of the tracer beside the ordinary ones.
@@ -184,7 +187,7 @@ impl Bench {
             (seat.number, seat.namespace) = (number, namespace);
         }
         let listeners: Vec<SocketAddr> = plan.seats.iter().map(Seat::listener).collect();
-        let servers = |root: &str| plan.seats.iter().map(|seat| seat.servers(root)).collect::<String>();
+        let servers = |root: &str| plan.seats.iter().map(|seat| seat.servers(root)).collect();
         let by_mptcp = plan.seats.iter().filter(|seat| seat.scenario.mptcp).map(Seat::listener);
         let by_mptcp = by_mptcp.map(|address| inherited::mptcp_listener(&network, address));
         let by_mptcp = by_mptcp.collect::<Result<Vec<_>>>()?;

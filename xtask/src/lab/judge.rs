@@ -208,6 +208,14 @@ fn check_one(check: Check, seat: &Seat, truth: &Truth, record: &Value) -> Option
             let carried = options.is_some_and(|options| options.iter().any(|name| text(name) == option));
             (!carried).then(|| format!("the RST carries {}, not {option}", record["reset"]["options"]))
         }
+        Check::OtherHalf => {
+            let got = &record["peer_connection"];
+            let local = truth.upstream_local.as_deref();
+            let right = text(&got["side"]) == "upstream"
+                && text(&got["remote"]) == seat.upstream().to_string()
+                && local.is_none_or(|local| local == text(&got["local"]));
+            (!right).then(|| format!("peer_connection is {got}, not from {local:?} to {}", seat.upstream()))
+        }
         Check::ListenerLimit(limit) => {
             let got = &record["listener"];
             let right = got["limit"].as_u64() == Some(limit)

@@ -96,6 +96,16 @@ fn named(text: &str, name: &str) -> Option<u64> {
     })
 }
 
+/// Whether somebody in a process's network namespace listens on this unix socket (`__SO_ACCEPTCON` is set).
+pub fn listens_unix(pid: u32, path: &Path) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    let path = path.display().to_string();
+    text.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.nth(3) == Some("00010000") && words.last() == Some(&path)
+    })
+}
+
 /// The children of a process.
 pub fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

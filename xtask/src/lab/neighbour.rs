@@ -84,7 +84,15 @@ fn play(binary: &Path) -> Result<(Result<()>, Value)> {
     network.setting(Node::Web, "ipv4/tcp_synack_retries", "1")?;
     network.setting(Node::Web, "ipv4/tcp_syn_retries", "1")?;
     let listeners: Vec<SocketAddr> = (0..3).map(listener).collect();
-    let nginx = Nginx::start(&network, NETWORK, Level::Error, WORKERS, |_| servers(), &listeners, &[])?;
+    let nginx = Nginx::start(
+        &network,
+        NETWORK,
+        Level::Error,
+        WORKERS,
+        |_| vec![[servers(), String::new()]],
+        &listeners,
+        &[],
+    )?;
     let netns = format!("/run/netns/{}", network.name(Node::Web));
     let tracer = Tracer::start(&setup, &["--netns".to_owned(), netns], nginx.folder(), None)?;
     let counters = || MOVED.map(|name| kernel::counter(nginx.master(), name));

@@ -183,6 +183,11 @@ impl Network {
         batch(&["-n", &self.name(behind), "-batch", "-"], &["neigh flush dev right".to_owned()])
     }
 
+    /// A node has this address, too, from now on; what is for it goes no further.
+    pub fn take_address(&self, node: Node, address: IpAddr) -> Result<()> {
+        batch(&["-n", &self.name(node), "-batch", "-"], &[format!("address add {address} dev lo")])
+    }
+
     /// Puts a bridge on the link at a router's left, with a filter for the IPv4 packets that it carries. Addresses and
     /// Ethernet addresses stay as they are; the bridge stays until the guard goes, the link is cut then.
     pub fn bridge_before(&self, router: Node, script: &str) -> Result<Guard> {

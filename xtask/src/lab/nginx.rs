@@ -19,6 +19,9 @@ const BIG_FILE: u64 = 64 << 20;
 /// How far a port that was given up is from the one that replaces it.
 const GIVEN_UP: u16 = 1_000;
 
+/// Where distributions put the module for `stream {}`.
+pub const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// Severity of the error log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -54,7 +57,7 @@ impl Nginx {
         bench: usize,
         level: Level,
         workers: u32,
-        servers: impl Fn(&str) -> String,
+        servers: impl Fn(&str) -> Vec<[String; 2]>,
         listeners: &[SocketAddr],
         inherited: &[TcpListener],
     ) -> Result<Self> {
@@ -225,16 +228,19 @@ fn lay_folder(bench: usize) -> Result<(PathBuf, Guard)> {
     Ok((folder, guard))
 }
 
-fn configuration(folder: &Path, level: Level, workers: u32, servers: &str) -> String {
+fn configuration(folder: &Path, level: Level, workers: u32, servers: &[[String; 2]]) -> String {
     let folder = folder.display();
+    let [http, streams] = [0, 1].map(|part| servers.iter().map(|parts| &*parts[part]).collect::<String>());
+    let module = if streams.is_empty() { String::new() } else { format!("load_module {STREAM_MODULE};\n") };
+    let streams = if streams.is_empty() { String::new() } else { format!("stream {{\n{streams}}}\n") };
     format!(
-        "daemon off;\nmaster_process on;\nworker_processes {workers};\nworker_rlimit_nofile 20000;\n\
+        "{module}daemon off;\nmaster_process on;\nworker_processes {workers};\nworker_rlimit_nofile 20000;\n\
          pid {folder}/nginx.pid;\nerror_log {folder}/error.log {};\n\
          events {{ worker_connections 4096; }}\n\
          http {{\n  access_log {folder}/access.log;\n\
          client_body_temp_path {folder}/body;\n  proxy_temp_path {folder}/proxy;\n\
          fastcgi_temp_path {folder}/fastcgi;\n  uwsgi_temp_path {folder}/uwsgi;\n  scgi_temp_path {folder}/scgi;\n\
-         sendfile on;\n  keepalive_requests 100000;\n{servers}}}\n",
+         sendfile on;\n  keepalive_requests 100000;\n{http}}}\n{streams}",
         level.name()
     )
 }

@@ -22,20 +22,20 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a program in a folder with every fixture and waits until it listens. `@HOST@`, `@PORT@`, `@ADDRESS@`
-    /// and `@FOLDER@` are filled in, in the arguments and in the fixtures.
+    /// Starts a program in a folder with every fixture and waits until it listens. `@HOST@`, `@PORT@`, `@ADDRESS@`,
+    /// `@SOCKET@` and `@FOLDER@` are filled in, in the arguments and in the fixtures.
     pub fn start(
         network: &Network,
         node: Node,
         program: &str,
         arguments: &[&str],
-        address: SocketAddr,
+        home: &Home,
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
-        let (folder, folder_guard) = lay_folder(network, address)?;
+        let (folder, folder_guard) = lay_folder(network, home)?;
         let mut child = network
             .inside(node, system(program)?)
-            .args(arguments.iter().map(|argument| fill(argument, address, &folder)))
+            .args(arguments.iter().map(|argument| home.fill(argument, &folder)))
             .current_dir(&folder)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
@@ -52,15 +52,11 @@ impl Program {
         });
         let mut server = Self { child, lines, guard, _folder: folder_guard };
         let pid = server.pid();
-        let listens = wait::until(&format!("{program} listens on {address}"), wait::SOON, || {
+        let listens = wait::until(&format!("{program} listens"), wait::SOON, || {
             if let Ok(Some(_)) = server.child.try_wait() {
                 return Some(false);
             }
-            let sockets = kernel::sockets(pid);
-            sockets
-                .iter()
-                .any(|socket| socket.local == address && socket.state == kernel::LISTEN)
-                .then_some(true)
+            home.is_listened_on(pid).then_some(true)
         })?;
         if !listens {
             bail!("{program} ended before it listened");
@@ -119,9 +115,38 @@ pub fn fixtures() -> PathBuf {
     project::root().join("tests/lab")
 }
 
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Home {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The path of its unix socket, where it listens on that instead.
+    pub socket: Option<PathBuf>,
+}
+
+impl Home {
+    fn is_listened_on(&self, pid: u32) -> bool {
+        match &self.socket {
+            Some(socket) => kernel::listens_unix(pid, socket),
+            None => kernel::sockets(pid)
+                .iter()
+                .any(|socket| socket.local == self.address && socket.state == kernel::LISTEN),
+        }
+    }
+
+    fn fill(&self, text: &str, folder: &Path) -> String {
+        let socket = self.socket.as_ref().map(|socket| socket.display().to_string()).unwrap_or_default();
+        text.replace("@ADDRESS@", &self.address.to_string())
+            .replace("@HOST@", &self.address.ip().to_string())
+            .replace("@PORT@", &self.address.port().to_string())
+            .replace("@SOCKET@", &socket)
+            .replace("@FOLDER@", &folder.display().to_string())
+    }
+}
+
 /// A folder with a copy of every fixture, filled in.
-fn lay_folder(network: &Network, address: SocketAddr) -> Result<(PathBuf, Guard)> {
-    let address_name = address.to_string().replace(['[', ']', ':'], "-");
+fn lay_folder(network: &Network, home: &Home) -> Result<(PathBuf, Guard)> {
+    let address_name = home.address.to_string().replace(['[', ']', ':'], "-");
     let name = format!("{}-{address_name}", network.name(Node::Web));
     let folder = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -130,16 +155,9 @@ fn lay_folder(network: &Network, address: SocketAddr) -> Result<(PathBuf, Guard)
         let file = entry?.path();
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        std::fs::write(folder.join(file.file_name().unwrap_or_default()), fill(&text, address, &folder))?;
+        std::fs::write(folder.join(file.file_name().unwrap_or_default()), home.fill(&text, &folder))?;
     }
     Ok((folder, guard))
-}
-
-fn fill(text: &str, address: SocketAddr, folder: &Path) -> String {
-    text.replace("@ADDRESS@", &address.to_string())
-        .replace("@HOST@", &address.ip().to_string())
-        .replace("@PORT@", &address.port().to_string())
-        .replace("@FOLDER@", &folder.display().to_string())
 }
 
 /// Why a program that a scenario needs cannot be had; a path stands for a file that has to be there.

@@ -22,6 +22,8 @@ pub struct Scenario {
     pub place: Place,
     /// Part of `http {}`; `@LISTEN@`, `@UPSTREAM@`, `@NAME@` and `@ROOT@` are filled in.
     pub servers: &'static str,
+    /// Part of `stream {}`, filled in alike; Nginx needs its module for it.
+    pub streams: &'static str,
     /// Nginx's listener speaks MPTCP; such a scenario is alone.
     pub mptcp: bool,
     /// Produces what has to be older than the tracer; such a scenario is alone.
@@ -75,6 +77,7 @@ pub const ORDINARY: Scenario = Scenario {
     families: BOTH,
     place: Place::Remote,
     servers: "",
+    streams: "",
     mptcp: false,
     before: None,
     drive: |_| Ok(()),
@@ -253,6 +256,8 @@ pub enum Check {
     Carries(&'static str),
     /// `listener` is Nginx's, full, with this limit.
     ListenerLimit(u64),
+    /// `peer_connection` is Nginx's connection to the upstream.
+    OtherHalf,
     /// A piece of evidence whose code contains one of these, and which does not speak against.
     Evidence(&'static [&'static str]),
 }

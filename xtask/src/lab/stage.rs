@@ -4,6 +4,7 @@
 //! everything back when the scenario is over.
 
 mod path;
+mod program;
 
 use super::bench::{Bench, Seat};
 use super::memory::Group;
@@ -459,15 +460,6 @@ impl<'a> Stage<'a> {
         let local = wait::until("the upstream connection", wait::SOON, || self.to_upstream().next())?.local;
         self.truth.upstream_local = Some(local.to_string());
         Ok(())
-    }
-
-    /// Starts a real server on the upstream's host and waits until it listens; remembered as the one who acts.
-    pub fn program(&mut self, program: &str, arguments: &[&str]) -> Result<super::program::Program> {
-        let home = if self.seat.scenario.place == Place::Local { Node::Web } else { Node::Upstream };
-        let address = self.upstream();
-        let program = super::program::Program::start(&self.bench.network, home, program, arguments, address)?;
-        self.truth.sender = Some((program.pid(), kernel::comm(program.pid())));
-        Ok(program)
     }
 }
 

@@ -99,7 +99,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let setup = Setup::quiet(binary);
     let network = Network::lay(NETWORK, None)?;
     let listeners: Vec<SocketAddr> = (0..).take(WINDS.len()).map(listener).collect();
-    let nginx = Nginx::start(&network, NETWORK, Level::Error, WORKERS, |_| servers(), &listeners, &[])?;
+    let nginx = Nginx::start(
+        &network,
+        NETWORK,
+        Level::Error,
+        WORKERS,
+        |_| vec![[servers(), String::new()]],
+        &listeners,
+        &[],
+    )?;
     let netns = format!("/run/netns/{}", network.name(Node::Web));
     let tracer = Tracer::start(&setup, &["--netns".to_owned(), netns], nginx.folder(), None)?;
     let met = blow(options, &network)?;

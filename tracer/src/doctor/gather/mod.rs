@@ -6,7 +6,6 @@ mod kernel;
 mod network;
 mod nginx;
 mod records;
-mod unix;
 mod verdicts;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Notes, network, unix};
+use super::{Notes, network};
 use crate::collect::sock_diag::{self, DiagSocket};
 use crate::doctor::facts::{
     ListenerFacts, LocalUpstream, LogFacts, MeasuredIdle, NginxFacts, UnixState, WorkerFacts,
@@ -13,6 +13,7 @@ use crate::nginx::config::tree::Tree;
 use crate::nginx::discover::{self, Instance, LogFile};
 use crate::nginx::proc::{Proc, read_bounded};
 use crate::nginx::tail::open_in_root;
+use crate::nginx::unix;
 
 /// Most bytes read of a binary, to find its version.
 const BINARY_LIMIT: u64 = 128 << 20;

@@ -130,6 +130,23 @@ pub fn destroyed(case: &Case) -> Vec<Advice> {
     )
 }
 
+/// Another host of Nginx's link answered for the address.
+pub fn taken_over(case: &Case) -> Vec<Advice> {
+    let Some(tuple) = case.tuple() else { return Vec::new() };
+    let ip = tuple.remote.ip();
+    let mac = case.reset_packet().and_then(|packet| packet.source_mac);
+    let who = mac.map_or_else(|| "another host".to_owned(), |mac| mac.to_string());
+    one(
+        &format!(
+            "{who} on this host's own link answered for {ip}; after a failover (VRRP, keepalived) the new owner of an address does so for every connection it has never had, and a device on the link can do the same"
+        ),
+        "network: keepalived or pacemaker log of the hosts that share this address; nginx: proxy_next_upstream",
+        &format!(
+            "if {ip} moved at this time, such resets are its price: let Nginx repeat what may be repeated, or fail over with the connections drained; if it did not, find out who has {who}"
+        ),
+    )
+}
+
 /// The errno says which limit.
 pub fn resource(case: &Case) -> Vec<Advice> {
     let error = case.error();

@@ -6,7 +6,7 @@ use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Packet, Socket, TcpFlags, TcpState};
 
-use super::hop;
+use super::{hop, link};
 
 /// Adds the header findings.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
@@ -65,7 +65,9 @@ fn stateless(case: &Case, packet: &Packet, socket: &Socket) -> Option<Finding> {
     // A host that restarted sends the same, and a path that changed shows it one hop off; an address that moved to
     // another server, and sockets with a TTL of their own, show it at any distance.
     let off = socket.baseline.map_or(0, |baseline| hop::difference(packet.ttl, baseline.ttl));
-    let peers = off == 1 || (off > 1 && (hop::may_have_moved(case) || !hop::is_distance(case)));
+    let peers = off == 1
+        || link::is_taken_over(case)
+        || (off > 1 && (hop::may_have_moved(case) || !hop::is_distance(case)));
     let origins = if peers { Origins::PEER_LISTENER } else { Origins::DEVICE.and(Origins::PEER_LISTENER) };
     let found = Finding::supporting("stateless_form", origins, detail).valued(&packet.flags.names());
     if case.is_client() {

@@ -12,7 +12,7 @@ use crate::judge::finding::{Finding, Origins};
 use crate::model::{BaselineSource, Packet, Socket};
 use crate::output::layout::count;
 
-use super::timing;
+use super::{link, timing};
 
 /// Initial TTLs in use (Linux and BSD 64, Windows 128, network devices 255).
 const INITIAL: [u8; 3] = [64, 128, 255];
@@ -44,6 +44,9 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     }
     let Some(baseline) = socket.baseline else { return };
     let difference = difference(packet.ttl, baseline.ttl);
+    if difference > 0 && link::is_taken_over(case) {
+        return;
+    }
     if difference > 0 && !is_distance_of_both(case, packet, socket, baseline.ttl) {
         return;
     }

@@ -3,6 +3,7 @@
 
 use crate::judge::case::{Case, Joined};
 use crate::judge::finding::{Finding, Origins};
+use crate::judge::rules::is_rejected;
 use crate::model::MessageClass;
 use crate::timeline::Subject;
 
@@ -28,6 +29,14 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
 fn of_line(line: &Joined) -> Option<Finding> {
     let record = line.record;
     // With an errno the class is that of the errno; what the client broke off is told by the words.
+    if is_rejected(record) {
+        let said = said(&record.message, record.errno);
+        return Some(Finding::supporting(
+            "log_rejected",
+            Origins::APPLICATION,
+            format!("Nginx logged what the upstream said in HTTP/2: {said}"),
+        ));
+    }
     let aborted = record.kind.class() == MessageClass::ClientAborted;
     let (code, origins) = match if aborted { MessageClass::ClientAborted } else { record.class() } {
         MessageClass::TimedOut => ("log_timed_out", Origins::SLOW),

@@ -14,12 +14,14 @@ mod sequence;
 mod size;
 mod state;
 mod timing;
+mod unix;
 
 use super::case::Case;
 use super::finding::Finding;
 
 pub use hop::{difference as hop_difference, routers};
 pub use icmp::about as icmp_error;
+pub use link::is_taken_over;
 pub use state::{answers_others, is_shut};
 pub use timing::request_acknowledged;
 
@@ -41,6 +43,7 @@ pub const DETECTORS: &[(&str, Detector)] = &[
     ("sequence", sequence::detect),
     ("size", size::detect),
     ("state", state::detect),
+    ("unix", unix::detect),
     ("log", log::detect),
 ];
 

@@ -2,8 +2,9 @@
 //! it never names who sent a segment.
 
 use crate::judge::finding::Origins;
+use crate::judge::unix::{How, Unix};
 use crate::model::verdict::{Cause, Party};
-use crate::model::{LogSide, MessageClass};
+use crate::model::{LogRecord, LogSide, MessageClass, MessageKind};
 use crate::timeline::Subject;
 
 use super::{Look, Rule};
@@ -20,11 +21,25 @@ pub const RULES: &[Rule] = &[
         Party::Nginx,
         Cause::NginxWorkerExit,
     ),
+    // `ngx_event_connect_peer` calls it a lack of resources for every family; for a unix socket it is the listener's.
+    rule(
+        "line/unix_queue_full",
+        |look| unix(look, How::QueueFull),
+        Party::Upstream,
+        Cause::UpstreamListenOverflow,
+    ),
+    rule("line/unix_reset", |look| unix(look, How::Reset), Party::Upstream, Cause::UpstreamAbort),
     rule(
         "line/resource",
         |look| is(look, &[MessageClass::ResourceLimit]),
         Party::Nginx,
         Cause::NginxResourceLimit,
+    ),
+    rule(
+        "line/stream_rejected",
+        |look| record(look).is_some_and(is_rejected),
+        Party::Upstream,
+        Cause::UpstreamAbort,
     ),
     rule(
         "line/configuration",
@@ -44,7 +59,9 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "line/unavailable",
-        |look| is(look, &[MessageClass::NoLiveUpstreams, MessageClass::SocketMissing]) || unix_refused(look),
+        |look| {
+            is(look, &[MessageClass::NoLiveUpstreams, MessageClass::SocketMissing]) || unix(look, How::Absent)
+        },
         Party::Upstream,
         Cause::UpstreamUnavailable,
     ),
@@ -56,19 +73,32 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "line/closed_early",
-        |look| upstream(look) && is(look, &[MessageClass::ClosedEarly]),
+        |look| (upstream(look) && is(look, &[MessageClass::ClosedEarly])) || unix(look, How::Closed),
         Party::Upstream,
         Cause::UpstreamClosedEarly,
     ),
     rule(
         "line/answer_awaited_in_vain",
-        |look| upstream(look) && is(look, &[MessageClass::TimedOut]) && answer_awaited(look),
+        |look| {
+            (upstream(look) && is(look, &[MessageClass::TimedOut]) && answer_awaited(look))
+                || unix(look, How::Silent)
+        },
         Party::Upstream,
         Cause::UpstreamSlow,
     ),
 ];
 
-fn record<'a>(look: &'a Look) -> Option<&'a crate::model::LogRecord> {
+/// What a gRPC upstream says in HTTP/2 against the request, or breaks of HTTP/2. A frame too large to be one is no HTTP/2 at
+/// all: an answer in HTTP/1, by which the configuration names the wrong protocol (`ngx_http_grpc_process_header`).
+pub fn is_rejected(record: &LogRecord) -> bool {
+    let url = record.upstream_url.as_deref().unwrap_or("");
+    let is_grpc = url.starts_with("grpc://") || url.starts_with("grpcs://");
+    let is_invalid = record.kind == MessageKind::UPSTREAM_SENT_INVALID && is_grpc;
+    record.kind == MessageKind::UPSTREAM_STREAM_REJECTED
+        || (is_invalid && !record.message.contains("too large http2 frame"))
+}
+
+fn record<'a>(look: &'a Look) -> Option<&'a LogRecord> {
     match &look.case.incident.subject {
         Subject::Line(record) => Some(record),
         _ => None,
@@ -83,11 +113,8 @@ fn upstream(look: &Look) -> bool {
     record(look).is_some_and(|record| record.side == LogSide::Upstream)
 }
 
-fn unix_refused(look: &Look) -> bool {
-    record(look).is_some_and(|record| {
-        record.class() == MessageClass::Refused
-            && record.upstream.as_deref().is_some_and(|upstream| upstream.starts_with("unix:"))
-    })
+fn unix(look: &Look, how: How) -> bool {
+    Unix::of(look.case).is_some_and(|unix| unix.how == how)
 }
 
 /// While connecting, silence may be the host, the path or the listener.

@@ -16,6 +16,8 @@ use crate::timeline::Subject;
 use super::case::Case;
 use super::finding::{Finding, Origins};
 
+pub use line::is_rejected;
+
 /// What a rule may look at.
 pub struct Look<'a, 'c> {
     /// The case.

@@ -38,6 +38,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::NGINX,
     },
     Rule {
+        name: "sent/stream_rejected",
+        when: |look| !look.case.is_client() && look.has("log_rejected"),
+        party: Party::Upstream,
+        cause: Cause::UpstreamAbort,
+        origins: Origins::APPLICATION,
+    },
+    Rule {
         name: "sent/limit_of_the_configuration",
         when: |look| !look.case.is_client() && look.has("log_limit"),
         party: Party::Nginx,

@@ -51,10 +51,15 @@ fn plain_length(peer: &[u8]) -> Option<usize> {
     (host > 0 && (1..=5).contains(&digits) && port[digits] == b'/').then_some(host + 1 + digits)
 }
 
-/// Up to the colon that separates path and URI.
+/// Up to the colon that separates path and URI. Some lines, as those of timers, have none (seen in 1.22): there the path
+/// ends with what sockets are usually called.
 fn unix_length(peer: &[u8]) -> usize {
     const SCHEME: usize = b"unix:".len();
-    memchr::memchr(b':', &peer[SCHEME..]).map_or(peer.len(), |at| SCHEME + at)
+    if let Some(at) = memchr::memchr(b':', &peer[SCHEME..]) {
+        return SCHEME + at;
+    }
+    let named = |ending: &[u8]| memmem::find(peer, ending).map(|at| at + ending.len() - 1);
+    [&b".sock/"[..], b".socket/"].into_iter().filter_map(named).min().unwrap_or(peer.len())
 }
 
 /// Host and port; the URI may follow without a slash when `proxy_pass` has variables.
@@ -82,6 +87,9 @@ mod tests {
             ("http://127.0.0.1:500012", "127.0.0.1:50001"),
             ("fastcgi://unix:/run/php.sock:", "unix:/run/php.sock"),
             ("http://unix:/tmp/a.sock:/uri", "unix:/tmp/a.sock"),
+            ("http://unix:/tmp/a.sock/uri", "unix:/tmp/a.sock"),
+            ("http://unix:/tmp/a.sock/odd:/uri", "unix:/tmp/a.sock/odd"),
+            ("http://unix:/tmp/other/uri", "unix:/tmp/other/uri"),
             ("passenger:unix:/tmp/p.1/server.socket:", "unix:/tmp/p.1/server.socket"),
             ("passenger:/tmp/passenger.1/request:", "/tmp/passenger.1/request"),
             ("10.0.0.1:3306", "10.0.0.1:3306"),

@@ -36,6 +36,7 @@ pub(super) fn from_line(line: &Line<'_>, carrier_time: Option<Utc>, zone: &TimeZ
         referrer: text.option(tail.referrer),
         problems: Vec::new(),
         line: None,
+        socket: None,
     };
     let decoding = text.replaced.then_some(Problem::NotUtf8);
     let problems = line.problems.iter().copied().chain(ambiguous).chain(decoding);

@@ -7,6 +7,7 @@ use super::super::stage::Stage;
 use super::super::wait;
 use super::PLAIN;
 use super::protocols::tunnel;
+use super::unavailable::LINE_ALONE;
 use super::upstream::{ABORT, RECV, half_answered, in_flight};
 use anyhow::Result;
 use std::time::Duration;
@@ -32,6 +33,9 @@ const CLIENT: Expect = Expect {
     side: Some(Side::Client),
     ..INCIDENT
 };
+
+/// The upstream says in HTTP/2 that it will not serve the request; its connection is well.
+const REJECTED: Expect = Expect { party: "upstream", causes: &["upstream_abort"], ..LINE_ALONE };
 
 /// Halves.
 pub const TABLE: &[Scenario] = &[
@@ -93,16 +97,51 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         servers: GRPC,
         drive: |stage| grpc(stage, GOAWAY),
-        log: LogTruth::Either,
+        expect: &[REJECTED],
+        log: LogTruth::Always("upstream sent goaway with error 2"),
         ..ORDINARY
     },
     Scenario {
         name: "trap-grpc-stream-reset",
-        says: "a gRPC upstream cancels the stream: RST_STREAM is no RST",
+        says: "a gRPC upstream cancels the stream: RST_STREAM is no RST, and the request fails by the upstream's will",
         families: V4,
         servers: GRPC,
         drive: |stage| grpc(stage, RST_STREAM),
-        log: LogTruth::Either,
+        expect: &[REJECTED],
+        log: LogTruth::Always("upstream rejected request with error"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "grpc-goaway-unread",
+        says: "a gRPC upstream sends GOAWAY with an error, and more that Nginx leaves unread: its close resets",
+        families: V4,
+        servers: GRPC,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.server()?.tell(&format!("readable {upstream}"))?;
+            let frozen = stage.freeze()?;
+            stage.server()?.tell(&format!("hex {upstream} {}", GOAWAY.replace(' ', "")))?;
+            stage.server()?.tell(&format!("fill {upstream} 60000"))?;
+            drop(frozen);
+            stage.response(client, "502")
+        },
+        expect: &[Expect {
+            kinds: &["log_only", "reset_sent"],
+            least: Certainty::Undetermined,
+            most: Certainty::Strong,
+            ..REJECTED
+        }],
+        log: LogTruth::Always("upstream sent goaway with error 2"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "grpc-unknown-stream",
+        says: "a gRPC upstream sends a frame for a stream that Nginx did not open",
+        families: V4,
+        servers: GRPC,
+        drive: |stage| grpc(stage, UNKNOWN_STREAM),
+        expect: &[Expect { party: "upstream", causes: &["upstream_abort"], ..REJECTED }],
+        log: LogTruth::Always("upstream sent frame for unknown stream"),
         ..ORDINARY
     },
     Scenario {
@@ -178,6 +217,8 @@ pub const TABLE: &[Scenario] = &[
 
 /// SETTINGS and GOAWAY with `INTERNAL_ERROR` (RFC 9113, section 6.8).
 const GOAWAY: &str = "000000040000000000 000008070000000000 00000000 00000002";
+/// SETTINGS and HEADERS (`:status 200`) for stream 3.
+const UNKNOWN_STREAM: &str = "000000040000000000 000001010400000003 88";
 /// SETTINGS and `RST_STREAM` of stream 1 with `INTERNAL_ERROR`.
 const RST_STREAM: &str = "000000040000000000 000004030000000001 00000002";
 

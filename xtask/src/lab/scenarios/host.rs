@@ -35,10 +35,12 @@ pub const TABLE: &[Scenario] = &[
         says: "the worker is killed (-9) while the upstream works on a request",
         servers: PLAIN,
         drive: worker_killed,
-        expect: &[
-            Expect { impacts: &["request_failed"], ..WORKER_EXIT },
-            Expect { side: Some(Side::Client), ..WORKER_EXIT },
-        ],
+        expect: &[Expect {
+            impacts: &["request_failed"],
+            side: Some(Side::Client),
+            checks: &[Check::Says("SIGKILL"), Check::OtherHalf],
+            ..WORKER_EXIT
+        }],
         log: LogTruth::Either,
         ..ORDINARY
     },

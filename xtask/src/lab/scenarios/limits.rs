@@ -193,7 +193,12 @@ pub const TABLE: &[Scenario] = &[
             stage.request(client, "GET /silent")?;
             stage.response(client, "504")
         },
-        expect: &[Expect { party: "upstream", causes: &["upstream_slow"], ..LINE_ALONE }],
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_slow"],
+            most: Certainty::Strong,
+            ..LINE_ALONE
+        }],
         log: LogTruth::Always("upstream timed out (110"),
         families: V4,
         ..ORDINARY

@@ -27,6 +27,7 @@ mod middlebox;
 mod mptcp;
 mod mtu;
 mod nginx;
+mod once;
 mod overflow;
 mod paths;
 mod protocols;
@@ -37,6 +38,7 @@ mod silence;
 mod topology;
 mod traps;
 mod unavailable;
+mod unix;
 mod upstream;
 mod witnesses;
 
@@ -56,6 +58,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         ending::TABLE,
         nginx::TABLE,
         overflow::TABLE,
+        once::TABLE,
         middlebox::TABLE,
         silence::TABLE,
         mptcp::TABLE,
@@ -66,6 +69,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         host::TABLE,
         hot::TABLE,
         unavailable::TABLE,
+        unix::TABLE,
         healthy::TABLE,
         losses::TABLE,
         mapped::TABLE,

@@ -2,6 +2,7 @@
 //! used again that the upstream still holds. None of it is anybody's wish to end a connection.
 
 use super::super::net::{Family, Node};
+use super::super::puppet::numbered;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario};
 use super::super::stage::Stage;
 use super::super::wait;
@@ -26,6 +27,16 @@ const PORT: u16 = 39_100;
 
 const DOUBTED: Expect = Expect { most: Certainty::Weak, ..RETRIED };
 
+/// Whether a device on the link or the address's new host sent it cannot be told.
+const TAKEN: Expect = Expect {
+    party: "unknown",
+    causes: &["insufficient_evidence"],
+    least: Certainty::Undetermined,
+    most: Certainty::Undetermined,
+    checks: &[Check::Says("failover")],
+    ..RETRIED
+};
+
 /// Changing paths.
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -47,6 +58,35 @@ pub const TABLE: &[Scenario] = &[
         drive: |stage| moved(stage, FARTHER),
         expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..DOUBTED }],
         log: RECV,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-address-taken-on-link",
+        says: "a host on Nginx's own link takes the upstream's address over (VRRP) and has no such connection: a bare RST, much nearer, from another Ethernet address",
+        families: V4,
+        servers: KEPT,
+        drive: |stage| taken(stage, Duration::from_millis(100)),
+        expect: &[TAKEN],
+        log: RECV,
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-address-taken-on-link-late",
+        says: "the same on a connection that has been idle for longer than a second",
+        families: V4,
+        servers: KEPT,
+        drive: |stage| taken(stage, MOVES),
+        // After silence the upstream may as well have closed, with its FIN lost.
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_keepalive_race", "upstream_restarted"],
+            least: Certainty::Weak,
+            most: Certainty::Weak,
+            ..TAKEN
+        }],
+        log: RECV,
+        alone: true,
         ..ORDINARY
     },
     Scenario {
@@ -136,6 +176,26 @@ pub const TABLE: &[Scenario] = &[
 
 const INCIDENT_UP: Expect = Expect { party: "upstream", ..INCIDENT };
 
+/// The upstream's address moves to Nginx's own link after this time.
+fn taken(stage: &mut Stage<'_>, after: Duration) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    stage.exchange(client, listener)?;
+    let reset = stage.truth.upstream_local.clone();
+    let mut other = stage.device(Node::Near)?;
+    wait::pass(after)?;
+    stage.take_over()?;
+    // Nginx repeats the request on a new connection, which the new host serves.
+    let (listener, _) = numbered(&other.tell(&format!("listen {} 64", stage.upstream()))?)?;
+    stage.request(client, "GET /moved")?;
+    let (connection, _) = numbered(&other.tell(&format!("accept {listener}"))?)?;
+    other.tell(&format!("head {connection}"))?;
+    other.tell(&format!("send {connection} HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n"))?;
+    stage.response(client, "200")?;
+    stage.truth.upstream_local = reset;
+    Ok(())
+}
+
 /// Traffic to the upstream goes to another server from now on, as by a balancer that keeps no state.
 fn moved(stage: &mut Stage<'_>, distance: &str) -> Result<()> {
     let listener = stage.listen()?;
@@ -201,7 +261,7 @@ fn still_held(stage: &mut Stage<'_>) -> Result<()> {
     let mut beside = stage.beside()?;
     let (to, from) =
         (stage.upstream(), if stage.family() == Family::V4 { "10.77.3.1" } else { "fd00:77:3::1" });
-    let (id, _) = super::super::puppet::numbered(&beside.tell(&format!("connect {from} {to}"))?)?;
+    let (id, _) = numbered(&beside.tell(&format!("connect {from} {to}"))?)?;
     let held = stage.accept(listener)?;
     let rule = format!("{} drop", stage.towards_upstream());
     stage.filter(Node::Near, &rule)?;
@@ -234,8 +294,7 @@ fn aborts_on_overflow(stage: &mut Stage<'_>) -> Result<()> {
 
 fn overflow_before(stage: &mut Stage<'_>) -> Result<()> {
     let address = stage.upstream();
-    let (listener, _) =
-        super::super::puppet::numbered(&stage.server()?.tell(&format!("listen {address} 1"))?)?;
+    let (listener, _) = numbered(&stage.server()?.tell(&format!("listen {address} 1"))?)?;
     for _ in 0..2 {
         stage.server()?.tell(&format!("connect {} {address}", address.ip()))?;
     }
@@ -243,11 +302,11 @@ fn overflow_before(stage: &mut Stage<'_>) -> Result<()> {
     late.start_command(&format!("connect {} {address}", address.ip()))?;
     wait::pass(Duration::from_millis(300))?;
     for _ in 0..2 {
-        let (id, _) = super::super::puppet::numbered(&stage.server()?.tell(&format!("accept {listener}"))?)?;
+        let (id, _) = numbered(&stage.server()?.tell(&format!("accept {listener}"))?)?;
         stage.server()?.tell(&format!("close {id}"))?;
     }
     late.finish_any()?;
-    let (id, _) = super::super::puppet::numbered(&stage.server()?.tell(&format!("accept {listener}"))?)?;
+    let (id, _) = numbered(&stage.server()?.tell(&format!("accept {listener}"))?)?;
     stage.server()?.tell(&format!("close {id}"))?;
     stage.server_acts()?;
     let client = stage.connect()?;

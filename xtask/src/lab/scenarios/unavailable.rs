@@ -74,7 +74,7 @@ pub const TABLE: &[Scenario] = &[
         says: "the unix socket of the upstream does not exist",
         servers: UNIX,
         drive: failing_request,
-        expect: &[UNAVAILABLE],
+        expect: &[Expect { most: Certainty::Weak, ..UNAVAILABLE }],
         log: LogTruth::Always("failed (2"),
         ..ORDINARY
     },

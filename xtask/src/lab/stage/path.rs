@@ -11,6 +11,12 @@ impl Stage<'_> {
         self.bench.network.fail_over(Node::Near, Node::Web)
     }
 
+    /// A host on Nginx's own link takes the upstream's address over; nothing listens there.
+    pub fn take_over(&self) -> Result<()> {
+        self.bench.network.take_address(Node::Near, self.upstream().ip())?;
+        self.fail_over()
+    }
+
     /// A bridge on the link between Nginx and its gateway applies this rule to what it carries.
     pub fn bridge(&self, rule: &str) -> Result<Guard> {
         self.bench.network.bridge_before(Node::Near, &table(Family::V4, "bridging", "forward", rule))

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::doctor::facts::UnixState;
-use crate::nginx::config::tree::Tree;
-use crate::nginx::proc::Proc;
-use crate::nginx::tail::{OpenError, PathStatus, path_status};
+use super::config::tree::Tree;
+use super::discover::Instance;
+use super::proc::Proc;
+use super::tail::{OpenError, PathStatus, path_status};
+use crate::model::UnixState;
 
 /// Bytes of `/proc/PID/net/unix` that are read.
 const TABLE_LIMIT: u64 = 64 << 20;
@@ -18,14 +19,16 @@ const SOCKET: u32 = 0o140_000;
 
 /// The user that workers run as.
 #[derive(Debug, Clone, Default)]
-pub(super) struct User {
+pub struct User {
+    /// Effective user id.
     pub uid: u32,
+    /// Groups, the effective one included.
     pub groups: Vec<u32>,
 }
 
 impl User {
     /// The user of a process.
-    pub(super) fn of(proc: &Proc, pid: u32) -> Option<Self> {
+    pub fn of(proc: &Proc, pid: u32) -> Option<Self> {
         let text = String::from_utf8_lossy(&proc.read(pid, "status")?).into_owned();
         let numbers = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -53,7 +56,7 @@ impl User {
 }
 
 /// Paths of unix sockets in `server` of upstream groups and in `*_pass`.
-pub(super) fn named(tree: &Tree) -> BTreeSet<String> {
+pub fn named(tree: &Tree) -> BTreeSet<String> {
     let servers = tree.named("server").filter(|(block, _)| tree.is_inside(*block, "upstream"));
     let servers = servers.filter_map(|(_, one)| one.arguments.first()?.strip_prefix("unix:"));
     let modules = ["proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass"];
@@ -67,8 +70,15 @@ pub(super) fn named(tree: &Tree) -> BTreeSet<String> {
     paths.filter(|path| path.starts_with('/') && !path.contains('$')).map(str::to_owned).collect()
 }
 
+/// Looks at one socket as the workers of an instance see it now.
+pub fn now(instance: &Instance, path: &str) -> UnixState {
+    let proc = Proc::default();
+    let user = instance.workers.first().and_then(|pid| User::of(&proc, *pid));
+    state(&instance.root, path, user.as_ref(), table(&proc, instance.master).as_deref())
+}
+
 /// Looks at one socket as the workers see it.
-pub(super) fn state(root: &Path, path: &str, user: Option<&User>, table: Option<&str>) -> UnixState {
+pub fn state(root: &Path, path: &str, user: Option<&User>, table: Option<&str>) -> UnixState {
     let status = match path_status(root, Path::new(path)) {
         Ok(status) => status,
         Err(OpenError::Missing) => return UnixState::Missing,
@@ -105,7 +115,7 @@ fn refusal(root: &Path, path: &str, status: &PathStatus, user: &User) -> Option<
 }
 
 /// The unix sockets of the network namespace of a process.
-pub(super) fn table(proc: &Proc, pid: u32) -> Option<String> {
+pub fn table(proc: &Proc, pid: u32) -> Option<String> {
     let bytes = crate::nginx::proc::read_bounded(&proc.path(pid, "net/unix"), TABLE_LIMIT).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
