@@ -136,6 +136,7 @@ impl Connection {
         }
         let taken = self.ends[from].sends(segment);
         if taken.speaks {
+            self.misses_a_question(from, segment.time);
             self.speaks(from, segment, bytes);
         }
         let abnormal =
@@ -160,15 +161,27 @@ impl Connection {
         }
     }
 
+    /// What is asked on a connection that the other end closed long ago was asked before, in packets that did not pass here.
+    fn misses_a_question(&mut self, from: usize, time: u64) {
+        let silent = self.ends[from].data_at < self.ends[1 - from].data_at;
+        let may_lack = from == self.initiator && silent && !self.ends[from].hops.are_fresh();
+        if may_lack && self.ends[1 - from].was_known_closed(time) {
+            self.ends[from].lacks(time);
+        }
+    }
+
     /// New payload. Farewells do not count: they are neither question nor answer.
     fn speaks(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
         let by_opener = from == self.initiator;
         self.asked |= by_opener && speech::may_ask(segment, bytes, &mut self.record);
-        if !speech::is_farewell(segment, bytes, by_opener) {
-            self.spoken += 1;
-            let is_parting = speech::is_parting(segment, bytes);
-            self.ends[from].speaks(segment.time, self.spoken, is_parting);
+        if speech::is_farewell(segment, bytes, by_opener) {
+            let farewell = &mut self.ends[from].farewell;
+            *farewell = farewell.saturating_add(segment.payload);
+            return;
         }
+        self.spoken += 1;
+        let is_parting = speech::is_parting(segment, bytes);
+        self.ends[from].speaks(segment.time, self.spoken, is_parting);
     }
 
     fn opening(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
@@ -180,7 +193,8 @@ impl Connection {
                 end.opening = Some(Box::new(segment.packet(bytes)));
                 self.accepted = true;
             }
-        } else if from == self.initiator && self.accepted {
+        } else if self.accepted {
+            // Who has accepted says nothing more before it is answered.
             self.established = true;
         }
     }
@@ -201,9 +215,8 @@ impl Connection {
     pub fn is_reset(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) -> Option<Sighting> {
         let packet = segment.packet(bytes);
         if let Some(reset) = &mut self.reset {
-            let end = &self.ends[from];
             if !reset.survived() {
-                reset.again(from, segment, packet, end);
+                reset.again(from, segment, packet, &self.ends);
                 return None;
             }
         }
@@ -377,6 +390,8 @@ impl Connection {
         };
         let opens = end == self.initiator;
         let history = self.history.filter(|_| opens);
+        // Nobody misses a farewell, unless it is repeated in vain.
+        let farewell = if other.fin.is_some() || own.pending == 0 { own.farewell } else { 0 };
         let past = history.map(|it| Baseline { ttl: it.ttl, source: BaselineSource::PeerHistory });
         Socket {
             side: Side::Client,
@@ -393,7 +408,7 @@ impl Connection {
             linger_zero: false,
             orphan: false,
             unread: 0,
-            unacked: own.unacked(),
+            unacked: own.unacked().saturating_sub(farewell),
             unsent: 0,
             bytes_sent: own.bytes,
             bytes_acked: own.bytes.saturating_sub(u64::from(own.unacked())),

@@ -2,6 +2,7 @@
 
 use crate::model::verdict::{Cause, Kind, Missing};
 use crate::model::{EventKind, Side, TcpState};
+use crate::output::layout::count;
 use crate::timeline::Subject;
 
 use super::case::Case;
@@ -103,11 +104,18 @@ fn captured(case: &Case, ruling: Ruling) -> Vec<Gap> {
     )];
     let unseen = case.socket().map_or(0, |socket| socket.unseen);
     if unseen > 0 {
-        let why = format!("The capture lacks {unseen} stretch(es) of this connection shortly before");
+        let why = format!("The capture lacks {} of this connection", count(unseen.into(), "part"));
         gaps.push(lowering("packets_lost", why));
     } else if capture.dropped > 0 {
-        let why = format!("The capturing system lost {} packets somewhere in the capture", capture.dropped);
-        gaps.push(noted("packets_lost", why));
+        let lost = count(capture.dropped, "packet");
+        gaps.push(noted(
+            "packets_lost",
+            format!("The capturing system lost {lost} somewhere in the capture"),
+        ));
+    }
+    if unseen == 0 && ruling.party == Party::Upstream && lacks_its_request(case) {
+        let why = "error.log tells of a request that was sent, and the capture does not have it: what happened to it happened elsewhere";
+        gaps.push(lowering("packets_lost", why.to_owned()));
     }
     if capture.several_places {
         let why = "The capture has packets from several places of the path: which came first, and from where, is not certain";
@@ -122,6 +130,13 @@ fn captured(case: &Case, ruling: Ruling) -> Vec<Gap> {
         gaps.push(lowering("kernel_reason", why.to_owned()));
     }
     gaps
+}
+
+/// Nginx says that it had sent its request, and none passed where the capture was taken.
+fn lacks_its_request(case: &Case) -> bool {
+    let action = case.line.and_then(|line| line.record.action.as_deref()).unwrap_or("");
+    let is_unseen = case.socket().is_some_and(|socket| socket.bytes_sent == 0);
+    is_unseen && !case.is_client() && action.starts_with("reading response header")
 }
 
 fn ambiguous_line(case: &Case, leans_on_log: bool) -> Option<Gap> {

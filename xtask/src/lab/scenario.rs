@@ -30,6 +30,8 @@ pub struct Scenario {
     pub drive: fn(&mut Stage<'_>) -> Result<()>,
     /// Incidents that must be reported, each once; no other may be, except harmless ones.
     pub expect: &'static [Expect],
+    /// Parties that a capture taken elsewhere than at Nginx may name as well, because it shows what Nginx's host does not see.
+    pub elsewhere: &'static [&'static str],
     /// The line that Nginx must write.
     pub log: LogTruth,
     /// Needs a tracer of its own; where nothing is expected, its kernel side must stay silent.
@@ -79,6 +81,7 @@ pub const ORDINARY: Scenario = Scenario {
     before: None,
     drive: |_| Ok(()),
     expect: &[],
+    elsewhere: &[],
     log: LogTruth::Silent,
     alone: false,
     far: false,

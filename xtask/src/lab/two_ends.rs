@@ -3,7 +3,7 @@
 //! second recording must raise or overturn what the first says alone.
 
 use super::bench::{Plan, Row};
-use super::capture;
+use super::capture::{self, Observed};
 use super::fixture::Neutral;
 use super::judge;
 use super::net::{Network, Node};
@@ -89,7 +89,7 @@ pub fn copy(from: &Path, to: &Path, bench: usize) -> Result<()> {
 
 /// One row per seat: what is said for sure beside the ground truth, and what had to be decided.
 pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value]) -> Vec<Row> {
-    let mut rows = capture::rows(plan, played, records);
+    let mut rows = capture::rows(plan, played, records, Observed::AtNginx);
     for row in &mut rows {
         let seat = plan.seats.iter().find(|it| it.scenario.name == row.name && it.family == row.family);
         let Some(seat) = seat else { continue };

@@ -108,6 +108,7 @@ pub const TABLE: &[Scenario] = &[
             most: Certainty::Weak,
             ..UNLOGGED_ABORT
         }],
+        elsewhere: &["middlebox"],
         log: LogTruth::Either,
         alone: true,
         families: V4,
