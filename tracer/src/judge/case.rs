@@ -317,11 +317,14 @@ impl<'a> Case<'a> {
     }
 
     /// The RST that Nginx's end received can be of this event: a socket that resets puts ACK into its RST
-    /// (`tcp_send_active_reset`), so that a bare one is not told late but another's.
+    /// (`tcp_send_active_reset`), so that a bare one is not told late but another's. What came first is not told by the
+    /// clocks of two hosts.
     fn may_have_sent(&self, event: &Event) -> bool {
         let acts = matches!(event.kind, EventKind::ResetSent { .. }) && !event.answers_segment();
         let is_later = self.end().is_some_and(|end| event.time > end.time);
-        !(self.is_reset_without_socket() && is_later && (acts || event.task.exiting.is_some()))
+        let other_clock = event.elsewhere.is_some() && event.task.exiting.is_none();
+        let is_of_socket = acts && (is_later || other_clock);
+        !(self.is_reset_without_socket() && (is_of_socket || (is_later && event.task.exiting.is_some())))
     }
 
     /// When the upstream's end received a RST while Nginx's end was open, one that Nginx's kernel did not send. What

@@ -352,7 +352,11 @@ fn captured(
     for (name, files) in ends {
         let records = capture::judged(binary, files, &log, plan)?;
         record_to(plan, capture::judgement(bench.nginx.folder()), name, after)?;
-        let place = if files.contains(&web) { Observed::AtNginx } else { Observed::Elsewhere };
+        let place = match files {
+            [_, _] => Observed::AtBoth,
+            [place] if *place == web => Observed::AtNginx,
+            _ => Observed::Elsewhere,
+        };
         rows.extend(capture::rows(plan, played, &records, place));
     }
     Ok(rows)

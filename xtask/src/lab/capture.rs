@@ -108,10 +108,12 @@ pub fn judgement(folder: &Path) -> (PathBuf, PathBuf) {
 /// Where something was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observed {
-    /// On the host of Nginx, and maybe at another end as well.
+    /// On the host of Nginx.
     AtNginx,
-    /// At another end of the connections alone.
+    /// At another end of the connections.
     Elsewhere,
+    /// At both ends.
+    AtBoth,
 }
 
 /// One row per seat: what was observed says beside the ground truth. Wrong is only what it says for sure.
@@ -126,7 +128,11 @@ pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value], pla
         .map(|(seat, (_, troubles))| {
             let ours = records.iter().filter(|record| judge::concerns(record, seat));
             let parties: Vec<&str> = seat.scenario.expect.iter().map(|expect| expect.party).collect();
-            let others = if place == Observed::Elsewhere { seat.scenario.elsewhere } else { &[] };
+            let others = match place {
+                Observed::AtNginx => &[],
+                Observed::Elsewhere => seat.scenario.elsewhere,
+                Observed::AtBoth => seat.scenario.with_both,
+            };
             bench::row(seat, findings(&parties, others, ours), troubles.clone())
         })
         .collect()

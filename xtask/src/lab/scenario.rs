@@ -32,6 +32,8 @@ pub struct Scenario {
     pub expect: &'static [Expect],
     /// Parties that a capture taken elsewhere than at Nginx may name as well, because it shows what Nginx's host does not see.
     pub elsewhere: &'static [&'static str],
+    /// Likewise parties that two observers, at Nginx and at another end, may name.
+    pub with_both: &'static [&'static str],
     /// The line that Nginx must write.
     pub log: LogTruth,
     /// Needs a tracer of its own; where nothing is expected, its kernel side must stay silent.
@@ -82,6 +84,7 @@ pub const ORDINARY: Scenario = Scenario {
     drive: |_| Ok(()),
     expect: &[],
     elsewhere: &[],
+    with_both: &[],
     log: LogTruth::Silent,
     alone: false,
     far: false,

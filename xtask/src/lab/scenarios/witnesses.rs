@@ -109,6 +109,7 @@ pub const TABLE: &[Scenario] = &[
             ..UNLOGGED_ABORT
         }],
         elsewhere: &["middlebox"],
+        with_both: &["middlebox"],
         log: LogTruth::Either,
         alone: true,
         families: V4,
