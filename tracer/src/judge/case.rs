@@ -318,12 +318,15 @@ impl<'a> Case<'a> {
 
     /// The RST that Nginx's end received can be of this event: a socket that resets puts ACK into its RST
     /// (`tcp_send_active_reset`), so that a bare one is not told late but another's. What came first is not told by the
-    /// clocks of two hosts.
+    /// clocks of two hosts; there it is that end's only if its kernel answered a segment, too.
     fn may_have_sent(&self, event: &Event) -> bool {
         let acts = matches!(event.kind, EventKind::ResetSent { .. }) && !event.answers_segment();
         let is_later = self.end().is_some_and(|end| event.time > end.time);
+        let answers =
+            |event: &&Event| matches!(event.kind, EventKind::ResetSent { .. }) && event.answers_segment();
+        let answered = || self.peer.iter().any(|event| answers(&event));
         let other_clock = event.elsewhere.is_some() && event.task.exiting.is_none();
-        let is_of_socket = acts && (is_later || other_clock);
+        let is_of_socket = acts && (is_later || (other_clock && !answered()));
         !(self.is_reset_without_socket() && (is_of_socket || (is_later && event.task.exiting.is_some())))
     }
 
