@@ -136,7 +136,7 @@ impl Connection {
         }
         let taken = self.ends[from].sends(segment);
         if taken.speaks {
-            self.misses_a_question(from, segment.time);
+            self.misses_a_question(from, segment);
             self.speaks(from, segment, bytes);
         }
         let abnormal =
@@ -161,12 +161,23 @@ impl Connection {
         }
     }
 
-    /// What is asked on a connection that the other end closed long ago was asked before, in packets that did not pass here.
-    fn misses_a_question(&mut self, from: usize, time: u64) {
-        let silent = self.ends[from].data_at < self.ends[1 - from].data_at;
-        let may_lack = from == self.initiator && silent && !self.ends[from].hops.are_fresh();
-        if may_lack && self.ends[1 - from].was_known_closed(time) {
-            self.ends[from].lacks(time);
+    /// What is asked on a connection that the other end closed long ago, or together with a FIN after the other end's, was
+    /// asked before, in packets that did not pass here.
+    fn misses_a_question(&mut self, from: usize, segment: &Segment) {
+        let (own, other) = (&self.ends[from], &self.ends[1 - from]);
+        let may_lack = from == self.initiator && own.data_at < other.data_at && !own.hops.are_fresh();
+        let gave_up = segment.flags.has(TcpFlags::FIN) && other.fin.is_some();
+        if may_lack && (gave_up || other.was_known_closed(segment.time)) {
+            self.ends[from].lacks(segment.time);
+        }
+    }
+
+    /// A connection is opened to say something; where nothing came by before the other end's RST, it was lost before.
+    fn misses_the_first_word(&mut self, from: usize, time: u64) {
+        let opener = &self.ends[self.initiator];
+        let is_silent = opener.bytes == 0 && !opener.hops.are_fresh();
+        if from != self.initiator && self.established && self.opened.is_some() && is_silent {
+            self.ends[self.initiator].lacks(time);
         }
     }
 
@@ -214,11 +225,11 @@ impl Connection {
     /// Takes a RST.
     pub fn is_reset(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) -> Option<Sighting> {
         let packet = segment.packet(bytes);
-        if let Some(reset) = &mut self.reset {
-            if !reset.survived() {
-                reset.again(from, segment, packet, &self.ends);
-                return None;
-            }
+        if let Some(reset) = &mut self.reset
+            && !reset.survived()
+        {
+            reset.again(from, segment, packet, &self.ends);
+            return None;
         }
         if self.is_over() || self.is_stray() || self.is_answer_to_a_stranger(from) {
             return None;
@@ -226,6 +237,7 @@ impl Connection {
         if !self.is_acceptable(from, segment) {
             return Some(self.sighting(segment.time, What::Refused { from: self.role(from), packet }));
         }
+        self.misses_the_first_word(from, segment.time);
         let answers = self.answered(from, segment);
         let what = What::Reset { from: self.role(from), packet, answers };
         let refused = self.reset.take().and_then(|reset| reset.told(false).into_iter().next());

@@ -52,6 +52,35 @@ fn what_is_asked_after_a_close_was_asked_before_it() {
     assert!(lacks_packets(&late) && late.certainty > Certainty::Strong, "{late:#?}");
 }
 
+/// Nginx has given up, and its FIN comes with what it repeats.
+#[test]
+fn what_is_asked_with_a_fin_was_asked_before() {
+    let rest = [
+        wire(20, FROM_UPSTREAM, "P.", 5_001, 1_028).data(b"HTTP/1.1 200 OK\r\n\r\n"),
+        wire(21, TO_UPSTREAM, ".", 1_028, 5_020),
+        wire(2_000, FROM_UPSTREAM, "F.", 5_020, 1_028),
+        wire(2_010, TO_UPSTREAM, "FP.", 1_028, 5_020).data(b"GET /2 HTTP/1.1\r\n\r\n"),
+        wire(2_011, FROM_UPSTREAM, "R", 5_020, 0).window(0),
+    ];
+    let distant = |packet: Wire| if packet.between == TO_UPSTREAM { packet.ttl(62) } else { packet };
+    let verdict = only(&with(asked(TO_UPSTREAM), rest).into_iter().map(distant).collect::<Vec<_>>());
+    assert!(lacks_packets(&verdict), "{verdict:#?}");
+}
+
+/// A device has taken the request and answered it in the upstream's name, which this capture does not show.
+#[test]
+fn a_connection_on_which_nothing_was_said_is_not_seen_whole() {
+    let reset = |ttl: u8| {
+        let mut packets = asked(TO_UPSTREAM);
+        packets.truncate(3);
+        let packets = with(packets, [wire(400, FROM_UPSTREAM, "R.", 5_001, 1_001)]);
+        let distant = |packet: Wire| if packet.between == TO_UPSTREAM { packet.ttl(ttl) } else { packet };
+        only(&packets.into_iter().map(distant).collect::<Vec<_>>())
+    };
+    assert!(lacks_packets(&reset(62)));
+    assert!(!lacks_packets(&reset(64)));
+}
+
 /// Nginx's RST comes back sooner than anything can that answers the client's.
 #[test]
 fn resets_that_cross_had_two_causes() {

@@ -61,7 +61,7 @@ pub fn is_farewell(segment: &Segment, bytes: &Bytes<'_>, by_opener: bool) -> boo
     }
 }
 
-/// Whole frames of clear HTTP/2 that ask for no answer: SETTINGS, PING, GOAWAY, WINDOW_UPDATE. Of who answers only the last
+/// Whole frames of clear HTTP/2 that ask for no answer: SETTINGS, PING, GOAWAY, `WINDOW_UPDATE`. Of who answers only the last
 /// word is none.
 fn is_bookkeeping(payload: &[u8], on_wire: u32, by_opener: bool) -> bool {
     const FRAME_HEADER: usize = 9;

@@ -323,8 +323,8 @@ impl<'a> Case<'a> {
         let acts = matches!(event.kind, EventKind::ResetSent { .. }) && !event.answers_segment();
         let is_later = self.end().is_some_and(|end| event.time > end.time);
         let answers =
-            |event: &&Event| matches!(event.kind, EventKind::ResetSent { .. }) && event.answers_segment();
-        let answered = || self.peer.iter().any(|event| answers(&event));
+            |event: &Event| matches!(event.kind, EventKind::ResetSent { .. }) && event.answers_segment();
+        let answered = || self.peer.iter().any(|event| answers(event));
         let other_clock = event.elsewhere.is_some() && event.task.exiting.is_none();
         let is_of_socket = acts && (is_later || (other_clock && !answered()));
         !(self.is_reset_without_socket() && (is_of_socket || (is_later && event.task.exiting.is_some())))

@@ -113,10 +113,6 @@ fn captured(case: &Case, ruling: Ruling) -> Vec<Gap> {
             format!("The capturing system lost {lost} somewhere in the capture"),
         ));
     }
-    if unseen == 0 && ruling.party == Party::Upstream && lacks_its_request(case) {
-        let why = "error.log tells of a request that was sent, and the capture does not have it: what happened to it happened elsewhere";
-        gaps.push(lowering("packets_lost", why.to_owned()));
-    }
     if capture.several_places {
         let why = "The capture has packets from several places of the path: which came first, and from where, is not certain";
         gaps.push(lowering("one_place", why.to_owned()));
@@ -130,13 +126,6 @@ fn captured(case: &Case, ruling: Ruling) -> Vec<Gap> {
         gaps.push(lowering("kernel_reason", why.to_owned()));
     }
     gaps
-}
-
-/// Nginx says that it had sent its request, and none passed where the capture was taken.
-fn lacks_its_request(case: &Case) -> bool {
-    let action = case.line.and_then(|line| line.record.action.as_deref()).unwrap_or("");
-    let is_unseen = case.socket().is_some_and(|socket| socket.bytes_sent == 0);
-    is_unseen && !case.is_client() && action.starts_with("reading response header")
 }
 
 fn ambiguous_line(case: &Case, leans_on_log: bool) -> Option<Gap> {
