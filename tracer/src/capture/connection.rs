@@ -136,6 +136,7 @@ impl Connection {
         }
         let taken = self.ends[from].sends(segment);
         if taken.speaks {
+            self.misses_a_question(from, segment);
             self.speaks(from, segment, bytes);
         }
         let abnormal =
@@ -160,15 +161,38 @@ impl Connection {
         }
     }
 
+    /// What is asked on a connection that the other end closed long ago, or together with a FIN after the other end's, was
+    /// asked before, in packets that did not pass here.
+    fn misses_a_question(&mut self, from: usize, segment: &Segment) {
+        let (own, other) = (&self.ends[from], &self.ends[1 - from]);
+        let may_lack = from == self.initiator && own.data_at < other.data_at && !own.hops.are_fresh();
+        let gave_up = segment.flags.has(TcpFlags::FIN) && other.fin.is_some();
+        if may_lack && (gave_up || other.was_known_closed(segment.time)) {
+            self.ends[from].lacks(segment.time);
+        }
+    }
+
+    /// A connection is opened to say something; where nothing came by before the other end's RST, it was lost before.
+    fn misses_the_first_word(&mut self, from: usize, time: u64) {
+        let opener = &self.ends[self.initiator];
+        let is_silent = opener.bytes == 0 && !opener.hops.are_fresh();
+        if from != self.initiator && self.established && self.opened.is_some() && is_silent {
+            self.ends[self.initiator].lacks(time);
+        }
+    }
+
     /// New payload. Farewells do not count: they are neither question nor answer.
     fn speaks(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
         let by_opener = from == self.initiator;
         self.asked |= by_opener && speech::may_ask(segment, bytes, &mut self.record);
-        if !speech::is_farewell(segment, bytes, by_opener) {
-            self.spoken += 1;
-            let is_parting = speech::is_parting(segment, bytes);
-            self.ends[from].speaks(segment.time, self.spoken, is_parting);
+        if speech::is_farewell(segment, bytes, by_opener) {
+            let farewell = &mut self.ends[from].farewell;
+            *farewell = farewell.saturating_add(segment.payload);
+            return;
         }
+        self.spoken += 1;
+        let is_parting = speech::is_parting(segment, bytes);
+        self.ends[from].speaks(segment.time, self.spoken, is_parting);
     }
 
     fn opening(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) {
@@ -180,7 +204,8 @@ impl Connection {
                 end.opening = Some(Box::new(segment.packet(bytes)));
                 self.accepted = true;
             }
-        } else if from == self.initiator && self.accepted {
+        } else if self.accepted {
+            // Who has accepted says nothing more before it is answered.
             self.established = true;
         }
     }
@@ -200,12 +225,11 @@ impl Connection {
     /// Takes a RST.
     pub fn is_reset(&mut self, from: usize, segment: &Segment, bytes: &Bytes<'_>) -> Option<Sighting> {
         let packet = segment.packet(bytes);
-        if let Some(reset) = &mut self.reset {
-            let end = &self.ends[from];
-            if !reset.survived() {
-                reset.again(from, segment, packet, end);
-                return None;
-            }
+        if let Some(reset) = &mut self.reset
+            && !reset.survived()
+        {
+            reset.again(from, segment, packet, &self.ends);
+            return None;
         }
         if self.is_over() || self.is_stray() || self.is_answer_to_a_stranger(from) {
             return None;
@@ -213,6 +237,7 @@ impl Connection {
         if !self.is_acceptable(from, segment) {
             return Some(self.sighting(segment.time, What::Refused { from: self.role(from), packet }));
         }
+        self.misses_the_first_word(from, segment.time);
         let answers = self.answered(from, segment);
         let what = What::Reset { from: self.role(from), packet, answers };
         let refused = self.reset.take().and_then(|reset| reset.told(false).into_iter().next());
@@ -377,6 +402,8 @@ impl Connection {
         };
         let opens = end == self.initiator;
         let history = self.history.filter(|_| opens);
+        // Nobody misses a farewell, unless it is repeated in vain.
+        let farewell = if other.fin.is_some() || own.pending == 0 { own.farewell } else { 0 };
         let past = history.map(|it| Baseline { ttl: it.ttl, source: BaselineSource::PeerHistory });
         Socket {
             side: Side::Client,
@@ -393,7 +420,7 @@ impl Connection {
             linger_zero: false,
             orphan: false,
             unread: 0,
-            unacked: own.unacked(),
+            unacked: own.unacked().saturating_sub(farewell),
             unsent: 0,
             bytes_sent: own.bytes,
             bytes_acked: own.bytes.saturating_sub(u64::from(own.unacked())),

@@ -10,6 +10,8 @@ use super::segment::Segment;
 const TWICE_NS: u64 = 2_000_000;
 /// A gap this long before an incident may be part of it.
 const SHORTLY_NS: u64 = 2_000_000_000;
+/// Nobody asks anew on a connection whose end he has known for this long: it was asked before, and repeated.
+const UNDER_WAY_NS: u64 = 100_000_000;
 /// The widest window there can be (RFC 7323, section 2.3), bytes.
 const WIDEST: i32 = 1 << 30;
 /// Packets remembered to recognise copies.
@@ -51,6 +53,8 @@ pub struct End {
     /// Both without what looks like a farewell of HTTP/2 inside TLS.
     before_parting: (u64, Option<u64>),
     parting: bool,
+    /// Bytes that it said last of all and that are farewells for certain.
+    pub farewell: u32,
     /// When it last acknowledged something.
     pub ack_at: Option<u64>,
     /// Latest `TSval`.
@@ -64,6 +68,10 @@ pub struct End {
     /// Packets that must have been sent and are not in the capture.
     pub gaps: u32,
     gap_at: u64,
+    /// Where the latest gap begins: open as long as the other end acknowledges nothing behind it.
+    hole: Option<u32>,
+    /// When the other end acknowledged its FIN.
+    fin_acked_at: Option<u64>,
     /// Distances.
     pub hops: Hops,
     /// Shortest and smoothed round trip from the capture to the other end, microseconds.
@@ -156,6 +164,7 @@ impl End {
         }
         if span > 0 && behind(end, self.next) {
             if behind(segment.seq, self.next) {
+                self.hole = Some(self.next);
                 self.lacks(segment.time);
             }
             self.advance(segment, end);
@@ -178,6 +187,7 @@ impl End {
     /// New payload that is more than a farewell: number `spoken` of its connection.
     pub fn speaks(&mut self, time: u64, spoken: u64, is_parting: bool) {
         self.segments = self.segments.saturating_add(1);
+        self.farewell = 0;
         if is_parting && !self.parting {
             self.before_parting = (self.spoken, self.data_at);
         }
@@ -249,20 +259,31 @@ impl End {
             self.acked = ack;
             self.pending = 0;
         }
+        if self.fin_acked() {
+            self.fin_acked_at.get_or_insert(time);
+        }
         if let Some((_, at)) = self.sample.filter(|(end, _)| !behind(*end, ack)) {
             self.round_trip(time.saturating_sub(at));
             self.sample = None;
         }
     }
 
-    fn lacks(&mut self, time: u64) {
+    /// Packets that must have been sent before `time` are not in the capture.
+    pub fn lacks(&mut self, time: u64) {
         self.gaps = self.gaps.saturating_add(1);
         self.gap_at = time;
     }
 
-    /// Gaps, if the latest was shortly before `time`.
+    /// Gaps, if the latest was shortly before `time`, or if the other end still waits for what is missing.
     pub fn unseen(&self, time: u64) -> u32 {
-        if self.gaps > 0 && time.saturating_sub(self.gap_at) <= SHORTLY_NS { self.gaps } else { 0 }
+        let lately = time.saturating_sub(self.gap_at) <= SHORTLY_NS;
+        let is_open = self.hole.is_some_and(|hole| !behind(self.acked, hole));
+        if lately || is_open { self.gaps } else { 0 }
+    }
+
+    /// The other end had its FIN so long before `time` that what it asks then was not under way with it.
+    pub fn was_known_closed(&self, time: u64) -> bool {
+        self.fin_acked_at.is_some_and(|at| time.saturating_sub(at) > UNDER_WAY_NS)
     }
 
     fn round_trip(&mut self, nanoseconds: u64) {
@@ -287,6 +308,12 @@ impl Hops {
     /// Packets came from several distances.
     pub fn varied(self) -> bool {
         self.varied
+    }
+
+    /// No router has touched them: they were captured where they were sent, and none was lost before.
+    pub fn are_fresh(self) -> bool {
+        const INITIAL: [u8; 3] = [64, 128, 255];
+        self.others.or(self.opening).is_some_and(|ttl| INITIAL.contains(&ttl))
     }
 
     fn see(&mut self, ttl: u8, is_opening: bool) {

@@ -13,6 +13,8 @@ mod ledger;
 mod lines;
 mod link;
 mod other;
+#[cfg(test)]
+mod place;
 mod resetting;
 mod roles;
 mod segment;

@@ -65,7 +65,12 @@ impl Resetting {
 
     /// Another RST. A guess is one whose number lies beyond everything its end has sent or was acknowledged
     /// (`RST_SEQ_CHANGE`); hosts repeat and round up their own numbers only by less.
-    pub fn again(&mut self, from: usize, segment: &Segment, packet: Packet, end: &End) {
+    pub fn again(&mut self, from: usize, segment: &Segment, packet: Packet, ends: &[End; 2]) {
+        if self.is_crossed_by(from, segment, ends) {
+            let [opener, listener] = &mut *self.sighting.ends;
+            (opener.unseen, listener.unseen) = (opener.unseen.max(1), listener.unseen.max(1));
+        }
+        let end = &ends[from];
         let highest = end.next.wrapping_add(2);
         let guessed = behind(segment.seq, self.seq.wrapping_add(2))
             && behind(segment.seq, highest)
@@ -73,6 +78,15 @@ impl Resetting {
         if from == self.from && guessed && self.more.len() < MORE_RESETS {
             self.more.push(packet);
         }
+    }
+
+    /// The other end's RST comes sooner than it can have heard of this one: it was gone before, for a reason that did not
+    /// pass here.
+    fn is_crossed_by(&self, from: usize, segment: &Segment, ends: &[End; 2]) -> bool {
+        const MEASURABLE_US: u32 = 1_000;
+        let there_and_back = ends[self.from].min_rtt_us;
+        let after = segment.time.saturating_sub(self.time) / 1_000;
+        from != self.from && there_and_back >= MEASURABLE_US && after * 10 < u64::from(there_and_back) * 9
     }
 
     /// What follows a RST where packets were captured `twice` may be what went before it.

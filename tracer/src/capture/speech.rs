@@ -11,8 +11,11 @@ const HANDSHAKE: u8 = 0x16;
 const APPLICATION_DATA: u8 = 0x17;
 /// Length of an encrypted alert as TLS 1.3 sends it, with the record header.
 const ENCRYPTED_ALERT: u32 = 24;
-/// Lengths of a TLS record with the 17 bytes of a GOAWAY or PING of HTTP/2, by cipher suite. No request of HTTP/1 is so short.
-const SHORT_FRAMES: [u32; 3] = [38, 39, 46];
+/// Length of a TLS record's header.
+const RECORD_HEADER: usize = 5;
+/// Length of a TLS record with the 17 bytes of a GOAWAY or PING of HTTP/2 under the cipher suite that adds most. No request
+/// of HTTP/1 is so short.
+const SHORT_RECORD: usize = 46;
 /// Fewer bytes do not tell a protocol.
 const TELLING: usize = 6;
 /// Bytes of a payload in which its first line is looked for.
@@ -47,24 +50,61 @@ pub fn is_foreign(segment: &Segment, payload: &[u8], by_opener: bool) -> Option<
     Some(!http && !text.starts_with(&[HANDSHAKE, 3]) && !PROXY.iter().any(|start| text.starts_with(start)))
 }
 
-/// TLS and HTTP/2 say goodbye before FIN; that asks for no answer. An error that TLS reports to the opener is one.
+/// TLS and HTTP/2 say goodbye before FIN, and HTTP/2 keeps its books; that asks for no answer. An error that TLS reports to the opener is one.
 pub fn is_farewell(segment: &Segment, bytes: &Bytes<'_>, by_opener: bool) -> bool {
     const FATAL: u8 = 2;
-    const GOAWAY: u8 = 7;
     match bytes.payload {
         [ALERT, 3, _, 0, 2, FATAL, ..] => by_opener,
         [ALERT, 3, ..] => true,
         [APPLICATION_DATA, 3, 3, 0, 19, ..] => segment.payload == ENCRYPTED_ALERT,
-        [0, high, low, GOAWAY, 0, 0, 0, 0, 0, ..] => {
-            segment.payload == 9 + u32::from(u16::from_be_bytes([*high, *low]))
-        }
-        _ => false,
+        _ => segment.payload > 0 && is_bookkeeping(bytes.payload, segment.payload, by_opener),
     }
 }
 
-/// TLS application data so short that it is most likely how HTTP/2 takes its leave.
+/// Whole frames of clear HTTP/2 that ask for no answer: SETTINGS, PING, GOAWAY, `WINDOW_UPDATE`. Of who answers only the last
+/// word is none.
+fn is_bookkeeping(payload: &[u8], on_wire: u32, by_opener: bool) -> bool {
+    const FRAME_HEADER: usize = 9;
+    const GOAWAY: u8 = 7;
+    const ASKING_NOTHING: [u8; 4] = [4, 6, GOAWAY, 8];
+    let (mut rest, mut left) = (payload, usize::try_from(on_wire).unwrap_or(0));
+    while left > 0 {
+        let [0, high, low, kind, _, _, _, _, _, ..] = *rest else { return false };
+        let length = FRAME_HEADER + usize::from(u16::from_be_bytes([high, low]));
+        let is_none = if by_opener { ASKING_NOTHING.contains(&kind) } else { kind == GOAWAY };
+        if !is_none || length > left {
+            return false;
+        }
+        left -= length;
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    true
+}
+
+/// Records of TLS so short that they are most likely how HTTP/2 takes its leave or keeps its books: GOAWAY, PING, a larger
+/// window, settings acknowledged. An alert may follow.
 pub fn is_parting(segment: &Segment, bytes: &Bytes<'_>) -> bool {
-    bytes.payload.starts_with(&[APPLICATION_DATA, 3]) && SHORT_FRAMES.contains(&segment.payload)
+    let mut rest = usize::try_from(segment.payload).unwrap_or(0);
+    let mut records = bytes.payload;
+    if !records.starts_with(&[APPLICATION_DATA, 3]) {
+        return false;
+    }
+    while rest > 0 {
+        let length = match records {
+            [APPLICATION_DATA | ALERT, 3, 0..=4, high, low, ..] => {
+                RECORD_HEADER + usize::from(u16::from_be_bytes([*high, *low]))
+            }
+            // Cut off by the capture.
+            [] => rest,
+            _ => return false,
+        };
+        if length > SHORT_RECORD || length > rest {
+            return false;
+        }
+        rest -= length;
+        records = records.get(length..).unwrap_or_default();
+    }
+    true
 }
 
 /// Whether a segment of TLS may carry what an application said: everything but records of the handshake. `rest` is

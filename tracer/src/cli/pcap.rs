@@ -14,6 +14,7 @@ use crate::capture::{Named, Offset, Roles};
 use crate::model::{Losses, Utc};
 use crate::nginx::archive::ArchiveError;
 use crate::output::Closing;
+use crate::output::layout::count;
 use crate::recording::{Header, Writer};
 use crate::session::{SessionError, View, record};
 
@@ -214,8 +215,12 @@ pub(super) fn losses(account: &Account) -> Losses {
 pub(super) fn counted(account: &Account) -> String {
     let (counts, skipped) = (&account.counts, &account.skipped);
     format!(
-        "{} packets read, {} of TCP in {} connections, {} of them older than the capture; {} resets",
-        skipped.packets, counts.segments, counts.connections, counts.preexisting, counts.resets
+        "{} read, {} of TCP in {}, {} of them older than the capture; {}",
+        count(skipped.packets, "packet"),
+        counts.segments,
+        count(counts.connections, "connection"),
+        counts.preexisting,
+        count(counts.resets, "reset")
     )
 }
 
@@ -231,34 +236,38 @@ pub(super) fn remarks(account: &Account) -> Vec<String> {
         };
         remarks.push(format!("{} {what}", path.display()));
     }
-    remarks.extend(
-        skipped.links.iter().map(|(link, count)| {
-            format!("{count} packets have the link type {link}, which is not known here")
-        }),
-    );
+    let unknown = skipped.links.iter();
+    remarks.extend(unknown.map(|(link, packets)| {
+        format!("{} of the link type {link}, which is not known here", count(*packets, "packet"))
+    }));
     let counted = [
-        (counts.gaps, "connections lack packets that must have been sent; verdicts say so where it matters"),
-        (counts.evicted, "connections were judged early because more than --connections were open"),
+        (
+            counts.gaps,
+            "connection",
+            "without packets that must have been sent; verdicts say so where it matters",
+        ),
+        (counts.evicted, "connection", "judged early because more than --connections were open"),
         (
             counts.lonely_resets,
-            "resets stand alone: no other packet of their connection is in the capture, or only a scan's, so nothing is said about them",
+            "reset",
+            "alone: no other packet of the connection is in the capture, or only a scan's, so nothing is said about that",
         ),
-        (counts.half_open, "handshakes were answered and never completed by the opening end"),
-        (counts.copies, "packets are in the capture twice; the first copy was used"),
+        (counts.half_open, "handshake", "answered and never completed by the opening end"),
+        (counts.copies, "packet", "captured twice; the first copy was used"),
         (
             counts.seen_twice,
-            "packets are of connections captured at several places of the path, which makes moments and distances doubtful; \
+            "packet",
+            "of connections captured at several places of the path, which makes moments and distances doubtful; \
              give one place to `pcap`, or two to `correlate`",
         ),
-        (skipped.broken, "packets could not be read: damaged, or cut off before the end of the TCP header"),
-        (skipped.fragments, "packets are later fragments, which carry no TCP header"),
-        (skipped.backwards, "packets go back in time against the one before"),
-        (account.timeless, "packets have no time of their own; that of the packet before was used"),
-        (account.unrelated, "sightings concern connections that are not Nginx's"),
-        (account.lines_outside, "lines of the log are outside the time of the capture"),
+        (skipped.broken, "packet", "not readable: damaged, or cut off before the end of the TCP header"),
+        (skipped.fragments, "packet", "without a TCP header: later fragments"),
+        (skipped.backwards, "packet", "going back in time against the one before"),
+        (account.timeless, "packet", "without a time; that of the packet before was used"),
+        (account.unrelated, "sighting", "outside the connections of Nginx"),
+        (account.lines_outside, "line", "of the log outside the time of the capture"),
     ];
-    remarks.extend(
-        counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}")),
-    );
+    let seen = counted.into_iter().filter(|(number, ..)| *number > 0);
+    remarks.extend(seen.map(|(number, noun, rest)| format!("{} {rest}", count(number, noun))));
     remarks
 }

@@ -170,6 +170,14 @@ fn a_process_of_the_other_host_that_reset_is_named_with_its_host() {
 }
 
 #[test]
+fn a_process_that_resets_at_that_moment_has_not_sent_a_bare_reset_from_elsewhere() {
+    let theirs = vec![sent(there(4_950), accepted(), "TCP_STATE", app(None))];
+    let verdict = timed(nginx(), forged(), theirs);
+    assert_eq!(verdict.cause, Cause::MiddleboxForgedReset, "{}", verdict.summary);
+    assert!(!has(&verdict, "peer_process_reset"));
+}
+
+#[test]
 fn each_run_of_the_other_hosts_tracer_tells_of_its_own_time() {
     let numbers = (1_005_000, 1_009_000);
     let later = Socket {

@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::timeline::{Incident, Tuple, listens_on};
 
-use super::rules::TLS_ALERT_BYTES;
+use super::rules::{TLS_ALERT_BYTES, TLS_FAREWELL_BYTES};
 
 /// `EADDRNOTAVAIL`.
 const ADDRESS_NOT_AVAILABLE: i32 = 99;
@@ -317,11 +317,17 @@ impl<'a> Case<'a> {
     }
 
     /// The RST that Nginx's end received can be of this event: a socket that resets puts ACK into its RST
-    /// (`tcp_send_active_reset`), so that a bare one is not told late but another's.
+    /// (`tcp_send_active_reset`), so that a bare one is not told late but another's. What came first is not told by the
+    /// clocks of two hosts; there it is that end's only if its kernel answered a segment, too.
     fn may_have_sent(&self, event: &Event) -> bool {
         let acts = matches!(event.kind, EventKind::ResetSent { .. }) && !event.answers_segment();
         let is_later = self.end().is_some_and(|end| event.time > end.time);
-        !(self.is_reset_without_socket() && is_later && (acts || event.task.exiting.is_some()))
+        let answers =
+            |event: &Event| matches!(event.kind, EventKind::ResetSent { .. }) && event.answers_segment();
+        let answered = || self.peer.iter().any(|event| answers(event));
+        let other_clock = event.elsewhere.is_some() && event.task.exiting.is_none();
+        let is_of_socket = acts && (is_later || (other_clock && !answered()));
+        !(self.is_reset_without_socket() && (is_of_socket || (is_later && event.task.exiting.is_some())))
     }
 
     /// When the upstream's end received a RST while Nginx's end was open, one that Nginx's kernel did not send. What
@@ -416,18 +422,28 @@ impl<'a> Case<'a> {
     }
 
     /// Nginx had sent something just before, and the client's RST itself acknowledges all of it: a response may have been
-    /// complete, or not. Nobody speaks of a request.
+    /// complete, or not. Nobody speaks of a request, and a capture does not show one that is encrypted.
     pub fn is_acknowledged_by_reset(&self) -> bool {
+        let is_read = self.is_capture() && self.is_tls() != Some(true);
         let is_told = self.line.is_some() || self.access.is_some() || !self.effects.is_empty();
-        self.is_client() && !self.is_capture() && !is_told && self.outstanding() > 0 && self.lacking() == 0
+        self.is_client() && !is_read && !is_told && self.outstanding() > 0 && self.lacking() == 0
     }
 
     /// The peer has not got more of what Nginx sent than a farewell: Nginx's FIN, and a `close_notify` where there may
     /// be TLS.
     pub fn lacks_a_farewell_at_most(&self) -> bool {
         let fin = u64::from(self.state().we_closed());
-        let alert = if self.is_tls() == Some(false) { 0 } else { u64::from(TLS_ALERT_BYTES) };
-        self.lacking() <= alert + fin
+        self.lacking() <= self.longest_farewell() + fin
+    }
+
+    /// The longest that Nginx says when it closes: nothing in plain HTTP, a `close_notify` in TLS, and a GOAWAY before it in
+    /// HTTP/2.
+    pub fn longest_farewell(&self) -> u64 {
+        u64::from(match self.is_tls() {
+            Some(false) => 0,
+            Some(true) => TLS_FAREWELL_BYTES,
+            None => TLS_ALERT_BYTES,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::model::verdict::{Cause, Kind, Missing};
 use crate::model::{EventKind, Side, TcpState};
+use crate::output::layout::count;
 use crate::timeline::Subject;
 
 use super::case::Case;
@@ -103,11 +104,14 @@ fn captured(case: &Case, ruling: Ruling) -> Vec<Gap> {
     )];
     let unseen = case.socket().map_or(0, |socket| socket.unseen);
     if unseen > 0 {
-        let why = format!("The capture lacks {unseen} stretch(es) of this connection shortly before");
+        let why = format!("The capture lacks {} of this connection", count(unseen.into(), "part"));
         gaps.push(lowering("packets_lost", why));
     } else if capture.dropped > 0 {
-        let why = format!("The capturing system lost {} packets somewhere in the capture", capture.dropped);
-        gaps.push(noted("packets_lost", why));
+        let lost = count(capture.dropped, "packet");
+        gaps.push(noted(
+            "packets_lost",
+            format!("The capturing system lost {lost} somewhere in the capture"),
+        ));
     }
     if capture.several_places {
         let why = "The capture has packets from several places of the path: which came first, and from where, is not certain";

@@ -1,7 +1,7 @@
 //! How one verdict came about, as text: what belonged to the incident, what the detectors said, the rule that
 //! decided, the certainty, and what else was considered. Shows an [`Explanation`] and adds nothing to it.
 
-use super::layout::hang;
+use super::layout::{count, hang};
 use super::sanitize;
 use super::style;
 use super::text::{TextOptions, clock};
@@ -121,7 +121,9 @@ fn kind(kind: &EventKind) -> String {
 fn overflow(overflow: &Overflow) -> String {
     let Overflow { listener, queue, limit, dropped, .. } = overflow;
     format!(
-        "{listener} had {queue} connections waiting with room for {limit}; {dropped} packets were dropped"
+        "{listener} had {} waiting with room for {limit}; {} dropped",
+        count(u64::from(*queue), "connection"),
+        count(u64::from(*dropped), "packet")
     )
 }
 

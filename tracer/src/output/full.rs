@@ -4,7 +4,7 @@
 use anstyle::Style;
 use jiff::Timestamp;
 
-use super::layout::{hang, length, span};
+use super::layout::{count, hang, length, span};
 use super::text::TextOptions;
 use super::{parts, sanitize, style};
 use crate::model::Verdict;
@@ -131,7 +131,7 @@ fn listener(listener: &Listener) -> String {
     let parts = [
         listener.address.clone(),
         format!("{} waiting with room for {}", listener.queue, listener.limit),
-        format!("{} packets dropped", listener.dropped),
+        format!("{} dropped", count(listener.dropped, "packet")),
         listener.owner.as_ref().map(owner).unwrap_or_default(),
     ];
     together(&parts)

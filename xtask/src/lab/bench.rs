@@ -3,7 +3,7 @@
 //! A scenario starts while the tracer still thinks about the one before, as on a real host; its addresses
 //! tell its records apart from all others. Records are compared when everything has been played.
 
-use super::capture::{self, Capture};
+use super::capture::{self, Capture, Observed};
 use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
@@ -310,7 +310,7 @@ pub fn run(mut plan: Plan, setup: Option<&Setup>, schema: &Schema, after: &After
         return Ok(two_ends::rows(&plan, &played, &records));
     }
     let rows = if after.lenient {
-        capture::rows(&plan, &played, &records)
+        capture::rows(&plan, &played, &records, Observed::AtNginx)
     } else {
         rows(&plan, played, &records, &stats, schema)
     };
@@ -355,7 +355,12 @@ fn captured(
     for (name, files) in ends {
         let records = capture::judged(binary, files, &log, plan)?;
         record_to(plan, capture::judgement(bench.nginx.folder()), name, after)?;
-        rows.extend(capture::rows(plan, played, &records));
+        let place = match files {
+            [_, _] => Observed::AtBoth,
+            [place] if *place == web => Observed::AtNginx,
+            _ => Observed::Elsewhere,
+        };
+        rows.extend(capture::rows(plan, played, &records, place));
     }
     Ok(rows)
 }

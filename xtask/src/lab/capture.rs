@@ -105,8 +105,19 @@ pub fn judgement(folder: &Path) -> (PathBuf, PathBuf) {
     (folder.join("captures.rec"), folder.join("captures.ndjson"))
 }
 
-/// One row per seat: what the capture says beside the ground truth. Wrong is only what it says for sure.
-pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value]) -> Vec<Row> {
+/// Where something was observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed {
+    /// On the host of Nginx.
+    AtNginx,
+    /// At another end of the connections.
+    Elsewhere,
+    /// At both ends.
+    AtBoth,
+}
+
+/// One row per seat: what was observed says beside the ground truth. Wrong is only what it says for sure.
+pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value], place: Observed) -> Vec<Row> {
     // The truth of a scenario with flags of its own is what these flags leave over.
     let seats = plan
         .seats
@@ -117,25 +128,30 @@ pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value]) -> 
         .map(|(seat, (_, troubles))| {
             let ours = records.iter().filter(|record| judge::concerns(record, seat));
             let parties: Vec<&str> = seat.scenario.expect.iter().map(|expect| expect.party).collect();
-            bench::row(seat, findings(&parties, ours), troubles.clone())
+            let others = match place {
+                Observed::AtNginx => &[],
+                Observed::Elsewhere => seat.scenario.elsewhere,
+                Observed::AtBoth => seat.scenario.with_both,
+            };
+            bench::row(seat, findings(&parties, others, ours), troubles.clone())
         })
         .collect()
 }
 
-fn findings<'a>(parties: &[&str], records: impl Iterator<Item = &'a Value>) -> Vec<Finding> {
+fn findings<'a>(parties: &[&str], others: &[&str], records: impl Iterator<Item = &'a Value>) -> Vec<Finding> {
     let told: Vec<Finding> = records
         .filter(|record| record["impact"] != "harmless")
-        .map(|record| finding(parties, record))
+        .map(|record| finding(parties, others, record))
         .collect();
     let missing = |party: &&&str| !told.iter().any(|finding| finding.wanted == **party);
     let silent: Vec<Finding> = parties.iter().filter(missing).map(|party| nothing(party)).collect();
     told.into_iter().chain(silent).collect()
 }
 
-fn finding(parties: &[&str], record: &Value) -> Finding {
+fn finding(parties: &[&str], others: &[&str], record: &Value) -> Finding {
     let text = |field: &str| record[field].as_str().unwrap_or_default().to_owned();
     let (party, certainty) = (text("party"), text("certainty"));
-    let right = parties.contains(&party.as_str());
+    let right = parties.iter().chain(others).any(|right| *right == party);
     let sure = Certainty::parse(&certainty).is_some_and(|certainty| certainty >= Certainty::Strong);
     let wanted = if right { party.clone() } else { parties.first().copied().unwrap_or("none").to_owned() };
     let differences =

@@ -32,6 +32,10 @@ pub struct Scenario {
     pub drive: fn(&mut Stage<'_>) -> Result<()>,
     /// Incidents that must be reported, each once; no other may be, except harmless ones.
     pub expect: &'static [Expect],
+    /// Parties that a capture taken elsewhere than at Nginx may name as well, because it shows what Nginx's host does not see.
+    pub elsewhere: &'static [&'static str],
+    /// Likewise parties that two observers, at Nginx and at another end, may name.
+    pub with_both: &'static [&'static str],
     /// The line that Nginx must write.
     pub log: LogTruth,
     /// Needs a tracer of its own; where nothing is expected, its kernel side must stay silent.
@@ -82,6 +86,8 @@ pub const ORDINARY: Scenario = Scenario {
     before: None,
     drive: |_| Ok(()),
     expect: &[],
+    elsewhere: &[],
+    with_both: &[],
     log: LogTruth::Silent,
     alone: false,
     far: false,

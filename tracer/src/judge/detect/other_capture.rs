@@ -4,6 +4,7 @@
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Event, EventKind, OtherCapture};
+use crate::output::layout::count;
 
 use super::hop;
 
@@ -47,7 +48,7 @@ fn reset(case: &Case, seen: &OtherCapture) -> Option<Finding> {
         (true, false) => {
             let place = match seen.hops {
                 Some(0) => "on the host of that end".to_owned(),
-                Some(hops) => format!("{hops} hop(s) before that end"),
+                Some(hops) => format!("{} before that end", count(hops.into(), "hop")),
                 None => "nearer to that end".to_owned(),
             };
             let detail =

@@ -99,7 +99,7 @@ fn client_had_closed(look: &Look) -> bool {
 /// The client's last request has no answer, or the answer had not reached it.
 fn something_due(look: &Look) -> bool {
     let unanswered = look.case.socket().is_some_and(Socket::owes_answer);
-    unanswered || look.case.outstanding() > u64::from(TLS_ALERT_BYTES)
+    unanswered || look.case.outstanding() > look.case.longest_farewell()
 }
 
 /// The client answered Nginx's close with a TLS `close_notify`; nothing was lost.

@@ -4,7 +4,7 @@ use crate::judge::finding::Origins;
 use crate::model::MessageClass;
 use crate::model::verdict::{Cause, Party};
 
-use super::{Look, Rule, TLS_ALERT_BYTES};
+use super::{Look, Rule};
 
 /// The rules, from the top.
 pub const RULES: &[Rule] = &[
@@ -116,9 +116,9 @@ fn nginx_had_closed(look: &Look) -> bool {
     look.case.state().we_closed() && look.case.lacks_a_farewell_at_most()
 }
 
-/// The client had closed, and what did not reach it is no longer than a TLS `close_notify`, which plain HTTP has not.
+/// The client had closed, and what did not reach it is no longer than a farewell.
 fn only_a_farewell(look: &Look) -> bool {
-    let short = look.case.outstanding() <= u64::from(TLS_ALERT_BYTES);
+    let short = look.case.outstanding() <= look.case.longest_farewell();
     short && look.case.state().peer_closed() && look.case.is_tls() != Some(false)
 }
 

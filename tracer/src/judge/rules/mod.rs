@@ -62,6 +62,9 @@ pub const DEVICE_TIMER_MS: u64 = 60_000;
 /// Largest TLS alert record that an end still sends when it closes or the other has: `close_notify` under any cipher.
 pub const TLS_ALERT_BYTES: u32 = 31;
 
+/// The same with what HTTP/2 says before it: a GOAWAY in a record of its own.
+pub const TLS_FAREWELL_BYTES: u32 = TLS_ALERT_BYTES + 46;
+
 /// One rule.
 pub struct Rule {
     /// Its name: what it is about, and what it recognises. Unique.

@@ -198,6 +198,7 @@ pub const TABLE: &[Scenario] = &[
         servers: KEPT,
         drive: |stage| forgotten_by_own_ttl(stage, PLAUSIBLE_TTL),
         expect: &[FORGOTTEN_BETWEEN],
+        with_both: &["upstream"],
         log: LogTruth::Always("failed (104"),
         ..ORDINARY
     },

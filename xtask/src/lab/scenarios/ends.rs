@@ -162,6 +162,8 @@ pub const TABLE: &[Scenario] = &[
             stage.response(client, "502")
         },
         expect: &[Expect { party: "middlebox", causes: &["middlebox_forged_reset"], ..ABORT }],
+        // Beside the upstream only its own reset passes.
+        elsewhere: &["upstream"],
         log: RECV,
         alone: true,
         view: View::WholeHost,

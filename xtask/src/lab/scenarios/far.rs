@@ -64,6 +64,7 @@ pub const TABLE: &[Scenario] = &[
         servers: KEPT,
         drive: |stage| forgotten_by_own_ttl(stage, PLAUSIBLE_TTL),
         expect: &[FORGOTTEN_BETWEEN],
+        with_both: &["upstream"],
         log: LogTruth::Always("failed (104"),
         ..FAR
     },
@@ -136,13 +137,16 @@ fn wait_under_way(stage: &Stage<'_>) -> Result<()> {
 /// The upstream's host is silent once it has accepted: nothing but the moment tells the device from it.
 fn device_answers_soon(stage: &mut Stage<'_>) -> Result<()> {
     let mut device = stage.device(Node::Near)?;
-    let (client, _) = acquainted(stage)?;
+    let (client, listener) = acquainted(stage)?;
     stage.silence(Node::Far, &format!("{} tcp flags & syn == 0 drop", stage.leaving_upstream()))?;
     stage.request(client, "GET /fault")?;
     stage.find_upstream_local()?;
     wait_under_way(stage)?;
     inject(stage, &mut device, Rst { hops: 62, identification: 7, flags: "RA", window: 512, ..EXACT })?;
-    stage.response(client, "502")
+    stage.response(client, "502")?;
+    // Or the end of its process would reset what it has not read, which is another story.
+    let upstream = stage.accept(listener)?;
+    stage.read_request(upstream)
 }
 
 /// A router rejects what goes to an upstream whose distance is known.

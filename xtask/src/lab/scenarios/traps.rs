@@ -44,6 +44,7 @@ pub const TABLE: &[Scenario] = &[
         servers: KEPT,
         drive: |stage| forgotten_by_own_ttl(stage, OWN_TTL),
         expect: &[FORGOTTEN_BETWEEN],
+        with_both: &["upstream"],
         log: LogTruth::Always("failed (104"),
         ..ORDINARY
     },

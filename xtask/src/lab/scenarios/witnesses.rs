@@ -108,6 +108,8 @@ pub const TABLE: &[Scenario] = &[
             most: Certainty::Weak,
             ..UNLOGGED_ABORT
         }],
+        elsewhere: &["middlebox"],
+        with_both: &["middlebox"],
         log: LogTruth::Either,
         alone: true,
         families: V4,
