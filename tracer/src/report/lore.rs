@@ -38,6 +38,8 @@ const SENT: &str = "Tracepoint tcp_send_reset with the kernel's own reason (incl
 const COUNTERS: &str = "Counters of the socket (struct tcp_sock) at the moment of the event";
 const OTHER_CAPTURE: &str = "The same connection in the capture taken at the other end (rstscope correlate)";
 const ICMP: &str = "An ICMP message that quotes a segment of this connection, read by a filter on a raw socket in Nginx's network namespace (raw_local_deliver, rawv6_rcv)";
+/// What is looked at when a line about a unix socket has come.
+const UNIX: &str = "The path of the unix socket when the line came: file mode and owner, and /proc/PID/net/unix (net/unix/af_unix.c)";
 const LOGGED: &str = "The joined line of error.log, read by the catalogue of Nginx's messages";
 const OTHER_END: &str = "Tracepoints on the other end's socket, which is on this host";
 const WHY_CLOSED: &str = "Why Nginx closed when it did";
@@ -244,6 +246,10 @@ pub const LORE: &[Lore] = &[
     lore("log_client_aborted", LOGGED, SEGMENT),
     lore("log_limit", LOGGED, SEGMENT),
     lore("log_resource", LOGGED, SEGMENT),
+    lore("log_rejected", LOGGED, "Why the upstream refused the stream"),
+    lore("unix_peer", UNIX, "Whether that process closed of its own accord or ended"),
+    lore("unix_denied", UNIX, "Whether a security module forbids it, too"),
+    lore("unix_socket", UNIX, "Why it was so, and what it was at the moment of the failure itself"),
     lore("log_alone", LOGGED, "Anything the kernel did: no event of it was seen"),
 ];
 
