@@ -99,6 +99,12 @@ const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
         &["python3-uvicorn"],
     ),
     ("php-fpm", "an upstream of the lab", Probe::Program("php-fpm8.2"), &["php8.2-fpm"]),
+    (
+        "nginx stream",
+        "a proxy of streams in the lab",
+        Probe::File("/usr/lib/nginx/modules/ngx_stream_module.so"),
+        &["libnginx-mod-stream"],
+    ),
     ("haproxy", "a load balancer of the lab", Probe::Program("haproxy"), &["haproxy"]),
     ("chromedriver", "drives chromium in tests", Probe::Program("chromedriver"), &["chromium-driver"]),
 ];
