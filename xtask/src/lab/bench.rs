@@ -8,14 +8,15 @@ use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
 use super::nginx::{Level, Nginx};
-use super::scenario::{Loss, Place, Scenario, View};
+use super::scenario::{Loss, View};
 use super::schema::Schema;
+use super::seat::Seat;
 use super::stage::{Stage, Truth};
 use super::tracer::{self, Setup, Tracer};
 use super::{inherited, kernel, quiet, report, two_ends, unseen, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,78 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(12);
 /// From the end of a driver until its log line must be there.
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Port of a second server of an upstream.
-pub const BACKUP: u16 = 8081;
-
 /// Ends the line that Nginx writes at `info` for every kept-alive client that closes in order.
 const ORDERLY_END: &str = "closed keepalive connection";
-
-/// A scenario in one family and log level, with the addresses it has on its bench.
-#[derive(Clone)]
-pub struct Seat {
-    /// Its number on the bench; addresses and ports follow from it.
-    pub number: u8,
-    /// What is played.
-    pub scenario: &'static Scenario,
-    /// In which family.
-    pub family: Family,
-    /// At which level of the error log.
-    pub level: Level,
-    /// Inode of the Nginx host's network namespace, once it is laid.
-    pub namespace: Option<u64>,
-}
-
-impl Seat {
-    /// Where Nginx listens for this scenario.
-    pub fn listener(&self) -> SocketAddr {
-        SocketAddr::new(self.family.web(), 8000 + u16::from(self.number))
-    }
-
-    /// The upstream of this scenario.
-    pub fn upstream(&self) -> SocketAddr {
-        match self.scenario.place {
-            Place::Remote => SocketAddr::new(self.family.upstream(self.number), 8080),
-            Place::Local => SocketAddr::new(self.family.loopback(), 9000 + u16::from(self.number)),
-        }
-    }
-
-    /// The client of this scenario.
-    pub fn client(&self) -> IpAddr {
-        self.family.client(self.number)
-    }
-
-    /// Its part of `http {}`, and its part of `stream {}`.
-    fn servers(&self, root: &str) -> [String; 2] {
-        [self.scenario.servers, self.scenario.streams].map(|text| self.placed(text, root))
-    }
-
-    fn placed(&self, text: &str, root: &str) -> String {
-        self.fill(text).replace("@NAME@", &format!("seat{}", self.number)).replace("@ROOT@", root)
-    }
-
-    /// Arguments of the tracer beside the ordinary ones.
-    fn arguments(&self) -> Vec<String> {
-        self.scenario.arguments.iter().map(|argument| self.fill(argument)).collect()
-    }
-
-    fn fill(&self, text: &str) -> String {
-        let (listener, upstream) = (self.listener(), self.upstream());
-        text.replace("@LISTEN@", &listener.to_string())
-            .replace("@FIXTURES@", &super::program::fixtures().display().to_string())
-            .replace("@LISTEN_PORT@", &listener.port().to_string())
-            .replace("@UPSTREAM@", &upstream.to_string())
-            .replace("@BACKUP@", &SocketAddr::new(upstream.ip(), BACKUP).to_string())
-            .replace("@MAPPED_UPSTREAM@", &mapped(upstream).to_string())
-    }
-}
-
-/// The IPv6 address that stands for an IPv4 address.
-fn mapped(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(host) => SocketAddr::new(host.to_ipv6_mapped().into(), address.port()),
-        IpAddr::V6(_) => address,
-    }
-}
 
 /// What a bench is laid with.
 #[derive(Clone)]

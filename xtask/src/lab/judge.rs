@@ -2,8 +2,8 @@
 //!
 //! Pure: records and truth in, differences out. It knows the contract's fields, not the tracer's reasons.
 
-use super::bench::Seat;
 use super::scenario::{Certainty, Check, Expect, Side};
+use super::seat::Seat;
 use super::stage::Truth;
 use serde_json::Value;
 

@@ -6,12 +6,13 @@
 mod path;
 mod program;
 
-use super::bench::{Bench, Seat};
+use super::bench::Bench;
 use super::memory::Group;
 use super::net::{Family, Node, table};
 use super::nginx::Frozen;
 use super::puppet::{Puppet, numbered};
 use super::scenario::Place;
+use super::seat::Seat;
 use super::{kernel, wait};
 use crate::shell;
 use anyhow::{Context, Result, bail};

@@ -2,10 +2,11 @@
 //!
 //! The tracer prints for people while its records go to a file; every record is compared with the ground truth.
 
-use super::bench::{self, Bench, PATIENCE, Plan, Row, Seat};
+use super::bench::{self, Bench, PATIENCE, Plan, Row};
 use super::net::Family;
 use super::nginx::Level;
 use super::schema::Schema;
+use super::seat::Seat;
 use super::tracer::{self, Setup, Tracer};
 use super::{cleanup, report, scenarios, wait};
 use crate::out;

@@ -6,7 +6,8 @@
 //! and the tracer says so in its reconciliation. What is played again is named in the report; whatever fails for
 //! another reason, or a second time, fails.
 
-use super::bench::{Plan, Row, Seat};
+use super::bench::{Plan, Row};
+use super::seat::Seat;
 use anyhow::Result;
 use serde_json::Value;
 

@@ -1,10 +1,10 @@
 //! What can be told from one end is less than it seems: silence behind an acknowledgment, a distance that is a setting, a
 //! listener that is full while another one of its host answers, a request that its client gave up without a word to TCP.
 
-use super::super::bench;
 use super::super::net::{Family, Node};
 use super::super::puppet::numbered;
 use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario, Side};
+use super::super::seat;
 use super::super::stage::Stage;
 use super::super::wait;
 use super::clients::UNLOGGED_ABORT;
@@ -99,7 +99,7 @@ pub const TABLE: &[Scenario] = &[
             for _ in 0..2 {
                 stage.server()?.tell(&format!("connect {} {address}", address.ip()))?;
             }
-            let beside = SocketAddr::new(address.ip(), bench::BACKUP);
+            let beside = SocketAddr::new(address.ip(), seat::BACKUP);
             let other = numbered(&stage.server()?.tell(&format!("listen {beside} 64"))?)?.0;
             let client = stage.connect()?;
             stage.request(client, "GET /full")?;

@@ -4,7 +4,7 @@
 use super::super::net::{Family, Node};
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
-use super::super::{bench, wait};
+use super::super::{seat, wait};
 use super::PLAIN;
 use super::clients::UNLOGGED_ABORT;
 use super::protocols::HTTP2_REQUEST;
@@ -207,7 +207,7 @@ pub const TABLE: &[Scenario] = &[
 
 /// The second server listens; gives its listener's number.
 fn reserve(stage: &mut Stage<'_>) -> Result<u32> {
-    let address = SocketAddr::new(stage.upstream().ip(), bench::BACKUP);
+    let address = SocketAddr::new(stage.upstream().ip(), seat::BACKUP);
     let answer = stage.server()?.tell(&format!("listen {address} 64"))?;
     Ok(super::super::puppet::numbered(&answer)?.0)
 }
