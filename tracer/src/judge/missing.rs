@@ -232,7 +232,7 @@ fn other_end(case: &Case, kind: Kind) -> Option<Gap> {
             format!("{} is on this host, but no event of its end of the connection came", tuple.remote)
         } else {
             format!(
-                "{} is another host; only a tracer there could see its end of the connection",
+                "{} is on another host or in another container; only a tracer there could see its end of the connection",
                 tuple.remote
             )
         };

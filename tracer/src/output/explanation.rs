@@ -316,8 +316,8 @@ mod tests {
 
         6. What was looked for and could not be had
             events_lost: ring lost 3
-            other_end: 10.0.0.2:8080 is another host; only a tracer there could see its end of the
-            connection
+            other_end: 10.0.0.2:8080 is on another host or in another container; only a tracer there could
+            see its end of the connection
         "#);
     }
 

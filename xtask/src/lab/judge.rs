@@ -128,7 +128,7 @@ fn differences(seat: &Seat, truth: &Truth, expect: &Expect, record: &Value) -> V
     one_of(&mut wrong, record, "cause", expect.causes);
     one_of(&mut wrong, record, "kind", expect.kinds);
     one_of(&mut wrong, record, "impact", expect.impacts);
-    certainty(&mut wrong, expect, text(&record["certainty"]));
+    certainty(&mut wrong, expect, record);
     connection(&mut wrong, seat, truth, expect, record);
     log(&mut wrong, seat, expect, &record["log"]);
     wrong.extend(expect.checks.iter().filter_map(|check| check_one(*check, seat, truth, record)));
@@ -142,11 +142,20 @@ fn one_of(wrong: &mut Vec<String>, record: &Value, field: &str, right: &[&str]) 
     }
 }
 
-fn certainty(wrong: &mut Vec<String>, expect: &Expect, got: &str) {
+/// What it rests on and what is missing is told with it: both may be of the machine's making.
+fn certainty(wrong: &mut Vec<String>, expect: &Expect, record: &Value) {
+    let got = text(&record["certainty"]);
     let fits = Certainty::parse(got).is_some_and(|got| expect.least <= got && got <= expect.most);
     if !fits {
-        wrong.push(format!("certainty is {got}, not {} to {}", expect.least.slug(), expect.most.slug()));
+        let (least, most) = (expect.least.slug(), expect.most.slug());
+        let (evidence, missing) = (codes(&record["evidence"]), codes(&record["missing"]));
+        wrong.push(format!("certainty is {got}, not {least} to {most}; by {evidence}; missing {missing}"));
     }
+}
+
+fn codes(list: &Value) -> String {
+    let codes = list.as_array().into_iter().flatten().map(|one| text(&one["code"]));
+    codes.collect::<Vec<_>>().join(", ")
 }
 
 fn connection(wrong: &mut Vec<String>, seat: &Seat, truth: &Truth, expect: &Expect, record: &Value) {
