@@ -28,6 +28,12 @@ fn with(packets: Vec<Wire>, more: impl IntoIterator<Item = Wire>) -> Vec<Wire> {
     packets.into_iter().chain(more).collect()
 }
 
+/// Nginx's packets to its upstream have this TTL where they are captured.
+fn sent_with(ttl: u8, packets: Vec<Wire>) -> Vec<Wire> {
+    let placed = |packet: Wire| if packet.between == TO_UPSTREAM { packet.ttl(ttl) } else { packet };
+    packets.into_iter().map(placed).collect()
+}
+
 /// The repetition that arrives at last passes alone; the request was lost when the connection was open still.
 #[test]
 fn what_is_asked_after_a_close_was_asked_before_it() {
@@ -40,9 +46,7 @@ fn what_is_asked_after_a_close_was_asked_before_it() {
             wire(asked_again, TO_UPSTREAM, "P.", 1_028, 5_021).data(b"GET /2 HTTP/1.1\r\n\r\n"),
             wire(asked_again + 1, FROM_UPSTREAM, "R", 5_021, 0).window(0),
         ];
-        let packets = with(asked(TO_UPSTREAM), rest);
-        let distant = |packet: Wire| if packet.between == TO_UPSTREAM { packet.ttl(ttl) } else { packet };
-        only(&packets.into_iter().map(distant).collect::<Vec<_>>())
+        only(&sent_with(ttl, with(asked(TO_UPSTREAM), rest)))
     };
     for certain in [race(2_002, 62), race(3_000, 64)] {
         assert_eq!((certain.cause, certain.certainty), (Cause::UpstreamKeepaliveRace, Certainty::Strong));
@@ -62,8 +66,7 @@ fn what_is_asked_with_a_fin_was_asked_before() {
         wire(2_010, TO_UPSTREAM, "FP.", 1_028, 5_020).data(b"GET /2 HTTP/1.1\r\n\r\n"),
         wire(2_011, FROM_UPSTREAM, "R", 5_020, 0).window(0),
     ];
-    let distant = |packet: Wire| if packet.between == TO_UPSTREAM { packet.ttl(62) } else { packet };
-    let verdict = only(&with(asked(TO_UPSTREAM), rest).into_iter().map(distant).collect::<Vec<_>>());
+    let verdict = only(&sent_with(62, with(asked(TO_UPSTREAM), rest)));
     assert!(lacks_packets(&verdict), "{verdict:#?}");
 }
 
@@ -73,9 +76,7 @@ fn a_connection_on_which_nothing_was_said_is_not_seen_whole() {
     let reset = |ttl: u8| {
         let mut packets = asked(TO_UPSTREAM);
         packets.truncate(3);
-        let packets = with(packets, [wire(400, FROM_UPSTREAM, "R.", 5_001, 1_001)]);
-        let distant = |packet: Wire| if packet.between == TO_UPSTREAM { packet.ttl(ttl) } else { packet };
-        only(&packets.into_iter().map(distant).collect::<Vec<_>>())
+        only(&sent_with(ttl, with(packets, [wire(400, FROM_UPSTREAM, "R.", 5_001, 1_001)])))
     };
     assert!(lacks_packets(&reset(62)));
     assert!(!lacks_packets(&reset(64)));

@@ -3,7 +3,7 @@
 //! Clients live in the namespace beside Nginx's, the upstream in that on its other side, each one link away.
 
 use crate::lab::net::{Network, Node};
-use crate::lab::nginx::{Level, Nginx};
+use crate::lab::nginx::{Level, Nginx, Servers};
 use crate::lab::puppet::Puppet;
 use crate::shell;
 use anyhow::Result;
@@ -46,7 +46,7 @@ impl Scene {
             NUMBER,
             Level::Error,
             1,
-            |root| vec![[servers(root, &keys), String::new()]],
+            |root| Servers::http(servers(root, &keys)),
             &listeners,
             &[],
         )?;

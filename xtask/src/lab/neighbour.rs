@@ -4,15 +4,14 @@
 //! name, every real reset its verdict or its place among the losses, and the tracer must have stayed small.
 
 use super::net::{Family, Network, Node};
-use super::nginx::{self, Level, Nginx};
+use super::nginx::{self, Nginx};
 use super::puppet::{Puppet, numbered};
-use super::storm::{listener, proxied, upstream};
-use super::tracer::{self, Setup, Tracer};
+use super::storm::{self, listener, proxied, upstream};
+use super::tracer::{self, Setup};
 use super::{cleanup, kernel, unseen, wait};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,18 +82,7 @@ fn play(binary: &Path) -> Result<(Result<()>, Value)> {
     // What the flood leaves behind goes while the test still looks.
     network.setting(Node::Web, "ipv4/tcp_synack_retries", "1")?;
     network.setting(Node::Web, "ipv4/tcp_syn_retries", "1")?;
-    let listeners: Vec<SocketAddr> = (0..3).map(listener).collect();
-    let nginx = Nginx::start(
-        &network,
-        NETWORK,
-        Level::Error,
-        WORKERS,
-        |_| vec![[servers(), String::new()]],
-        &listeners,
-        &[],
-    )?;
-    let netns = format!("/run/netns/{}", network.name(Node::Web));
-    let tracer = Tracer::start(&setup, &["--netns".to_owned(), netns], nginx.folder(), None)?;
+    let (nginx, tracer) = storm::start(&network, &setup, (NETWORK, WORKERS), &servers())?;
     let counters = || MOVED.map(|name| kernel::counter(nginx.master(), name));
     let before = counters();
     let met = attack(&network, &nginx)?;
@@ -116,7 +104,7 @@ fn play(binary: &Path) -> Result<(Result<()>, Value)> {
     Ok((reconciled(&stats).and_then(|()| told(&met, &records, &stats)), stats))
 }
 
-fn servers() -> String {
+fn servers() -> Vec<String> {
     let plain = format!("server {{ listen {}; location / {{ return 200; }} }}\n", listener(2));
     (0..2).map(proxied).chain([plain]).collect()
 }

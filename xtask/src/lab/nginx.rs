@@ -41,6 +41,31 @@ impl Level {
     }
 }
 
+/// Server blocks of a configuration.
+#[derive(Debug, Default)]
+pub struct Servers {
+    /// Those in `http {}`.
+    pub http: String,
+    /// Those in `stream {}`.
+    pub streams: String,
+}
+
+impl Servers {
+    /// Of HTTP alone.
+    pub fn http(http: String) -> Self {
+        Self { http, ..Self::default() }
+    }
+}
+
+impl FromIterator<Servers> for Servers {
+    fn from_iter<T: IntoIterator<Item = Servers>>(parts: T) -> Self {
+        parts.into_iter().fold(Self::default(), |all, one| Self {
+            http: all.http + &one.http,
+            streams: all.streams + &one.streams,
+        })
+    }
+}
+
 /// A running Nginx; stopped when dropped, its folder removed.
 #[derive(Debug)]
 pub struct Nginx {
@@ -57,7 +82,7 @@ impl Nginx {
         bench: usize,
         level: Level,
         workers: u32,
-        servers: impl Fn(&str) -> Vec<[String; 2]>,
+        servers: impl Fn(&str) -> Servers,
         listeners: &[SocketAddr],
         inherited: &[TcpListener],
     ) -> Result<Self> {
@@ -228,9 +253,9 @@ fn lay_folder(bench: usize) -> Result<(PathBuf, Guard)> {
     Ok((folder, guard))
 }
 
-fn configuration(folder: &Path, level: Level, workers: u32, servers: &[[String; 2]]) -> String {
+fn configuration(folder: &Path, level: Level, workers: u32, servers: &Servers) -> String {
     let folder = folder.display();
-    let [http, streams] = [0, 1].map(|part| servers.iter().map(|parts| &*parts[part]).collect::<String>());
+    let Servers { http, streams } = servers;
     let module = if streams.is_empty() { String::new() } else { format!("load_module {STREAM_MODULE};\n") };
     let streams = if streams.is_empty() { String::new() } else { format!("stream {{\n{streams}}}\n") };
     format!(

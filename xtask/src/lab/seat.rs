@@ -1,7 +1,7 @@
 //! A scenario's place on a bench: its addresses and ports, and the texts of the scenario filled in with them.
 
 use super::net::Family;
-use super::nginx::Level;
+use super::nginx::{Level, Servers};
 use super::scenario::{Place, Scenario};
 use std::net::{IpAddr, SocketAddr};
 
@@ -42,9 +42,10 @@ impl Seat {
         self.family.client(self.number)
     }
 
-    /// Its part of `http {}`, and its part of `stream {}`.
-    pub fn servers(&self, root: &str) -> [String; 2] {
-        [self.scenario.servers, self.scenario.streams].map(|text| self.placed(text, root))
+    /// Its server blocks.
+    pub fn servers(&self, root: &str) -> Servers {
+        let placed = |text| self.placed(text, root);
+        Servers { http: placed(self.scenario.servers), streams: placed(self.scenario.streams) }
     }
 
     fn placed(&self, text: &str, root: &str) -> String {

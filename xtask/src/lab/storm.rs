@@ -2,7 +2,7 @@
 //! its addresses, since every cause has an upstream or a listener of its own; so each record has a ground truth.
 
 use super::net::{Family, Network, Node};
-use super::nginx::{Level, Nginx};
+use super::nginx::{Level, Nginx, Servers};
 use super::puppet::Puppet;
 use super::tracer::{self, Setup, Tracer};
 use super::{cleanup, neighbour, wait};
@@ -98,18 +98,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let setup = Setup::quiet(binary);
     let network = Network::lay(NETWORK, None)?;
-    let listeners: Vec<SocketAddr> = (0..).take(WINDS.len()).map(listener).collect();
-    let nginx = Nginx::start(
-        &network,
-        NETWORK,
-        Level::Error,
-        WORKERS,
-        |_| vec![[servers(), String::new()]],
-        &listeners,
-        &[],
-    )?;
-    let netns = format!("/run/netns/{}", network.name(Node::Web));
-    let tracer = Tracer::start(&setup, &["--netns".to_owned(), netns], nginx.folder(), None)?;
+    let servers: Vec<String> = (0..).take(WINDS.len()).map(proxied).collect();
+    let (_nginx, tracer) = start(&network, &setup, (NETWORK, WORKERS), &servers)?;
     let met = blow(options, &network)?;
     let file = tracer.records_file();
     settle(&tracer)?;
@@ -119,6 +109,22 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let outcomes = judge(&met, &tracer::read_records(&file)?);
     report(&outcomes, &stats, options)
+}
+
+/// Nginx with these servers, the first of which listens at `listener(0)`, the next at `listener(1)`, and the tracer that
+/// watches it. Beside that the number of the network, and how many workers there are.
+pub(super) fn start(
+    network: &Network,
+    setup: &Setup,
+    (number, workers): (usize, u32),
+    servers: &[String],
+) -> Result<(Nginx, Tracer)> {
+    let listeners: Vec<SocketAddr> = (0..).take(servers.len()).map(listener).collect();
+    let all = |_: &str| Servers::http(servers.concat());
+    let nginx = Nginx::start(network, number, Level::Error, workers, all, &listeners, &[])?;
+    let netns = format!("/run/netns/{}", network.name(Node::Web));
+    let tracer = Tracer::start(setup, &["--netns".to_owned(), netns], nginx.folder(), None)?;
+    Ok((nginx, tracer))
 }
 
 /// Where Nginx listens for one kind of reset.
@@ -135,10 +141,6 @@ pub(super) fn upstream(number: u8) -> SocketAddr {
 pub(super) fn proxied(number: u8) -> String {
     let (from, to) = (listener(number), upstream(number));
     format!("server {{ listen {from}; location / {{ proxy_pass http://{to}; }} }}\n")
-}
-
-fn servers() -> String {
-    (0..).take(WINDS.len()).map(proxied).collect()
 }
 
 /// Produces the faults; gives how often each was met.

@@ -102,7 +102,7 @@ const TOOLS: &[(&str, &str, Probe, &[&str])] = &[
     (
         "nginx stream",
         "a proxy of streams in the lab",
-        Probe::File("/usr/lib/nginx/modules/ngx_stream_module.so"),
+        Probe::File(crate::lab::nginx::STREAM_MODULE),
         &["libnginx-mod-stream"],
     ),
     ("haproxy", "a load balancer of the lab", Probe::Program("haproxy"), &["haproxy"]),

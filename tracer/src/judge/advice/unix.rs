@@ -6,6 +6,8 @@ use crate::model::verdict::Advice;
 
 use super::one;
 
+const READ_ITS_LOG: &str = "read its own log and the kernel's (OOM killer) at this time; let a request take as long there as Nginx waits for it";
+
 /// What to change, by what became of the connection.
 pub fn advice(unix: &Unix) -> Vec<Advice> {
     let path = unix.path;
@@ -16,7 +18,7 @@ pub fn advice(unix: &Unix) -> Vec<Advice> {
                 suspects(unix)
             ),
             place(unix),
-            "read its own log and the kernel's (OOM killer) at this time; let a request take as long there as Nginx waits for it",
+            READ_ITS_LOG,
         ),
         How::Closed => one(
             &format!(
@@ -24,7 +26,7 @@ pub fn advice(unix: &Unix) -> Vec<Advice> {
                 suspects(unix)
             ),
             place(unix),
-            "read its own log and the kernel's (OOM killer) at this time; let a request take as long there as Nginx waits for it",
+            READ_ITS_LOG,
         ),
         How::Silent => one(
             &format!("The process behind {path} had the connection and did nothing with it in time"),

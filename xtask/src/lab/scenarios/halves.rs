@@ -140,7 +140,7 @@ pub const TABLE: &[Scenario] = &[
         families: V4,
         servers: GRPC,
         drive: |stage| grpc(stage, UNKNOWN_STREAM),
-        expect: &[Expect { party: "upstream", causes: &["upstream_abort"], ..REJECTED }],
+        expect: &[REJECTED],
         log: LogTruth::Always("upstream sent frame for unknown stream"),
         ..ORDINARY
     },

@@ -41,6 +41,18 @@ const DEVICE: Expect = Expect {
     ..INCIDENT
 };
 
+/// It was a device, too. But no RST reaches Nginx, and only its log speaks, of an upstream that keeps it waiting: that is
+/// all there may be said, and not for certain.
+const WAITED: Expect = Expect {
+    party: "upstream",
+    causes: &["upstream_slow"],
+    kinds: &["log_only"],
+    least: Certainty::Undetermined,
+    most: Certainty::Undetermined,
+    side: None,
+    ..DEVICE
+};
+
 /// Told once.
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -77,15 +89,7 @@ pub const TABLE: &[Scenario] = &[
         says: "a router rejects the second half of a response: the upstream is reset in Nginx's name, and Nginx waits in vain",
         servers: EAGER,
         drive: response_rejected,
-        expect: &[Expect {
-            party: "upstream",
-            causes: &["upstream_slow"],
-            kinds: &["log_only"],
-            least: Certainty::Undetermined,
-            most: Certainty::Undetermined,
-            side: None,
-            ..DEVICE
-        }],
+        expect: &[WAITED],
         log: LogTruth::Always("upstream timed out (110"),
         ..ORDINARY
     },
@@ -94,15 +98,7 @@ pub const TABLE: &[Scenario] = &[
         says: "the same, and the router's rule stays when Nginx has given up",
         servers: EAGER,
         drive: response_rejected_for_good,
-        expect: &[Expect {
-            party: "upstream",
-            causes: &["upstream_slow"],
-            kinds: &["log_only"],
-            least: Certainty::Undetermined,
-            most: Certainty::Undetermined,
-            side: None,
-            ..DEVICE
-        }],
+        expect: &[WAITED],
         log: LogTruth::Always("upstream timed out (110"),
         ..ORDINARY
     },
