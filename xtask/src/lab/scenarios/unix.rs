@@ -28,6 +28,8 @@ const GUNICORN: &[&str] =
 
 /// More than a unix socket holds.
 const UPLOAD: usize = 8 << 20;
+/// More than the buffers between a client and Nginx can take, bytes: the client is still writing when Nginx gives up.
+const ENDLESS: usize = 60 << 20;
 
 /// Nothing but the upstream's own process can have done it.
 const ITS_OWN_DOING: Expect = Expect { party: "upstream", most: Certainty::Strong, ..LINE_ALONE };
@@ -297,9 +299,9 @@ fn not_taken(stage: &mut Stage<'_>) -> Result<()> {
     let socket = stage.socket_path();
     stage.server()?.tell(&format!("listen-unix {}", socket.display()))?;
     let client = stage.connect()?;
-    let head = format!("POST /slow HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: {UPLOAD}\\r\\n\\r\\n");
+    let head = format!("POST /slow HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: {ENDLESS}\\r\\n\\r\\n");
     stage.client.tell(&format!("send {client} {head}"))?;
-    stage.client.start_command(&format!("fill {client} {UPLOAD}"))?;
+    stage.client.start_command(&format!("fill {client} {ENDLESS}"))?;
     stage.client.finish_any()?;
     Ok(())
 }
