@@ -3,7 +3,7 @@
 //! Clients live in the namespace beside Nginx's, the upstream in that on its other side, each one link away.
 
 use crate::lab::net::{Network, Node};
-use crate::lab::nginx::{Level, Nginx, Servers};
+use crate::lab::nginx::{Instance, Level, Nginx, Servers};
 use crate::lab::puppet::Puppet;
 use crate::shell;
 use anyhow::Result;
@@ -12,6 +12,8 @@ use std::process::Command;
 
 /// Number of the bench among those of one process.
 const NUMBER: usize = 90;
+/// That of the upstream's Nginx: one process for all connections, so that the machine is busy with what is measured.
+const UPSTREAM_NUMBER: usize = 91;
 /// Where Nginx listens.
 pub const PLAIN: &str = "10.77.2.2:8000";
 /// Where it listens with TLS.
@@ -27,7 +29,7 @@ pub struct Scene {
     pub nginx: Nginx,
     /// Clients that break off.
     pub client: Puppet,
-    _upstream: Puppet,
+    _upstream: Nginx,
     _other: Puppet,
     /// The namespaces.
     pub network: Network,
@@ -37,15 +39,22 @@ impl Scene {
     /// Lays it.
     pub fn lay() -> Result<Self> {
         let network = Network::lay(NUMBER, None)?;
-        let mut upstream = Puppet::start(&network, Node::Near)?;
-        upstream.tell(&format!("serve {UPSTREAM}"))?;
+        let upstream = Nginx::start(
+            &network,
+            Instance { node: Node::Near, ..Instance::web(UPSTREAM_NUMBER, Level::Error) },
+            |_| {
+                Servers::http(format!(
+                    "server {{ access_log off; listen {UPSTREAM}; return 200 \"hello\\n\"; }}\n"
+                ))
+            },
+            &[UPSTREAM.parse()?],
+            &[],
+        )?;
         let listeners = [PLAIN.parse()?, TLS.parse()?];
         let keys = Keys::make()?;
         let nginx = Nginx::start(
             &network,
-            NUMBER,
-            Level::Error,
-            1,
+            Instance::web(NUMBER, Level::Error),
             |root| Servers::http(servers(root, &keys)),
             &listeners,
             &[],

@@ -7,7 +7,7 @@ use super::capture::{self, Capture, Observed};
 use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
-use super::nginx::{Level, Nginx};
+use super::nginx::{Instance, Level, Nginx};
 use super::scenario::{Loss, View};
 use super::schema::Schema;
 use super::seat::Seat;
@@ -122,7 +122,8 @@ impl Bench {
         let by_mptcp = plan.seats.iter().filter(|seat| seat.scenario.mptcp).map(Seat::listener);
         let by_mptcp = by_mptcp.map(|address| inherited::mptcp_listener(&network, address));
         let by_mptcp = by_mptcp.collect::<Result<Vec<_>>>()?;
-        let nginx = Nginx::start(&network, plan.number, plan.level, 1, servers, &listeners, &by_mptcp)?;
+        let nginx =
+            Nginx::start(&network, Instance::web(plan.number, plan.level), servers, &listeners, &by_mptcp)?;
         Ok(Self { nginx, network })
     }
 

@@ -66,6 +66,26 @@ impl FromIterator<Servers> for Servers {
     }
 }
 
+/// Which Nginx.
+#[derive(Debug, Clone, Copy)]
+pub struct Instance {
+    /// Where it runs.
+    pub node: Node,
+    /// A number of its own among those of one process.
+    pub number: usize,
+    /// What it logs.
+    pub level: Level,
+    /// Worker processes.
+    pub workers: u32,
+}
+
+impl Instance {
+    /// One on Nginx's own host, with one worker.
+    pub fn web(number: usize, level: Level) -> Self {
+        Self { node: Node::Web, number, level, workers: 1 }
+    }
+}
+
 /// A running Nginx; stopped when dropped, its folder removed.
 #[derive(Debug)]
 pub struct Nginx {
@@ -79,18 +99,16 @@ impl Nginx {
     /// Writes the configuration, starts Nginx and waits until it listens everywhere.
     pub fn start(
         network: &Network,
-        bench: usize,
-        level: Level,
-        workers: u32,
+        instance: Instance,
         servers: impl Fn(&str) -> Servers,
         listeners: &[SocketAddr],
         inherited: &[TcpListener],
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
-        let (folder, folder_guard) = lay_folder(bench)?;
+        let (folder, folder_guard) = lay_folder(instance.number)?;
         let servers = servers(&folder.join("static").display().to_string());
-        std::fs::write(folder.join("nginx.conf"), configuration(&folder, level, workers, &servers))?;
-        let mut command = network.inside(Node::Web, shell::need("nginx")?);
+        std::fs::write(folder.join("nginx.conf"), configuration(&folder, instance, &servers))?;
+        let mut command = network.inside(instance.node, shell::need("nginx")?);
         inherited::hand_over(&mut command, inherited);
         let child = command
             .arg("-p")
@@ -241,9 +259,9 @@ pub fn signal(pid: u32, signal: Signal) -> Result<()> {
 }
 
 /// A folder that Nginx's unprivileged worker may read.
-fn lay_folder(bench: usize) -> Result<(PathBuf, Guard)> {
+fn lay_folder(number: usize) -> Result<(PathBuf, Guard)> {
     use std::os::unix::fs::PermissionsExt;
-    let folder = std::env::temp_dir().join(format!("{PREFIX}{}-{bench}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("{PREFIX}{}-{number}", std::process::id()));
     std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let guard = cleanup::later(Action::Folder(folder.clone()));
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
@@ -253,8 +271,9 @@ fn lay_folder(bench: usize) -> Result<(PathBuf, Guard)> {
     Ok((folder, guard))
 }
 
-fn configuration(folder: &Path, level: Level, workers: u32, servers: &Servers) -> String {
+fn configuration(folder: &Path, instance: Instance, servers: &Servers) -> String {
     let folder = folder.display();
+    let Instance { workers, level, .. } = instance;
     let Servers { http, streams } = servers;
     let module = if streams.is_empty() { String::new() } else { format!("load_module {STREAM_MODULE};\n") };
     let streams = if streams.is_empty() { String::new() } else { format!("stream {{\n{streams}}}\n") };

@@ -2,7 +2,7 @@
 //! its addresses, since every cause has an upstream or a listener of its own; so each record has a ground truth.
 
 use super::net::{Family, Network, Node};
-use super::nginx::{Level, Nginx, Servers};
+use super::nginx::{Instance, Level, Nginx, Servers};
 use super::puppet::Puppet;
 use super::tracer::{self, Setup, Tracer};
 use super::{cleanup, neighbour, wait};
@@ -121,7 +121,13 @@ pub(super) fn start(
 ) -> Result<(Nginx, Tracer)> {
     let listeners: Vec<SocketAddr> = (0..).take(servers.len()).map(listener).collect();
     let all = |_: &str| Servers::http(servers.concat());
-    let nginx = Nginx::start(network, number, Level::Error, workers, all, &listeners, &[])?;
+    let nginx = Nginx::start(
+        network,
+        Instance { workers, ..Instance::web(number, Level::Error) },
+        all,
+        &listeners,
+        &[],
+    )?;
     let netns = format!("/run/netns/{}", network.name(Node::Web));
     let tracer = Tracer::start(setup, &["--netns".to_owned(), netns], nginx.folder(), None)?;
     Ok((nginx, tracer))
