@@ -68,6 +68,11 @@ pub struct Queue {
 }
 
 impl Pulse {
+    /// Whether at least one hook runs: without any, all there is to know comes from the log.
+    pub fn sees_the_kernel(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.running)
+    }
+
     /// Takes the pulse.
     pub(super) fn take(
         kernel: &mut KernelSide,
