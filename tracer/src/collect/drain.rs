@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use aya::maps::{MapData, RingBuf};
@@ -17,6 +18,11 @@ use crate::wake;
 
 /// Records taken before the stop flag is looked at again.
 const BATCH: usize = 1024;
+
+/// Shortest time from one look into the ring to the next. A record that finds its reader waiting has it woken by an
+/// interrupt, which takes several times as long as the record; while the reader rests, records cost nothing but
+/// themselves. The first one after a calm is taken at once.
+const REST: Duration = Duration::from_millis(2);
 
 /// Counters of the hand-over; they only grow.
 #[derive(Debug, Default)]
@@ -87,6 +93,7 @@ struct Work {
 impl Work {
     fn run(&mut self) {
         loop {
+            let looked = Instant::now();
             let stopping = self.stop.load(Ordering::Acquire);
             let taken = self.batch();
             if taken == BATCH {
@@ -96,6 +103,7 @@ impl Work {
                 return;
             }
             self.wait();
+            thread::sleep(REST.saturating_sub(looked.elapsed()));
         }
     }
 

@@ -150,7 +150,9 @@ impl Shared {
     /// Whether verdicts are given and kept: the loop turns, the kernel is looked at, and the store takes them.
     pub fn is_ready(&self) -> bool {
         let (pulse, fresh) = self.pulse();
-        fresh && pulse.is_some_and(|pulse| pulse.sees_the_kernel()) && !self.store.failing.load(Ordering::Relaxed)
+        fresh
+            && pulse.is_some_and(|pulse| pulse.sees_the_kernel())
+            && !self.store.failing.load(Ordering::Relaxed)
     }
 }
 
