@@ -242,17 +242,9 @@ impl Watch {
     /// The unix socket that a line names, as it is now.
     fn unix_socket(&mut self, record: &LogRecord) -> Option<UnixState> {
         let path = record.unix_path()?;
-        let mut sockets = mem::take(&mut self.sockets);
-        let state = self.instance_of(record).map(|one| sockets.state(path, || unix::now(one, path)));
-        self.sockets = sockets;
-        state
-    }
-
-    /// The Nginx whose worker wrote a line, or the only one there is.
-    fn instance_of(&self, record: &LogRecord) -> Option<&Instance> {
-        let instances = self.instances();
-        let wrote = |instance: &&Instance| record.pid.is_some_and(|pid| instance.workers.contains(&pid));
-        instances.iter().find(wrote).or_else(|| instances.first().filter(|_| instances.len() == 1))
+        let instances = if self.observed.is_empty() { self.scout.instances() } else { &self.observed };
+        let writer = writer(instances, record)?;
+        Some(self.sockets.state(writer.master, path, || unix::now(writer, path)))
     }
 
     /// Follows the logs that the instances write, or those asked for instead.
@@ -269,6 +261,12 @@ impl Watch {
             }
         }
     }
+}
+
+/// The Nginx whose worker wrote a line, or the only one there is.
+fn writer<'a>(instances: &'a [Instance], record: &LogRecord) -> Option<&'a Instance> {
+    let wrote = |instance: &&Instance| record.pid.is_some_and(|pid| instance.workers.contains(&pid));
+    instances.iter().find(wrote).or_else(|| instances.first().filter(|_| instances.len() == 1))
 }
 
 fn listening(instances: &[Instance], settings: &Settings) -> BTreeSet<Listener> {
