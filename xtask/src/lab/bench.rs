@@ -8,7 +8,7 @@ use super::fixture::Neutral;
 use super::judge::{self, Finding};
 use super::net::{Family, Network, Node, SEATS};
 use super::nginx::{Instance, Level, Nginx};
-use super::scenario::{Loss, View};
+use super::scenario::{Loss, Scenario, View};
 use super::schema::Schema;
 use super::seat::Seat;
 use super::stage::{Stage, Truth};
@@ -374,7 +374,7 @@ pub fn rows(
                 return row(seat, Vec::new(), troubles);
             }
             if seat.scenario.expects_silence() {
-                troubles.extend(silence(stats, &ours));
+                troubles.extend(silence(seat.scenario, stats, &ours));
             }
             row(seat, judge::compare(seat, &truth, &ours), troubles)
         })
@@ -423,13 +423,16 @@ fn untold_loss(record: &Value) -> Option<String> {
 }
 
 /// Healthy traffic, and what was not selected, sends nothing through the ring. Where the machine was so slow that
-/// segments were sent again, the traffic was not healthy, and its traces may be told, though no verdict.
-fn silence(stats: &Value, records: &[&Value]) -> Option<String> {
+/// segments were sent again, the traffic was not healthy, and its traces may be told, though no verdict; so may RSTs
+/// that the kernel sent amid healthy traffic, for a segment that came while its connection moved from table to table.
+fn silence(scenario: &Scenario, stats: &Value, records: &[&Value]) -> Option<String> {
     let rows = || stats["reconciliation"].as_array().into_iter().flatten();
-    let retransmitted =
-        rows().any(|row| row["counter"] == "TcpRetransSegs" && row["kernel"].as_u64() > Some(0));
+    let counted = |name: &str| {
+        rows().find(|row| row["counter"] == name).and_then(|row| row["kernel"].as_u64()).unwrap_or(0)
+    };
     let sent = stats["ring_records"].as_u64();
-    if sent == Some(0) || (retransmitted && records.is_empty()) {
+    let only_resets = scenario.is_healthy() && sent == Some(counted("TcpOutRsts"));
+    if sent == Some(0) || (records.is_empty() && (counted("TcpRetransSegs") > 0 || only_resets)) {
         return None;
     }
     let told: Vec<String> = records.iter().map(|record| record["summary"].to_string()).collect();

@@ -110,6 +110,11 @@ impl Scenario {
     pub fn expects_silence(&self) -> bool {
         self.alone && self.expect.is_empty() && !self.hidden && self.loss.is_none()
     }
+
+    /// Nginx's own traffic, with nothing wrong in it?
+    pub fn is_healthy(&self) -> bool {
+        self.name.starts_with("healthy-")
+    }
 }
 
 /// IPv4 and IPv6.
