@@ -6,6 +6,7 @@ use super::scenario::{Certainty, Check, Expect, Side};
 use super::seat::Seat;
 use super::stage::Truth;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What came of one expectation, or of a record nobody expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,8 +155,8 @@ fn certainty(wrong: &mut Vec<String>, expect: &Expect, record: &Value) {
 }
 
 fn codes(list: &Value) -> String {
-    let codes = list.as_array().into_iter().flatten().map(|one| text(&one["code"]));
-    codes.collect::<Vec<_>>().join(", ")
+    let codes: BTreeSet<&str> = list.as_array().into_iter().flatten().map(|one| text(&one["code"])).collect();
+    if codes.is_empty() { "nothing".to_owned() } else { codes.into_iter().collect::<Vec<_>>().join(", ") }
 }
 
 fn connection(wrong: &mut Vec<String>, seat: &Seat, truth: &Truth, expect: &Expect, record: &Value) {
