@@ -8,7 +8,7 @@ use super::detect::continued_timestamps;
 
 impl Case<'_> {
     /// The client spoke last, on a connection that may carry HTTP/2, and nothing tells of a request: these may be frames that
-    /// want no answer (WINDOW_UPDATE, acknowledgments of SETTINGS and PING, RST_STREAM).
+    /// want no answer (`WINDOW_UPDATE`, acknowledgments of SETTINGS and PING, `RST_STREAM`).
     pub fn may_be_frames(&self) -> bool {
         let listeners = &self.host.nginx.http2_listeners;
         let here = self.tuple().is_some_and(|tuple| listeners.iter().any(|it| listens_on(*it, tuple.local)));

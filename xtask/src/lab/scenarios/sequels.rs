@@ -33,7 +33,7 @@ const DATA: &str = "tcp flags & psh == psh drop";
 /// Segments with more than a few bytes, of either family; not the RST of a socket.
 const ANSWERS: &str = "meta length > 120 drop";
 
-/// WINDOW_UPDATE of the connection: wants no answer.
+/// A frame `WINDOW_UPDATE` of the connection: wants no answer.
 const WINDOW_UPDATE: &str = "000004080000000000000003e8";
 
 const LOST: Expect = Expect {
