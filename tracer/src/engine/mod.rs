@@ -258,6 +258,10 @@ impl Engine {
             self.remember(at, incident, false, false);
             return;
         }
+        if line.is_none() && pairing::is_dropped_with_client(&self.timeline, &incident) {
+            self.remember(at, incident, false, true);
+            return;
+        }
         let judgement = self.judge(&incident, at, line.as_ref(), evicted);
         let (logged, told) = (line.is_some(), judgement.verdict.is_some());
         self.hand_out(judgement);

@@ -124,3 +124,24 @@ pub fn one_go(timeline: &Timeline, upstream: &Incident) -> Option<u64> {
     let recent = timeline.around(end.time, end.time.after(ONE_GO)).map(|recent| recent.incident);
     recent.filter(|incident| timeline.is_living(incident.number)).find(closed).map(|incident| incident.number)
 }
+
+/// A client that had stopped, and that Nginx reset on purpose right after it had dropped the upstream connection in the same
+/// turn (`ngx_http_close_connection`): that is told as the client's, and nothing was the matter with the upstream.
+pub fn is_dropped_with_client(timeline: &Timeline, upstream: &Incident) -> bool {
+    let Some(end) = own_end(upstream) else { return false };
+    let on_purpose = |event: &Event| {
+        let acts = event.task.is_actor && event.task.is_nginx && event.task.exiting.is_none();
+        let lingers = event.socket.as_ref().is_none_or(|socket| !socket.linger_zero);
+        matches!(event.kind, EventKind::ResetSent { .. }) && acts && !lingers
+    };
+    let with_it = |event: &Event| {
+        on_purpose(event)
+            && event.task.tid == end.task.tid
+            && event.time >= end.time
+            && event.time.since(end.time) <= ONE_GO
+    };
+    let mut recent = timeline.around(end.time, end.time.after(ONE_GO)).map(|recent| recent.incident);
+    recent.any(|one| {
+        one.side() == Some(Side::Client) && one.reset_received().is_none() && one.own.iter().any(with_it)
+    })
+}

@@ -275,7 +275,11 @@ impl<'a> Case<'a> {
     /// Nginx read an upstream's RST and had nothing to say, although its log is followed and such a line is an
     /// `error`: no request was on the connection (`ngx_http_upstream_keepalive_close_handler` is silent).
     pub fn went_unnoticed(&self) -> bool {
-        let asked = self.socket().is_none() || self.awaits_answer();
+        // So much unread is no answer that the worker was about to take: it could not pass it on as fast as it came.
+        const STUCK: u32 = 32 << 10;
+        let reset = self.incident.reset_received().is_some();
+        let stuck = |socket: &Socket| reset && socket.unread > STUCK;
+        let asked = self.socket().is_none_or(stuck) || self.awaits_answer();
         !self.is_client() && !asked && self.line.is_none() && self.host.follows_error_log
     }
 

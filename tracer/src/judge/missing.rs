@@ -1,11 +1,11 @@
 //! What was looked for and could not be had, and what of it lowers the certainty by one step.
 
 use crate::model::verdict::{Cause, Kind, Missing};
-use crate::model::{EventKind, Side, TcpState};
+use crate::model::{EventKind, Side, Socket, TcpState};
 use crate::output::layout::count;
 use crate::timeline::Subject;
 
-use super::case::Case;
+use super::case::{Case, Joined};
 use super::detect::request_acknowledged;
 use super::rules::Ruling;
 
@@ -51,11 +51,13 @@ pub fn gaps(case: &Case, ruling: Ruling, kind: Kind, leans_on_log: bool) -> Vec<
     gaps.extend(captured(case, ruling));
     gaps.extend(ambiguous_line(case, leans_on_log));
     gaps.extend(ambiguous_client(case));
+    gaps.extend(ambiguous_leg(case, ruling));
     gaps.extend(doubtful_client(case, ruling));
     gaps.extend(wire(case));
     gaps.extend(unread(case, ruling));
     gaps.extend(unended(case, ruling));
     gaps.extend(unasked(case, ruling));
+    gaps.extend(framed(case, ruling));
     gaps.extend(built(case));
     gaps.extend(other_end(case, kind));
     gaps.extend(log(case, kind, ruling));
@@ -138,8 +140,36 @@ fn ambiguous_line(case: &Case, leans_on_log: bool) -> Option<Gap> {
     }
 }
 
+/// A client to which nothing was owed, and an upstream connection that waited for an answer: they are halves of one request
+/// where HTTP/2 has several or where Nginx has spoken before (`100 Continue`), and only the moment says that they are.
+fn by_moment(client: &Socket, after_us: u64) -> bool {
+    const ONE_TURN_US: u64 = 1_000;
+    let owed = client.owes_answer() || client.unacked > 0 || client.unsent > 0;
+    !owed && after_us > ONE_TURN_US
+}
+
+/// For a client's incident: the upstream connection that ended after it may have been another client's.
+fn ambiguous_leg(case: &Case, ruling: Ruling) -> Option<Gap> {
+    let abort = ruling.cause == Cause::ClientAbort && case.is_client() && case.incident.other_half.is_none();
+    let told = |line: Joined| line.record.request.is_some() || line.record.upstream_url.is_some();
+    let alone = !case.line.is_some_and(told);
+    let (effect, client) = (case.effects.first()?, case.socket()?);
+    let waited = effect.socket.as_ref().is_some_and(Socket::awaits_answer);
+    let after = u64::try_from(effect.time.since(case.time()).as_micros()).unwrap_or(u64::MAX);
+    (abort && alone && waited && by_moment(client, after)).then(|| {
+        let why = "Nothing was on its way to this client: that the upstream connection which Nginx closed then was its request's is told by the moment alone; error.log at level info would tell";
+        lowering("one_client", why.to_owned())
+    })
+}
+
 fn ambiguous_client(case: &Case) -> Option<Gap> {
-    let candidates = case.caused_by.as_ref()?.candidates;
+    let by = case.caused_by.as_ref()?;
+    let candidates = by.candidates;
+    let waited = case.socket().is_some_and(Socket::awaits_answer);
+    if candidates == 1 && waited && by.socket.as_ref().is_some_and(|client| by_moment(client, by.after_us)) {
+        let why = "Nothing was on its way to the client that went away at that moment: it may have been another's request";
+        return Some(lowering("one_client", why.to_owned()));
+    }
     (candidates > 1).then(|| {
         lowering(
             "one_client",
@@ -189,6 +219,14 @@ fn unended(case: &Case, ruling: Ruling) -> Option<Gap> {
     (open && (late || early)).then(|| {
         let why = "Whether the response was complete cannot be seen in TCP: one that pauses, or a tunnel, looks the same; error.log at level info would tell";
         lowering("response_end", why.to_owned())
+    })
+}
+
+/// What a client says in HTTP/2 wants an answer or not.
+fn framed(case: &Case, ruling: Ruling) -> Option<Gap> {
+    (ruling.cause == Cause::ClientAbort && case.may_be_frames()).then(|| {
+        let why = "Whether the client's last bytes were a request cannot be seen: in HTTP/2 they may be frames that want no answer; error.log at level info would tell";
+        lowering("request_begin", why.to_owned())
     })
 }
 

@@ -17,6 +17,7 @@ mod missing;
 mod phase;
 mod record;
 mod rules;
+mod sequel;
 mod summary;
 #[cfg(test)]
 mod tamper;

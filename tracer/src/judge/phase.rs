@@ -167,7 +167,7 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         _ if only_the_farewell_was_lost(case) => Impact::Harmless,
         Cause::NginxWorkerExit if !case.is_client() && case.awaits_answer() => Impact::RequestFailed,
         _ if case.is_client() && case.is_tunnel() && case.outstanding() == 0 => Impact::ConnectionOnly,
-        _ if case.is_acknowledged_by_reset() => Impact::Unknown,
+        _ if case.is_acknowledged_by_reset() || case.may_be_frames() => Impact::Unknown,
         _ if case.is_client() => client(case, phase, slug),
         _ if is_subrequest(case) => Impact::Unknown,
         _ => upstream(case, phase),

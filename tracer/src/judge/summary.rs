@@ -214,6 +214,9 @@ fn moment(case: &Case) -> String {
         () if case.is_client() && case.outstanding() > 0 => {
             format!("with {} of the response not acknowledged", count(case.outstanding(), "byte"))
         }
+        () if case.may_be_frames() => {
+            format!("{} after its last bytes, with nothing on its way to it", since(socket.last_received_ms))
+        }
         () if case.is_client() && socket.owes_answer() => {
             format!("{} after its request, before a response", since(socket.last_received_ms))
         }
@@ -269,6 +272,10 @@ fn lost_where(case: &Case) -> String {
     let said = icmp_error(case).map(|error| format!("{}, said by {}", error.name(), error.sender));
     let alive =
         || answers_others(case).map(|_| "lost on the way; the host answers other connections".to_owned());
+    if case.is_unheard() {
+        return said
+            .unwrap_or_else(|| "lost on the way; its own RST shows that it got none of them".to_owned());
+    }
     said.or_else(alive).unwrap_or_else(|| "lost on the way, or the host is down".to_owned())
 }
 

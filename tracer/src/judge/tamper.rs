@@ -186,8 +186,6 @@ mod tests {
         "Unmissed(\"client_reset\")",
         // Two equal lines within the same millisecond whose incidents rest on nothing else.
         "Unmissed(\"one_line\")",
-        // A client that is gone right after its TLS handshake, at level `error`; the lab's clients speak no TLS.
-        "Unmissed(\"request_begin\")",
     ];
 
     fn name(fault: Fault) -> String {

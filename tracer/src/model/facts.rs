@@ -103,6 +103,9 @@ pub struct NginxConfig {
     /// Listen addresses of HTTP, each with whether a server speaks TLS there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_listeners: Vec<(SocketAddr, bool)>,
+    /// Listen addresses where a server speaks HTTP/2, if the client wishes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http2_listeners: Vec<SocketAddr>,
     /// Files or directives that could not be read.
     pub problems: Vec<String>,
     /// The directives that bear on resets, as they stand in the files. The judge does not look at them.

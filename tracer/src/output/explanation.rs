@@ -299,9 +299,10 @@ mod tests {
             read before, and did not hold: received/reset_on_loopback, received/both_ends_reset,
             received/process_killed_for_memory, received/process_ended, received/listener_full,
             received/nobody_listens, received/seen_racing, received/seen_forgotten, received/seen_resetting,
-            received/connect_answered_elsewhere, received/connect_refused, received/device_after_silence,
-            received/device_or_guess, received/race_without_fin, received/keepalive_race,
-            received/forgotten, received/never_taken
+            received/limit_of_the_configuration, received/connect_answered_elsewhere,
+            received/connect_refused, received/device_after_silence, received/device_or_guess,
+            received/large_segments_lost, received/data_lost, received/race_without_fin,
+            received/keepalive_race, received/forgotten, received/never_taken
 
         4. How certain that is
             the evidence earns: strong

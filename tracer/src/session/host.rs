@@ -72,6 +72,7 @@ fn merged(instances: &[Instance]) -> NginxConfig {
         all.upstreams.extend(&config.upstreams);
         all.listeners.extend(&config.listeners);
         all.http_listeners.extend(&config.http_listeners);
+        all.http2_listeners.extend(&config.http2_listeners);
         all.problems.extend(config.problems.iter().cloned());
         all.excerpt.extend(config.excerpt.iter().cloned());
     }

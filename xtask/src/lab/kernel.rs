@@ -29,6 +29,8 @@ pub struct Socket {
     pub unacknowledged: u32,
     /// Bytes received and not yet read (for a listener: connections not yet accepted).
     pub unread: u32,
+    /// How often the oldest segment was sent again.
+    pub repeated: u32,
 }
 
 impl Socket {
@@ -55,7 +57,9 @@ fn socket(line: &str) -> Option<Socket> {
     let state = u8::from_str_radix(words.next()?, 16).ok()?;
     let (unacknowledged, unread) = words.next()?.split_once(':')?;
     let number = |text| u32::from_str_radix(text, 16).ok();
-    Some(Socket { local, remote, state, unacknowledged: number(unacknowledged)?, unread: number(unread)? })
+    let repeated = number(words.nth(1)?)?;
+    let (unacknowledged, unread) = (number(unacknowledged)?, number(unread)?);
+    Some(Socket { local, remote, state, unacknowledged, unread, repeated })
 }
 
 /// The kernel prints each 32-bit word of an address in the machine's byte order. The IPv4 address of an IPv6 socket

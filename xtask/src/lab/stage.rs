@@ -374,6 +374,19 @@ impl<'a> Stage<'a> {
         self.wait_socket(what, wait::SOON, (&local, &self.upstream().to_string()), wished)
     }
 
+    /// How much waits unread at the upstream's end of its connection.
+    pub fn server_unread(&mut self) -> Result<u32> {
+        let pid = self.server()?.pid();
+        let local: SocketAddr = self.truth.upstream_local.as_deref().context("no connection yet")?.parse()?;
+        let sockets = kernel::sockets(pid).into_iter();
+        Ok(sockets.filter(|socket| socket.remote == local).map(|socket| socket.unread).sum())
+    }
+
+    /// More than this waits unread at Nginx's end of the upstream connection.
+    pub fn has_unread(&self, bytes: u32) -> bool {
+        self.to_upstream().any(|socket| socket.unread > bytes)
+    }
+
     /// Waits for Nginx's end of the client connection.
     pub fn wait_client(&self, what: &str, wished: impl Fn(Option<&kernel::Socket>) -> bool) -> Result<()> {
         let remote = self.truth.client.clone().context("no client connection yet")?;

@@ -107,6 +107,31 @@ fn lines_alone_are_undetermined_and_only_failures() {
 }
 
 #[test]
+fn a_server_of_names_that_refuses_is_no_upstream() {
+    let mut refused = line(100, MessageKind::SEND_FAILED, Some(111), "resolving");
+    refused.upstream = None;
+    refused.upstream_url = None;
+    check(
+        vec![logged(refused)],
+        Kind::LogOnly,
+        Party::Unknown,
+        Cause::InsufficientEvidence,
+        Certainty::Undetermined,
+    );
+}
+
+#[test]
+fn an_address_that_the_host_does_not_have_is_configured_and_no_lack_of_ports() {
+    check(
+        vec![logged(line(100, MessageKind::UPSTREAM_BIND_FAILED, Some(99), "connecting to upstream"))],
+        Kind::LogOnly,
+        Party::Nginx,
+        Cause::NginxConfig,
+        Certainty::Undetermined,
+    );
+}
+
+#[test]
 fn a_full_table_judges_early_and_says_so() {
     let mut engine = Engine::new(Limits { incidents: 2, ..Limits::default() });
     for index in 0..5u16 {

@@ -45,7 +45,7 @@ const TICKED_MS: u32 = 50;
 
 /// `TSval` not before the last one and not further on than a 1 kHz clock runs in twice the silence. A clock that stands still
 /// is a copy of what had passed.
-fn continued_timestamps(packet: &Packet, socket: &Socket) -> Option<(u32, u32)> {
+pub fn continued_timestamps(packet: &Packet, socket: &Socket) -> Option<(u32, u32)> {
     let (value, recent) = (packet.timestamps?.value, socket.ts_recent?);
     let silent = [socket.last_received_ms, socket.last_ack_ms].into_iter().flatten().min().unwrap_or(0);
     let most = silent.saturating_mul(2).saturating_add(2_000);

@@ -3,7 +3,7 @@
 
 use crate::judge::case::{Case, Joined};
 use crate::judge::finding::{Finding, Origins};
-use crate::judge::rules::is_rejected;
+use crate::judge::rules::{is_rejected, speaks_no_tls};
 use crate::model::MessageClass;
 use crate::timeline::Subject;
 
@@ -45,6 +45,7 @@ fn of_line(line: &Joined) -> Option<Finding> {
         MessageClass::ConfigLimit | MessageClass::InvalidResponse | MessageClass::InvalidRequest => {
             ("log_limit", Origins::NGINX)
         }
+        _ if speaks_no_tls(record) => ("log_limit", Origins::NGINX),
         MessageClass::ResourceLimit => ("log_resource", Origins::NGINX),
         _ => return None,
     };

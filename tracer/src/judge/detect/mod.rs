@@ -19,6 +19,7 @@ mod unix;
 use super::case::Case;
 use super::finding::Finding;
 
+pub use header::continued_timestamps;
 pub use hop::{difference as hop_difference, routers};
 pub use icmp::about as icmp_error;
 pub use link::is_taken_over;

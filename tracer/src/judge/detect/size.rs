@@ -13,7 +13,8 @@ const REPEATED: u32 = 3;
 
 /// Adds the findings about the size of what vanished.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
-    let lost = case.socket().filter(|_| case.incident.reset_received().is_none()).filter(|it| only_large(it));
+    let silent = case.incident.reset_received().is_none() || case.is_unheard();
+    let lost = case.socket().filter(|_| silent).filter(|it| only_large(it));
     let Some(socket) = lost else { return };
     let large = socket.segments_unacked - socket.segments_sacked;
     let detail = format!(

@@ -23,7 +23,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     if reset && case.reset_packet().is_none() {
         findings.push(accepted(case, socket));
     }
-    if reset && case.is_capture() {
+    if reset && (case.is_capture() || case.is_unheard()) {
         findings.extend(unheard(case, socket));
     }
     if !reset {
@@ -159,7 +159,8 @@ fn unheard(case: &Case, socket: &Socket) -> Option<Finding> {
             count(u64::from(socket.unacked), "byte"),
             times(repeated)
         );
-        Finding::supporting("unacknowledged", Origins::LOSS, detail).against(Origins::PEER).valued(&repeated)
+        let lost = Origins::LOSS.and(Origins::LARGE_LOSS);
+        Finding::supporting("unacknowledged", lost, detail).against(Origins::PEER).valued(&repeated)
     })
 }
 

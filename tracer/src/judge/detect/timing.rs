@@ -189,6 +189,10 @@ fn waited_timeout(case: &Case) -> Option<Finding> {
     if case.is_client() || case.connecting() || !closed || !case.awaits_answer() {
         return None;
     }
+    // A timer of Nginx that runs out for an upstream is told at level `error`; those for clients are as long, and are not.
+    if case.line.is_none() && case.host.follows_error_log && !case.is_capture() && case.is_complete() {
+        return None;
+    }
     let waited = u64::from(socket.last_sent_ms?);
     let configured = &case.host.nginx.read_timeouts_ms;
     let default = [DEFAULT_READ_TIMEOUT_MS];

@@ -31,7 +31,7 @@ pub const RULES: &[Rule] = &[
     rule("line/unix_reset", |look| unix(look, How::Reset), Party::Upstream, Cause::UpstreamAbort),
     rule(
         "line/resource",
-        |look| is(look, &[MessageClass::ResourceLimit]),
+        |look| is(look, &[MessageClass::ResourceLimit]) && !record(look).is_some_and(binds_elsewhere),
         Party::Nginx,
         Cause::NginxResourceLimit,
     ),
@@ -44,15 +44,13 @@ pub const RULES: &[Rule] = &[
     rule(
         "line/configuration",
         |look| {
-            is(
-                look,
-                &[
-                    MessageClass::ConfigLimit,
-                    MessageClass::Permission,
-                    MessageClass::InvalidResponse,
-                    MessageClass::ResolveFailed,
-                ],
-            )
+            let classes = [
+                MessageClass::ConfigLimit,
+                MessageClass::Permission,
+                MessageClass::InvalidResponse,
+                MessageClass::ResolveFailed,
+            ];
+            is(look, &classes) || record(look).is_some_and(|it| speaks_no_tls(it) || binds_elsewhere(it))
         },
         Party::Nginx,
         Cause::NginxConfig,
@@ -67,7 +65,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "line/refused",
-        |look| upstream(look) && is(look, &[MessageClass::Refused]),
+        |look| upstream(look) && is(look, &[MessageClass::Refused]) && !resolving(look),
         Party::Upstream,
         Cause::UpstreamRefused,
     ),
@@ -98,6 +96,13 @@ pub fn is_rejected(record: &LogRecord) -> bool {
         || (is_invalid && !record.message.contains("too large http2 frame"))
 }
 
+/// What the upstream answered Nginx's TLS with is none: the configuration names `https` where plain HTTP is spoken, or
+/// `proxy_ssl` for a stream (`ssl3_get_record`, `tls_get_more_records`).
+pub fn speaks_no_tls(record: &LogRecord) -> bool {
+    let failed = record.kind == MessageKind::TLS_HANDSHAKE_FAILED && record.side == LogSide::Upstream;
+    failed && record.message.contains("wrong version number")
+}
+
 fn record<'a>(look: &'a Look) -> Option<&'a LogRecord> {
     match &look.case.incident.subject {
         Subject::Line(record) => Some(record),
@@ -111,6 +116,19 @@ fn is(look: &Look, classes: &[MessageClass]) -> bool {
 
 fn upstream(look: &Look) -> bool {
     record(look).is_some_and(|record| record.side == LogSide::Upstream)
+}
+
+/// `proxy_bind` names an address that this host does not have; ports that ran out are told by `connect()`.
+fn binds_elsewhere(record: &LogRecord) -> bool {
+    const ADDRESS_NOT_AVAILABLE: i32 = 99;
+    record.kind == MessageKind::UPSTREAM_BIND_FAILED && record.errno == Some(ADDRESS_NOT_AVAILABLE)
+}
+
+/// The server of names refused, not an upstream (`ngx_resolver_send_udp_query`).
+fn resolving(look: &Look) -> bool {
+    record(look)
+        .and_then(|record| record.action.as_deref())
+        .is_some_and(|action| action.starts_with("resolving"))
 }
 
 fn unix(look: &Look, how: How) -> bool {

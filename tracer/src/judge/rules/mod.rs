@@ -16,7 +16,7 @@ use crate::timeline::Subject;
 use super::case::Case;
 use super::finding::{Finding, Origins};
 
-pub use line::is_rejected;
+pub use line::{is_rejected, speaks_no_tls};
 
 /// What a rule may look at.
 pub struct Look<'a, 'c> {

@@ -76,6 +76,13 @@ pub const DECIDED: &[Rule] = &[
 /// What follows from the segment, the socket and the peer's later behaviour.
 pub const RULES: &[Rule] = &[
     Rule {
+        name: "received/limit_of_the_configuration",
+        when: |look| look.has("log_limit"),
+        party: Party::Nginx,
+        cause: Cause::NginxConfig,
+        origins: Origins::NGINX,
+    },
+    Rule {
         name: "received/connect_answered_elsewhere",
         when: |look| look.case.connecting() && (elsewhere(look) || look.has("answered_too_soon")),
         party: Party::Middlebox,
@@ -108,6 +115,20 @@ pub const RULES: &[Rule] = &[
         party: Party::Middlebox,
         cause: Cause::MiddleboxForgedReset,
         origins: Origins::DEVICE,
+    },
+    Rule {
+        name: "received/large_segments_lost",
+        when: |look| look.case.is_unheard() && look.has("large_segments_lost"),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxMtuBlackhole,
+        origins: Origins::LARGE_LOSS,
+    },
+    Rule {
+        name: "received/data_lost",
+        when: |look| look.case.is_unheard(),
+        party: Party::Middlebox,
+        cause: Cause::MiddleboxDrop,
+        origins: Origins::LOSS,
     },
     Rule {
         name: "received/race_without_fin",
@@ -194,5 +215,5 @@ fn forgotten(look: &Look) -> bool {
         let acknowledged = socket.last_ack_ms.filter(|ago| *ago < JUST_NOW_MS);
         socket.data_segments_out > 1 && acknowledged.is_some_and(since_data)
     };
-    had_known(look) && !look.case.socket().is_some_and(lately)
+    had_known(look) && !look.case.is_reset_ahead() && !look.case.socket().is_some_and(lately)
 }

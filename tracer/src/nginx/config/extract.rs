@@ -77,6 +77,8 @@ struct Open {
     listens: bool,
     /// `ssl on` stands in it (until Nginx 1.25).
     tls: bool,
+    /// `http2 on` stands in it (since Nginx 1.25).
+    http2: bool,
     /// Where it listens, and whether with `ssl`.
     addresses: Vec<(SocketAddr, bool)>,
 }
@@ -134,6 +136,10 @@ impl<'a> Extractor<'a> {
             return self.close();
         }
         if is_http {
+            if block.http2 || self.blocks.iter().any(|outer| outer.http2) {
+                let all = block.addresses.iter().map(|(address, _)| *address);
+                self.found.facts.http2_listeners.extend(all);
+            }
             let speech = block.addresses.into_iter().map(|(address, tls)| (address, tls || block.tls));
             self.found.facts.http_listeners.extend(speech);
         }
@@ -156,6 +162,11 @@ impl<'a> Extractor<'a> {
             "ssl" if first == "on" => {
                 if let Some(block) = self.blocks.last_mut() {
                     block.tls = true;
+                }
+            }
+            "http2" if first == "on" => {
+                if let Some(block) = self.blocks.last_mut() {
+                    block.http2 = true;
                 }
             }
             "server" if self.inside("upstream") => self.server(first),
@@ -190,6 +201,9 @@ impl<'a> Extractor<'a> {
         let backlog = options.iter().find_map(|option| option.strip_prefix("backlog=")?.parse().ok());
         match value::listen(address, &self.hosts) {
             Address::Known(addresses) => {
+                if options.iter().any(|option| option == "http2") {
+                    self.found.facts.http2_listeners.extend(&addresses);
+                }
                 if let Some(block) = self.blocks.last_mut() {
                     block.addresses.extend(addresses.iter().map(|address| (*address, tls)));
                 }
@@ -302,6 +316,8 @@ impl<'a> Extractor<'a> {
         facts.listeners.dedup();
         facts.http_listeners.sort_unstable();
         facts.http_listeners.dedup();
+        facts.http2_listeners.sort_unstable();
+        facts.http2_listeners.dedup();
         facts.client_timeouts_ms.push(CLIENT_TIMEOUT_MS);
         for times in [
             &mut facts.client_timeouts_ms,
@@ -372,7 +388,7 @@ mod tests {
             (
                 "etc/nginx/sites/a.conf",
                 "upstream back { server app:8080; server 10.0.0.9 backup; server other:1; keepalive_timeout 15s; }\n\
-                 server { listen 127.0.0.1:8080 ssl backlog=77 reuseport; lingering_close off;\n\
+                 server { listen 127.0.0.1:8080 ssl http2 backlog=77 reuseport; lingering_close off;\n\
                  location / { proxy_pass http://back; proxy_read_timeout 1m; }\n\
                  location /d { proxy_pass https://10.0.0.7/x; error_log /var/log/d.log debug; }\n\
                  location /v { proxy_pass http://$target; }\n\
@@ -381,7 +397,7 @@ mod tests {
             ),
             (
                 "etc/nginx/sites/b.conf",
-                "server { reset_timedout_connection on; access_log /var/log/a.log main; }",
+                "server { http2 on; reset_timedout_connection on; access_log /var/log/a.log main; }",
             ),
             ("etc/nginx/sites/ignored", "server { listen 1; }"),
         ]);
@@ -396,6 +412,8 @@ mod tests {
         let speech: Vec<_> =
             found.facts.http_listeners.iter().map(|(address, tls)| (address.to_string(), *tls)).collect();
         assert_eq!(speech, [("0.0.0.0:80".to_owned(), false), ("127.0.0.1:8080".to_owned(), true)]);
+        let http2: Vec<String> = found.facts.http2_listeners.iter().map(ToString::to_string).collect();
+        assert_eq!(http2, ["0.0.0.0:80", "127.0.0.1:8080"]);
         assert_eq!(found.facts.connect_timeouts_ms, [2000]);
         assert_eq!(found.facts.read_timeouts_ms, [60_000]);
         assert_eq!(found.facts.client_timeouts_ms, [60_000], "the default");

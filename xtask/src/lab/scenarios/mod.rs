@@ -33,6 +33,7 @@ mod paths;
 mod protocols;
 mod proxies;
 mod race;
+mod sequels;
 mod servers;
 mod silence;
 mod topology;
@@ -77,6 +78,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         inject::TABLE,
         ends::TABLE,
         idle::TABLE,
+        sequels::TABLE,
         servers::TABLE,
         proxies::TABLE,
         topology::TABLE,

@@ -5,14 +5,14 @@ use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDIN
 use super::super::stage::Stage;
 use anyhow::Result;
 
-const PATIENT: &str = "server { listen @LISTEN@; client_max_body_size 1m; keepalive_timeout 5s; \
+pub(super) const PATIENT: &str = "server { listen @LISTEN@; client_max_body_size 1m; keepalive_timeout 5s; \
      location / { proxy_pass http://@UPSTREAM@; proxy_read_timeout 5s; } }\n";
 
 /// What the small link does not take: full segments of Ethernet, not handshakes, heads and last segments.
-const TOO_LARGE: &str = "meta length > 1300 drop";
+pub(super) const TOO_LARGE: &str = "meta length > 1300 drop";
 
 /// Bytes of a body: three full segments and a small one, headers included.
-const BODY: usize = 4_800;
+pub(super) const BODY: usize = 4_800;
 
 const BLACK_HOLE: Expect = Expect {
     party: "middlebox",

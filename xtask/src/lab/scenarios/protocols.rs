@@ -10,7 +10,7 @@ const FASTCGI: &str = "server { listen @LISTEN@; location / { fastcgi_pass @UPST
 const UWSGI: &str = "server { listen @LISTEN@; location / { uwsgi_pass @UPSTREAM@; } }\n";
 const SCGI: &str = "server { listen @LISTEN@; location / { scgi_pass @UPSTREAM@; } }\n";
 const GRPC: &str = "server { listen @LISTEN@; location / { grpc_pass grpc://@UPSTREAM@; } }\n";
-const HTTPS: &str = "server { listen @LISTEN@; location / { proxy_pass https://@UPSTREAM@; } }\n";
+pub(super) const HTTPS: &str = "server { listen @LISTEN@; location / { proxy_pass https://@UPSTREAM@; } }\n";
 pub(super) const UPGRADE: &str = "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_http_version 1.1; \
      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; } }\n";
 const PROXY_PROTOCOL: &str = "server { listen @LISTEN@ proxy_protocol; set_real_ip_from 10.77.0.0/16; \
