@@ -220,6 +220,7 @@ impl Engine {
                     side: overflow.side,
                     time: event.time,
                     client: overflow.client,
+                    dropped: overflow.dropped,
                 });
             }
             _ => {}

@@ -39,8 +39,10 @@ pub struct OverflowNote {
     pub side: Side,
     /// When.
     pub time: Mono,
-    /// The client whose packet was dropped.
+    /// The client whose packet was dropped, the last one of several.
     pub client: Option<SocketAddr>,
+    /// Packets dropped since the note before.
+    pub dropped: u32,
 }
 
 /// The line of the log that speaks of the incident.

@@ -94,16 +94,21 @@ fn a_full_listener_in_another_namespace_counts_for_the_connection_whose_syn_it_d
 }
 
 #[test]
-fn a_kernel_without_reasons_resets_the_client_that_a_full_listener_turned_away() {
-    let of_client = |port: u16| {
+fn a_kernel_without_reasons_resets_clients_that_a_full_listener_turned_away() {
+    let of_client = |port: u16, dropped: u32| {
         let mut request = data_from_peer(&client(), 100);
         request.source = std::net::SocketAddr::new(address("10.0.0.1:0").ip(), port);
-        let listener = "0.0.0.0:80";
-        let inputs = vec![overflow(100, Side::Client, listener), answered_without_reason(9_000, request)];
+        let (when, mut full) = overflow(100, Side::Client, "0.0.0.0:80");
+        let Input::Event(event) = &mut full else { unreachable!("made above") };
+        let EventKind::ListenOverflow(overflow) = &mut event.kind else { unreachable!("made above") };
+        overflow.dropped = dropped;
+        let inputs = vec![(when, full), answered_without_reason(9_000, request)];
         play(inputs).into_iter().find(|verdict| verdict.kind == Kind::ResetSent).unwrap()
     };
-    let (turned_away, other) = (of_client(40_000), of_client(40_001));
-    assert_eq!((turned_away.party, turned_away.cause), (Party::Nginx, Cause::NginxListenOverflow));
-    assert_eq!(turned_away.certainty, Certainty::Weak);
+    let (named, one_of_several, other) = (of_client(40_000, 1), of_client(40_001, 2), of_client(40_001, 1));
+    for verdict in [named, one_of_several] {
+        assert_eq!((verdict.party, verdict.cause), (Party::Nginx, Cause::NginxListenOverflow));
+        assert_eq!(verdict.certainty, Certainty::Weak);
+    }
     assert_eq!((other.party, other.certainty), (Party::Unknown, Certainty::Undetermined));
 }

@@ -183,10 +183,10 @@ fn listener_full(case: &Case) -> Option<Finding> {
     }
     let reason = case.sent_reason();
     let peer = case.tuple().map(|tuple| tuple.remote);
-    // A kernel that names no reason must have turned away this very client.
+    // A kernel that names no reason must have turned away this very client, or others beside the one that is named.
     let turned_away = |note: &OverflowNote| match reason {
         Some(named) => matches!(named, "INVALID_SYN" | "TCP_FLAGS"),
-        None => event.answers_segment() && note.client == peer,
+        None => event.answers_segment() && (note.client == peer || note.dropped > 1),
     };
     let ours =
         |note: &&OverflowNote| note.side.is_nginx() && listens_on(note.listener, *local) && turned_away(note);
