@@ -277,12 +277,16 @@ impl<'a> Case<'a> {
     /// Nginx read an upstream's RST and had nothing to say, although its log is followed and such a line is an
     /// `error`: no request was on the connection (`ngx_http_upstream_keepalive_close_handler` is silent).
     pub fn went_unnoticed(&self) -> bool {
-        // So much unread is no answer that the worker was about to take: it could not pass it on as fast as it came.
-        const STUCK: u32 = 32 << 10;
-        let reset = self.incident.reset_received().is_some();
-        let stuck = |socket: &Socket| reset && socket.unread > STUCK;
-        let asked = self.socket().is_none_or(stuck) || self.awaits_answer();
+        let asked = self.socket().is_none() || self.is_held_up() || self.awaits_answer();
         !self.is_client() && !asked && self.line.is_none() && self.host.follows_error_log
+    }
+
+    /// An upstream's RST met so much unread that the worker did not leave it for a moment: it could not pass the response
+    /// on as fast as it came, and has left the connection alone until the client takes more.
+    pub fn is_held_up(&self) -> bool {
+        const MUCH: u32 = 32 << 10;
+        let much = self.socket().is_some_and(|socket| socket.unread > MUCH);
+        !self.is_client() && much && self.incident.reset_received().is_some()
     }
 
     /// A WebSocket or a stream, as its line tells: silence between two messages is no pool, and a message no request.

@@ -113,7 +113,7 @@ fn upstream_phase(case: &Case, socket: &Socket, in_request: bool) -> Phase {
         () if socket.bytes_sent == 0 && socket.bytes_received == 0 => Phase::Request,
         () if case.awaits_answer() && (socket.unsent > 0 || socket.unacked > 0) => Phase::Request,
         () if case.awaits_answer() => Phase::Waiting,
-        () if in_request => Phase::Response,
+        () if in_request || case.is_held_up() => Phase::Response,
         () if socket.idle_ms().is_some_and(|idle| idle >= POOLED_MS) => Phase::Idle,
         () if case.went_unnoticed() => Phase::Idle,
         () => Phase::Response,

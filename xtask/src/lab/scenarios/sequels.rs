@@ -375,7 +375,10 @@ fn stalled_upload(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn slow_client(stage: &mut Stage<'_>) -> Result<()> {
-    const STUCK: u32 = 32 << 10;
+    // More than the tracer asks for.
+    const STUCK: u32 = 40 << 10;
+    /// Looks, two milliseconds apart.
+    const STILL: u32 = 50;
     let listener = stage.listen()?;
     let client = stage.connect_narrow()?;
     stage.request(client, "GET /large")?;
@@ -383,9 +386,16 @@ fn slow_client(stage: &mut Stage<'_>) -> Result<()> {
     stage.read_request(upstream)?;
     let head = "HTTP/1.1 200 OK\\r\\nContent-Length: 90000000\\r\\n\\r\\n";
     stage.server()?.tell(&format!("send {upstream} {head}"))?;
-    // Less than the window that is left, so that the upstream's end never waits.
-    while !stage.has_unread(STUCK) {
-        stage.server()?.tell(&format!("fill {upstream} 8192"))?;
+    // Each time less than the window that is left, so that the upstream's end never waits; until Nginx has not read for a
+    // while.
+    let mut stuck = 0;
+    while stuck < STILL {
+        if stage.has_unread(STUCK) {
+            stuck += 1;
+        } else {
+            stuck = 0;
+            stage.server()?.tell(&format!("fill {upstream} 8192"))?;
+        }
         wait::pass(Duration::from_millis(2))?;
     }
     stage.server()?.tell(&format!("reset {upstream}"))?;
