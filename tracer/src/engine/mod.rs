@@ -215,13 +215,7 @@ impl Engine {
                 if self.overflows.len() >= self.limits.overflows.max(1) {
                     self.overflows.remove(0);
                 }
-                self.overflows.push(OverflowNote {
-                    listener: overflow.listener,
-                    side: overflow.side,
-                    time: event.time,
-                    client: overflow.client,
-                    dropped: overflow.dropped,
-                });
+                self.overflows.push(OverflowNote::of(event.time, overflow));
             }
             _ => {}
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::join::Pair;
 use crate::model::{
-    AccessRecord, Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Packet,
-    ProcessFacts, Side, Socket, Task, TcpFlags, TcpState,
+    AccessRecord, Clock, Event, EventKind, HostFacts, LogRecord, MessageClass, MessageKind, Mono, Overflow,
+    Packet, ProcessFacts, Side, Socket, Task, TcpFlags, TcpState,
 };
 use crate::timeline::{Incident, Tuple, listens_on};
 
@@ -43,6 +43,14 @@ pub struct OverflowNote {
     pub client: Option<SocketAddr>,
     /// Packets dropped since the note before.
     pub dropped: u32,
+}
+
+impl OverflowNote {
+    /// What is noted of an overflow.
+    pub fn of(time: Mono, overflow: &Overflow) -> Self {
+        let Overflow { listener, side, client, dropped, .. } = *overflow;
+        Self { listener, side, time, client, dropped }
+    }
 }
 
 /// The line of the log that speaks of the incident.

@@ -2,7 +2,7 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party};
-use crate::model::{MessageKind, PeerHistory, Socket, TcpState};
+use crate::model::{MessageKind, Packet, PeerHistory, Socket, TcpState};
 
 fn timed_out(milliseconds: u64, action: &str) -> (u64, crate::model::Input) {
     logged(line(milliseconds, MessageKind::UPSTREAM_TIMED_OUT, Some(110), action))
@@ -179,4 +179,29 @@ fn a_client_that_went_while_idle_failed_nothing() {
     };
     assert_eq!(given_up(1), Impact::Harmless, "its FIN alone never arrived");
     assert_ne!(given_up(2), Impact::Harmless, "data, too");
+}
+
+#[test]
+fn a_peer_that_resets_without_having_got_anything_tells_of_the_path_and_one_without_room_does_not() {
+    let silent = Socket {
+        unacked: 80,
+        retransmits_pending: 3,
+        snd_wnd: 60_000,
+        last_sent_ms: Some(300),
+        last_ack_ms: Some(1_500),
+        ..upstream()
+    };
+    let check_one = |socket: Socket, party, cause, certainty| {
+        let reset = Packet { ack: socket.snd_una, ..active_reset(&socket) };
+        let inputs = vec![
+            received(100, socket, Some(reset)),
+            logged(line(101, MessageKind::RECV_FAILED, Some(104), "reading response header from upstream")),
+        ];
+        check(inputs, Kind::ResetReceived, party, cause, certainty)
+    };
+    check_one(silent.clone(), Party::Middlebox, Cause::MiddleboxDrop, Certainty::Weak);
+    let full = Socket { last_ack_ms: Some(290), ..silent.clone() };
+    check_one(full, Party::Upstream, Cause::UpstreamAbort, Certainty::Strong);
+    let shut = Socket { snd_wnd: 0, ..silent };
+    check_one(shut, Party::Upstream, Cause::UpstreamAbort, Certainty::Strong);
 }

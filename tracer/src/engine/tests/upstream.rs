@@ -29,28 +29,6 @@ fn an_abort_in_mid_request_is_the_upstreams_and_strong() {
 }
 
 #[test]
-fn a_peer_that_resets_without_having_got_anything_tells_of_the_path_and_one_without_room_does_not() {
-    let silent = Socket {
-        unacked: 80,
-        retransmits_pending: 3,
-        snd_wnd: 60_000,
-        last_sent_ms: Some(300),
-        last_ack_ms: Some(1_500),
-        ..upstream()
-    };
-    let check_one = |socket: Socket, party, cause, certainty| {
-        let reset = Packet { ack: socket.snd_una, ..active_reset(&socket) };
-        let inputs = vec![received(100, socket, Some(reset)), recv_failed(101)];
-        check(inputs, Kind::ResetReceived, party, cause, certainty)
-    };
-    check_one(silent.clone(), Party::Middlebox, Cause::MiddleboxDrop, Certainty::Weak);
-    let full = Socket { last_ack_ms: Some(290), ..silent.clone() };
-    check_one(full, Party::Upstream, Cause::UpstreamAbort, Certainty::Strong);
-    let shut = Socket { snd_wnd: 0, ..silent };
-    check_one(shut, Party::Upstream, Cause::UpstreamAbort, Certainty::Strong);
-}
-
-#[test]
 fn without_the_packet_it_is_weak_and_the_packet_is_missing() {
     let verdict = check(
         vec![received(100, upstream(), None), recv_failed(101)],
