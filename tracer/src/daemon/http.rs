@@ -127,7 +127,7 @@ fn respond(status: StatusCode, content: &'static str, body: String) -> Response<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::HookState;
+    use crate::metrics::tests::hook;
     use crate::session::Pulse;
 
     #[tokio::test]
@@ -176,15 +176,6 @@ mod tests {
         (response.status(), response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned())
     }
 
-    fn running_hook() -> HookState {
-        HookState {
-            name: "tcp_receive_reset".to_owned(),
-            running: true,
-            problem: None,
-            lost_evidence: String::new(),
-        }
-    }
-
     #[test]
     fn each_path_answers_with_its_form() {
         let shared = Arc::new(Shared::new(Arc::default(), crate::metrics::Notices::default(), 8));
@@ -192,7 +183,7 @@ mod tests {
         shared.beat(Pulse::default());
         assert_eq!(get("/healthz", "*/*", &shared).0, StatusCode::OK);
         assert_eq!(get("/readyz", "*/*", &shared).0, StatusCode::SERVICE_UNAVAILABLE, "no hook runs");
-        shared.beat(Pulse { hooks: vec![running_hook()], ..Pulse::default() });
+        shared.beat(Pulse { hooks: vec![hook("tcp_receive_reset", true)], ..Pulse::default() });
         assert_eq!(get("/readyz", "*/*", &shared).0, StatusCode::OK);
         assert_eq!(get("/metrics", "*/*", &shared), (StatusCode::OK, PLAIN.to_owned()));
         assert_eq!(get("/metrics", OPENMETRICS, &shared), (StatusCode::OK, OPENMETRICS.to_owned()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::together;
 use crate::judge::{CausedBy, is_doubtful};
-use crate::model::{Event, EventKind, Mono, Side, TcpState};
+use crate::model::{Event, EventKind, Mono, Side, Socket, TcpState};
 use crate::timeline::{Incident, Timeline};
 
 /// A worker drops the upstream leg in the turn of its loop in which it learns that the client is gone.
@@ -20,7 +20,7 @@ pub fn own_end(incident: &Incident) -> Option<&Event> {
     }
     incident.own.iter().find(|event| match event.kind {
         EventKind::Closed { .. } | EventKind::ResetSeen { .. } => true,
-        EventKind::ResetSent { .. } => event.task.is_actor && event.task.is_nginx,
+        EventKind::ResetSent { .. } => event.task.is_own(),
         _ => false,
     })
 }
@@ -29,8 +29,8 @@ pub fn own_end(incident: &Incident) -> Option<&Event> {
 pub fn given_up(incident: &Incident) -> Option<Mono> {
     let open = |old: TcpState| matches!(old, TcpState::Established | TcpState::SynSent);
     let gave_up = |event: &&Event| match event.kind {
-        EventKind::Closed { old, .. } => event.task.is_actor && event.task.is_nginx && open(old),
-        EventKind::ResetSent { .. } => event.task.is_actor && event.task.is_nginx,
+        EventKind::Closed { old, .. } => event.task.is_own() && open(old),
+        EventKind::ResetSent { .. } => event.task.is_own(),
         _ => false,
     };
     incident.own.iter().find(gave_up).map(|event| event.time)
@@ -47,7 +47,7 @@ fn client_end(incident: &Incident) -> Option<(Mono, u32)> {
 
 /// Something the client had asked for was under way when it left.
 fn in_flight(client: &Incident) -> bool {
-    client.socket().is_some_and(|socket| socket.owes_answer() || socket.unacked > 0 || socket.unsent > 0)
+    client.socket().is_some_and(Socket::is_owed)
 }
 
 /// The client incident behind the end of an upstream connection: the nearest before it on the same worker,
@@ -108,6 +108,11 @@ pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Even
     effects
 }
 
+/// The thread that ended the upstream connection did this right after it.
+fn is_in_one_go(end: &Event, event: &Event) -> bool {
+    event.task.tid == end.task.tid && event.time >= end.time && event.time.since(end.time) <= ONE_GO
+}
+
 /// The living incident of a client that had sent FIN and whose socket the same thread closed right after this
 /// upstream connection: one failure, told once, as the client's.
 pub fn one_go(timeline: &Timeline, upstream: &Incident) -> Option<u64> {
@@ -116,9 +121,7 @@ pub fn one_go(timeline: &Timeline, upstream: &Incident) -> Option<u64> {
         incident.side() == Some(Side::Client)
             && incident.own.iter().any(|event| {
                 matches!(event.kind, EventKind::Closed { old: TcpState::CloseWait, .. })
-                    && event.task.tid == end.task.tid
-                    && event.time >= end.time
-                    && event.time.since(end.time) <= ONE_GO
+                    && is_in_one_go(end, event)
             })
     };
     let recent = timeline.around(end.time, end.time.after(ONE_GO)).map(|recent| recent.incident);
@@ -129,16 +132,9 @@ pub fn one_go(timeline: &Timeline, upstream: &Incident) -> Option<u64> {
 /// turn (`ngx_http_close_connection`): that is told as the client's, and nothing was the matter with the upstream.
 pub fn is_dropped_with_client(timeline: &Timeline, upstream: &Incident) -> bool {
     let Some(end) = own_end(upstream) else { return false };
-    let on_purpose = |event: &Event| {
-        let acts = event.task.is_actor && event.task.is_nginx && event.task.exiting.is_none();
-        let lingers = event.socket.as_ref().is_none_or(|socket| !socket.linger_zero);
-        matches!(event.kind, EventKind::ResetSent { .. }) && acts && !lingers
-    };
     let with_it = |event: &Event| {
-        on_purpose(event)
-            && event.task.tid == end.task.tid
-            && event.time >= end.time
-            && event.time.since(end.time) <= ONE_GO
+        let on_purpose = event.socket.as_ref().is_some_and(|socket| socket.linger_zero);
+        event.is_own_reset() && on_purpose && is_in_one_go(end, event)
     };
     let mut recent = timeline.around(end.time, end.time.after(ONE_GO)).map(|recent| recent.incident);
     recent.any(|one| {

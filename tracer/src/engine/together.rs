@@ -27,9 +27,7 @@ fn asked(incident: &Incident) -> Option<Mono> {
     let (event, socket) = (last_close(incident)?, incident.socket()?);
     let ago = |ms: Option<u32>| ms.map(|ms| event.time.before(Duration::from_millis(ms.into())));
     match socket.side {
-        Side::Client if socket.owes_answer() || socket.unacked > 0 || socket.unsent > 0 => {
-            ago(socket.last_received_ms)
-        }
+        Side::Client if socket.is_owed() => ago(socket.last_received_ms),
         Side::Upstream => ago(socket.last_sent_ms).or(socket.opened),
         _ => None,
     }
@@ -89,10 +87,7 @@ fn matched<'a>(
 /// The upstream incident for which Nginx ended this client's connection. A stream has no answer of its own for the client:
 /// what the client had sent is unread, and the close resets.
 pub fn ended_for<'a>(timeline: &'a Timeline, client: &Incident, host: &HostFacts) -> Option<&'a Incident> {
-    let end = client.own.iter().find(|event| {
-        let acts = event.task.is_actor && event.task.is_nginx && event.task.exiting.is_none();
-        acts && matches!(event.kind, EventKind::ResetSent { .. }) && !event.answers_segment()
-    })?;
+    let end = client.own.iter().find(|event| event.is_own_reset() && !event.answers_segment())?;
     let no_reset = client.reset_received().is_none() && client.side() == Some(Side::Client);
     if !no_reset || !is_stream(client, host) {
         return None;

@@ -144,8 +144,7 @@ fn ambiguous_line(case: &Case, leans_on_log: bool) -> Option<Gap> {
 /// where HTTP/2 has several or where Nginx has spoken before (`100 Continue`), and only the moment says that they are.
 fn by_moment(client: &Socket, after_us: u64) -> bool {
     const ONE_TURN_US: u64 = 1_000;
-    let owed = client.owes_answer() || client.unacked > 0 || client.unsent > 0;
-    !owed && after_us > ONE_TURN_US
+    !client.is_owed() && after_us > ONE_TURN_US
 }
 
 /// For a client's incident: the upstream connection that ended after it may have been another client's.

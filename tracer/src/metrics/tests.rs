@@ -8,17 +8,15 @@ use crate::model::{HookState, Losses};
 use crate::output::samples;
 use crate::session::pulse::{ProgramCost, Queue};
 
+pub(crate) fn hook(name: &str, running: bool) -> HookState {
+    HookState { name: name.to_owned(), running, problem: None, lost_evidence: String::new() }
+}
+
 pub(crate) fn seen() -> Arc<Shared> {
     let shared = Arc::new(Shared::new(Arc::default(), Notices::default(), 8));
     for verdict in &samples::all() {
         shared.count(verdict);
     }
-    let hook = |name: &str, running| HookState {
-        name: name.to_owned(),
-        running,
-        problem: None,
-        lost_evidence: String::new(),
-    };
     shared.beat(Pulse {
         hooks: vec![hook("tcp_send_reset", true), hook("kfree_skb", false)],
         losses: Losses { by_handover: [("channel \"a\"\n\\".to_owned(), 3)].into() },

@@ -41,6 +41,11 @@ impl Task {
         Self { pid: 0, tid: 0, comm: String::new(), is_actor: false, exiting: None, is_nginx: false }
     }
 
+    /// It did what was seen, and is one of Nginx's.
+    pub fn is_own(&self) -> bool {
+        self.is_actor && self.is_nginx
+    }
+
     /// It did what was seen, and is not Nginx.
     pub fn is_foreign(&self) -> bool {
         self.is_actor && !self.is_nginx
@@ -219,6 +224,11 @@ impl Event {
     /// The packet opens a connection: a RST, if one was sent, answers it.
     pub fn answers_syn(&self) -> bool {
         self.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+    }
+
+    /// A RST that one of Nginx's processes sent, and not because it was ending.
+    pub fn is_own_reset(&self) -> bool {
+        matches!(self.kind, EventKind::ResetSent { .. }) && self.task.is_own() && self.task.exiting.is_none()
     }
 
     /// The kernel sent this RST because a segment came, not of its own accord or for a process. Where the segment

@@ -254,6 +254,11 @@ impl Socket {
         }
     }
 
+    /// The peer waits for an answer, or for the rest of one.
+    pub fn is_owed(&self) -> bool {
+        self.owes_answer() || self.unacked > 0 || self.unsent > 0
+    }
+
     /// How long the connection had been silent before the last send, milliseconds.
     /// This is the idle time that decides a keep-alive race.
     pub fn idle_before_last_send_ms(&self) -> Option<u32> {

@@ -70,7 +70,7 @@ impl Watch {
 
     /// Nginx processes that run.
     pub fn instances(&self) -> &[Instance] {
-        if self.observed.is_empty() { self.scout.instances() } else { &self.observed }
+        watched(&self.scout, &self.observed)
     }
 
     /// Every process of the host at the last look.
@@ -242,8 +242,7 @@ impl Watch {
     /// The unix socket that a line names, as it is now.
     fn unix_socket(&mut self, record: &LogRecord) -> Option<UnixState> {
         let path = record.unix_path()?;
-        let instances = if self.observed.is_empty() { self.scout.instances() } else { &self.observed };
-        let writer = writer(instances, record)?;
+        let writer = writer(watched(&self.scout, &self.observed), record)?;
         Some(self.sockets.state(writer.master, path, || unix::now(writer, path)))
     }
 
@@ -261,6 +260,11 @@ impl Watch {
             }
         }
     }
+}
+
+/// What was found, or what is watched in place of an Nginx.
+fn watched<'a>(scout: &'a Scout, observed: &'a [Instance]) -> &'a [Instance] {
+    if observed.is_empty() { scout.instances() } else { observed }
 }
 
 /// The Nginx whose worker wrote a line, or the only one there is.

@@ -170,7 +170,7 @@ impl Incident {
         owner.or_else(|| {
             self.own
                 .iter()
-                .find(|event| event.task.is_actor && event.task.is_nginx && event.task.pid != 0)
+                .find(|event| event.task.is_own() && event.task.pid != 0)
                 .map(|event| event.task.pid)
         })
     }

@@ -366,11 +366,7 @@ pub fn rows(
             troubles.extend(ours.iter().flat_map(|record| schema.complaints(record)));
             if let Some(loss) = seat.scenario.loss {
                 troubles.extend(lost(stats, loss));
-                troubles.extend(
-                    ours.iter()
-                        .filter(|record| !is_alone(record, &ours))
-                        .filter_map(|record| untold_loss(record)),
-                );
+                troubles.extend(untold_losses(&ours));
                 return row(seat, Vec::new(), troubles);
             }
             if seat.scenario.expects_silence() {
@@ -399,12 +395,13 @@ fn lost(stats: &Value, loss: Loss) -> Option<String> {
     (counted == 0).then(|| format!("nothing of `{}` was counted as lost: {losses}", loss.counted))
 }
 
-/// Whether a record came when the storm was over: a client whose SYN was dropped comes again a second later, and then
-/// nothing is lost around it.
-fn is_alone(record: &Value, all: &[&Value]) -> bool {
-    let at = second_of_day(record);
-    let near = |other: &&&Value| (second_of_day(other) - at).abs() < 0.5;
-    all.iter().filter(near).count() == 1
+/// Verdicts that were given amid losses and do not say so. One that stands alone came when the storm was over: a client
+/// whose SYN was dropped comes again a second later, and then nothing is lost around it.
+fn untold_losses(records: &[&Value]) -> Vec<String> {
+    let times: Vec<f64> = records.iter().map(|record| second_of_day(record)).collect();
+    let is_alone = |at: f64| times.iter().filter(|other| (*other - at).abs() < 0.5).count() == 1;
+    let amid = records.iter().zip(&times).filter(|(_, at)| !is_alone(**at));
+    amid.filter_map(|(record, _)| untold_loss(record)).collect()
 }
 
 /// Of `2026-01-31T23:59:59.999Z`; zero where a record has no time.

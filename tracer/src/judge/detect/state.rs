@@ -190,7 +190,7 @@ fn client_first(case: &Case) -> Option<Finding> {
 /// Nginx's worker ended the connection, not the upstream.
 fn closed_by_worker(case: &Case) -> Option<Finding> {
     let event = own_end(case).filter(|_| !case.is_client() && case.incident.reset_received().is_none())?;
-    let acted = event.task.is_actor && event.task.is_nginx;
+    let acted = event.task.is_own();
     acted.then(|| {
         let how = if event.task.exiting.is_some() {
             "was ending, and this connection ended with it"

@@ -76,13 +76,11 @@ impl Instance {
 
     /// Looks which workers there are now; cheap enough for every second. True if they changed.
     /// `None` when the master is gone.
-    pub fn refresh_workers(&mut self) -> Option<bool> {
-        self.refresh_workers_in(&Proc::default())
-    }
-
     fn refresh_workers_in(&mut self, proc: &Proc) -> Option<bool> {
         proc.status(self.master)?;
-        if self.workers == [self.master] {
+        let was_alone = self.workers == [self.master];
+        // A master that has not set its title yet was taken for one that runs alone.
+        if was_alone && process::role(proc, self.master) != Some(Role::Master) {
             return Some(false);
         }
         let found = process::workers(proc, self.master);

@@ -255,6 +255,21 @@ mod tests {
     }
 
     #[test]
+    fn a_master_found_before_it_set_its_title_gets_its_workers() {
+        let base = container();
+        process(base.path(), 300, 1, "/usr/sbin/nginx\0", 300);
+        std::os::unix::fs::symlink("/usr/sbin/nginx", base.path().join("300/exe")).expect("link");
+        let mut scout = Scout::at(Proc::at(base.path()));
+        assert!(scout.look(None, None));
+        assert_eq!(scout.instances()[1].workers, [300], "it looks like one that runs alone");
+        fs::write(base.path().join("300/cmdline"), "nginx: master process /usr/sbin/nginx\0").expect("write");
+        process(base.path(), 301, 300, "nginx: worker process\0", 301);
+        assert!(scout.look(None, None));
+        assert_eq!(scout.instances()[1].processes(), [300, 301]);
+        idle(&mut scout, 1);
+    }
+
+    #[test]
     fn one_that_was_not_asked_for_does_not_bring_a_discovery_each_time() {
         let base = container();
         let mut scout = Scout::at(Proc::at(base.path()));

@@ -163,6 +163,8 @@ pub const TABLE: &[Scenario] = &[
             let (client, upstream) = http2_in_flight(stage)?;
             stage.client.tell(&format!("hex {client} {HTTP2_CANCEL}"))?;
             stage.server()?.tell(&format!("drain {upstream}"))?;
+            // A connection that ends with the stream is a client that leaves.
+            wait::pass(Duration::from_millis(300))?;
             stage.client.tell(&format!("finish {client}"))?;
             stage.client.tell(&format!("drain {client}")).map(drop)
         },

@@ -9,10 +9,10 @@ pub(super) const PATIENT: &str = "server { listen @LISTEN@; client_max_body_size
      location / { proxy_pass http://@UPSTREAM@; proxy_read_timeout 5s; } }\n";
 
 /// What the small link does not take: full segments of Ethernet, not handshakes, heads and last segments.
-pub(super) const TOO_LARGE: &str = "meta length > 1300 drop";
+const TOO_LARGE: &str = "meta length > 1300 drop";
 
 /// Bytes of a body: three full segments and a small one, headers included.
-pub(super) const BODY: usize = 4_800;
+const BODY: usize = 4_800;
 
 const BLACK_HOLE: Expect = Expect {
     party: "middlebox",
@@ -47,6 +47,12 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 fn upload(stage: &mut Stage<'_>) -> Result<()> {
+    let (client, _) = swallowed_upload(stage)?;
+    stage.response(client, "504")
+}
+
+/// An upload whose full-sized packets never arrive: the client that sent it and the upstream's end.
+pub(super) fn swallowed_upload(stage: &mut Stage<'_>) -> Result<(u32, u32)> {
     stage.segment_before_the_wire()?;
     let listener = stage.listen()?;
     let rule = format!("{} {TOO_LARGE}", stage.towards_upstream());
@@ -55,8 +61,8 @@ fn upload(stage: &mut Stage<'_>) -> Result<()> {
     let head = format!("POST /upload HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: {BODY}\\r\\n\\r\\n");
     stage.client.tell(&format!("send {client} {head}"))?;
     stage.client.tell(&format!("fill {client} {BODY}"))?;
-    stage.accept(listener)?;
-    stage.response(client, "504")
+    let upstream = stage.accept(listener)?;
+    Ok((client, upstream))
 }
 
 fn download(stage: &mut Stage<'_>) -> Result<()> {

@@ -6,7 +6,7 @@ use super::super::net::{Family, Node};
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
 use super::super::wait;
-use super::mtu::{BODY, PATIENT, TOO_LARGE};
+use super::mtu::{PATIENT, swallowed_upload};
 use super::protocols::{HTTP2_CANCEL, HTTP2_REQUEST, HTTPS};
 use super::upstream::{RECV, in_flight};
 use super::{KEPT, PLAIN, THINKS};
@@ -269,15 +269,7 @@ fn repeated(stage: &Stage<'_>, times: u32) -> Result<()> {
 }
 
 fn mtu_upload(stage: &mut Stage<'_>) -> Result<()> {
-    stage.segment_before_the_wire()?;
-    let listener = stage.listen()?;
-    let rule = format!("{} {TOO_LARGE}", stage.towards_upstream());
-    stage.filter(Node::Far, &rule)?;
-    let client = stage.connect()?;
-    let head = format!("POST /upload HTTP/1.1\\r\\nHost: lab\\r\\nContent-Length: {BODY}\\r\\n\\r\\n");
-    stage.client.tell(&format!("send {client} {head}"))?;
-    stage.client.tell(&format!("fill {client} {BODY}"))?;
-    let upstream = stage.accept(listener)?;
+    let (client, upstream) = swallowed_upload(stage)?;
     repeated(stage, 4)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;
     stage.response(client, "502")
@@ -375,10 +367,6 @@ fn stalled_upload(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn slow_client(stage: &mut Stage<'_>) -> Result<()> {
-    // More than the tracer asks for.
-    const STUCK: u32 = 40 << 10;
-    /// Looks, two milliseconds apart.
-    const STILL: u32 = 50;
     let listener = stage.listen()?;
     let client = stage.connect_narrow()?;
     stage.request(client, "GET /large")?;
@@ -386,22 +374,31 @@ fn slow_client(stage: &mut Stage<'_>) -> Result<()> {
     stage.read_request(upstream)?;
     let head = "HTTP/1.1 200 OK\\r\\nContent-Length: 90000000\\r\\n\\r\\n";
     stage.server()?.tell(&format!("send {upstream} {head}"))?;
-    // Each time less than the window that is left, so that the upstream's end never waits; until Nginx has not read for a
-    // while.
-    let mut stuck = 0;
-    while stuck < STILL {
-        if stage.has_unread(STUCK) {
-            stuck += 1;
-        } else {
-            stuck = 0;
-            stage.server()?.tell(&format!("fill {upstream} 8192"))?;
-        }
-        wait::pass(Duration::from_millis(2))?;
-    }
+    hold_up(stage, upstream)?;
     stage.server()?.tell(&format!("reset {upstream}"))?;
     stage.wait_upstream("Nginx's end is reset", |socket| {
         socket.is_none_or(|socket| socket.state != kernel::ESTABLISHED)
     })?;
     wait::pass(THINKS)?;
     stage.client.tell(&format!("reset {client}")).map(drop)
+}
+
+/// Sends on until Nginx has left much unread for a while; each time less than the window that is left, so that the
+/// upstream's end never waits.
+fn hold_up(stage: &mut Stage<'_>, upstream: u32) -> Result<()> {
+    /// More than the tracer asks for.
+    const MUCH: u32 = 40 << 10;
+    /// Looks, two milliseconds apart.
+    const STILL: u32 = 50;
+    let mut still = 0;
+    while still < STILL {
+        if stage.has_unread(MUCH) {
+            still += 1;
+        } else {
+            still = 0;
+            stage.server()?.tell(&format!("fill {upstream} 8192"))?;
+        }
+        wait::pass(Duration::from_millis(2))?;
+    }
+    Ok(())
 }
