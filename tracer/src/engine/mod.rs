@@ -206,19 +206,13 @@ impl Engine {
 
     /// Facts that outlive the incident they came with.
     fn note(&mut self, event: &Event) {
-        match &event.kind {
-            EventKind::OomVictim => {
-                bounded::insert(&mut self.processes.oom, event.task.pid, event.time, self.limits.processes);
-            }
-            EventKind::ListenOverflow(overflow) => {
-                self.overflows.retain(|note| event.time.since(note.time) <= OVERFLOW_MATTERS);
-                if self.overflows.len() >= self.limits.overflows.max(1) {
-                    self.overflows.remove(0);
-                }
-                self.overflows.push(OverflowNote::of(event.time, overflow));
-            }
-            _ => {}
+        self.processes.note(event, self.limits.processes);
+        let EventKind::ListenOverflow(overflow) = &event.kind else { return };
+        self.overflows.retain(|note| event.time.since(note.time) <= OVERFLOW_MATTERS);
+        if self.overflows.len() >= self.limits.overflows.max(1) {
+            self.overflows.remove(0);
         }
+        self.overflows.push(OverflowNote::of(event.time, overflow));
     }
 
     fn process(&mut self, facts: ProcessFacts) {

@@ -81,9 +81,7 @@ const TABLE: &[Row] = &[
     (&[C::NginxClosedUnread], P::Nginx, C::NginxTimeoutReset, not_timed_out),
     (&[C::NginxClosedUnread], P::Client, C::ClientAbort, |_| "No RST of the client came before".to_owned()),
     (&[C::NginxTimeoutReset], P::Nginx, C::NginxClosedUnread, not_unread),
-    (&[C::NginxWorkerExit], P::Nginx, C::NginxClosedUnread, |_| {
-        "The worker was already ending; the kernel closed its sockets".to_owned()
-    }),
+    (&[C::NginxWorkerExit], P::Nginx, C::NginxClosedUnread, not_unread_by_one_that_ended),
     (&[C::NginxListenOverflow, C::UpstreamListenOverflow], P::Middlebox, C::MiddleboxDrop, |_| {
         "The packets arrived and this host's kernel dropped them".to_owned()
     }),
@@ -117,6 +115,13 @@ fn not_unread(look: &Look) -> String {
         return "SO_LINGER was set to zero: Nginx asked for the reset".to_owned();
     }
     not_ruled_out(look)
+}
+
+fn not_unread_by_one_that_ended(look: &Look) -> String {
+    if look.has("worker_shut_down") {
+        return "The connection ended with a FIN".to_owned();
+    }
+    "The worker was already ending; the kernel closed its sockets".to_owned()
 }
 
 fn not_destroyed(look: &Look) -> String {

@@ -1,6 +1,5 @@
 //! Everything the judge may look at for one incident. Built by the engine, changed by nobody.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::model::{
 };
 use crate::timeline::{Incident, Tuple, listens_on};
 
+use super::processes::Processes;
 use super::rules::{TLS_ALERT_BYTES, TLS_FAREWELL_BYTES};
 
 /// `EADDRNOTAVAIL`.
@@ -20,15 +20,6 @@ pub const ABORTED: i32 = 103;
 
 /// A kernel tells of a RST when it has left, which on one host may be after it arrived (`tcp_send_active_reset`).
 const TOLD_LATE: Duration = Duration::from_millis(20);
-
-/// What is known of processes, by pid.
-#[derive(Debug, Clone, Default)]
-pub struct Processes {
-    /// Facts read from `/proc`.
-    pub facts: BTreeMap<u32, ProcessFacts>,
-    /// Processes the OOM killer chose.
-    pub oom: BTreeMap<u32, Mono>,
-}
 
 /// An overflow seen lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,11 @@ mod finding;
 mod hold;
 mod missing;
 mod phase;
+mod processes;
 mod record;
 mod rules;
 mod sequel;
+mod shutdown;
 mod summary;
 #[cfg(test)]
 mod tamper;
@@ -29,12 +31,13 @@ use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
 use crate::model::{Event, EventKind, TcpState};
 use crate::timeline::{Subject, listens_on};
 
-pub use case::{Case, CausedBy, Joined, OverflowNote, Processes, Races};
+pub use case::{Case, CausedBy, Joined, OverflowNote, Races};
 pub use certainty::{earned, lowered};
 pub use detect::hop_difference;
 pub use explain::{Explanation, Said, Step, What, explain, steps};
 pub use finding::{CODES, Class, class_of};
 pub use hold::{hold, is_doubtful};
+pub use processes::Processes;
 pub use witness::{Role, Seen, seen};
 
 use finding::Finding;

@@ -48,7 +48,7 @@ fn closed(case: &Case) -> Kind {
         () if refused => Kind::Refused,
         () if case.state() == TcpState::CloseWait || ended => Kind::ClosedEarly,
         () if matches!(error, RESET | BROKEN_PIPE) => Kind::ResetReceived,
-        () if case.worker_exit().is_some() => Kind::ClosedEarly,
+        () if case.worker_exit().is_some() || case.shut_down().is_some() => Kind::ClosedEarly,
         () => Kind::Timeout,
     }
 }

@@ -98,6 +98,12 @@ fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
         Cause::NginxClosedUnread => {
             format!("Nginx closed its connection to {peer} {}{}", unread(case), worker(case))
         }
+        Cause::NginxWorkerExit if case.shut_down().is_some() => {
+            format!(
+                "Nginx gave up the connection to {peer} {at}, because its worker had to end{}",
+                worker(case)
+            )
+        }
         Cause::NginxWorkerExit => {
             format!("The Nginx worker that held the connection to {peer} ended: {}", worker_exit(case))
         }

@@ -90,6 +90,9 @@ pub struct NginxConfig {
     pub client_timeouts_ms: Vec<u64>,
     /// `keepalive_timeout` of upstream groups, milliseconds.
     pub upstream_keepalive_timeouts_ms: Vec<u64>,
+    /// `worker_shutdown_timeout`, milliseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shutdown_timeouts_ms: Vec<u64>,
     /// `reset_timedout_connection on` stands somewhere.
     pub reset_timedout_connection: bool,
     /// `lingering_close off` stands somewhere.

@@ -157,6 +157,16 @@ pub const LORE: &[Lore] = &[
         "Exiting flag of the worker that held the socket (PF_EXITING)",
         "Why the worker ended",
     ),
+    lore(
+        "worker_shut_down",
+        "Nginx's own close of the connection, and the end of its worker within 500 ms (sched_process_exit)",
+        "That a client of HTTP/2 did not cancel the request in this very moment",
+    ),
+    lore(
+        "shutdown_limited",
+        "worker_shutdown_timeout in the configuration files",
+        "That the worker had been started with this value",
+    ),
     lore("memory_pressure", SENT, "What used the memory"),
     lore("data_after_close", SENT, WHY_CLOSED),
     lore("no_listener", SENT, "Since when nothing listens"),

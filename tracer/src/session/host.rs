@@ -66,6 +66,7 @@ fn merged(instances: &[Instance]) -> NginxConfig {
         all.read_timeouts_ms.extend(&config.read_timeouts_ms);
         all.client_timeouts_ms.extend(&config.client_timeouts_ms);
         all.upstream_keepalive_timeouts_ms.extend(&config.upstream_keepalive_timeouts_ms);
+        all.shutdown_timeouts_ms.extend(&config.shutdown_timeouts_ms);
         all.reset_timedout_connection |= config.reset_timedout_connection;
         all.lingering_close_off |= config.lingering_close_off;
         all.real_ip |= config.real_ip;

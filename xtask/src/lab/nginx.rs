@@ -169,19 +169,34 @@ impl Nginx {
         })
     }
 
+    /// Reloads with a `worker_shutdown_timeout`, which those workers have that the next reload ends.
+    pub fn limit_shutdown(&self, time: &str) -> Result<()> {
+        self.edit(|text| format!("worker_shutdown_timeout {time};\n{text}"))?;
+        self.reload()
+    }
+
     /// Reloads without a listener, waits for the next worker, and tells the one before to end. That one's descriptor is
     /// the last of the listener then.
     pub fn give_up(&self, listener: SocketAddr) -> Result<()> {
         let old = self.worker()?;
-        let file = self.folder.join("nginx.conf");
-        let text = std::fs::read_to_string(&file)?;
         let elsewhere = SocketAddr::new(listener.ip(), listener.port() + GIVEN_UP);
-        std::fs::write(&file, text.replace(&listener.to_string(), &elsewhere.to_string()))?;
+        self.edit(|text| text.replace(&listener.to_string(), &elsewhere.to_string()))?;
+        self.renew()?;
+        signal(old, Signal::QUIT)
+    }
+
+    /// Reloads the configuration and waits for a new worker, beside which the old one may go on.
+    pub fn renew(&self) -> Result<()> {
         signal(self.master(), Signal::HUP)?;
         wait::until("the next worker", wait::SOON, || {
             (kernel::children(self.master()).len() > 1).then_some(())
-        })?;
-        signal(old, Signal::QUIT)
+        })
+    }
+
+    fn edit(&self, change: impl Fn(&str) -> String) -> Result<()> {
+        let file = self.folder.join("nginx.conf");
+        let text = std::fs::read_to_string(&file)?;
+        Ok(std::fs::write(&file, change(&text))?)
     }
 
     /// Kills the worker (SIGKILL) and waits until the master has started another.

@@ -9,7 +9,7 @@ mod program;
 use super::bench::Bench;
 use super::memory::Group;
 use super::net::{Family, Node, table};
-use super::nginx::Frozen;
+use super::nginx::{Frozen, Nginx};
 use super::puppet::{Puppet, numbered};
 use super::scenario::Place;
 use super::seat::Seat;
@@ -321,14 +321,14 @@ impl<'a> Stage<'a> {
         Ok(local.parse::<SocketAddr>()?.port())
     }
 
+    /// The Nginx that is observed.
+    pub fn nginx(&self) -> &Nginx {
+        &self.bench.nginx
+    }
+
     /// Stops Nginx's worker until the guard goes.
     pub fn freeze(&self) -> Result<Frozen> {
         self.bench.nginx.freeze()
-    }
-
-    /// Reloads Nginx: another worker from now on.
-    pub fn reload(&self) -> Result<()> {
-        self.bench.nginx.reload()
     }
 
     /// Reloads Nginx without this scenario's port, and asks its worker, which may be stopped, to end in order.
@@ -339,11 +339,6 @@ impl<'a> Stage<'a> {
     /// The folder of Nginx, with everything it serves in `static`.
     pub fn folder(&self) -> &std::path::Path {
         self.bench.nginx.folder()
-    }
-
-    /// Kills Nginx's worker as `kill -9` does, and waits for the next one.
-    pub fn kill_worker(&self) -> Result<()> {
-        self.bench.nginx.kill_worker()
     }
 
     /// A TCP counter of the Nginx host.

@@ -72,6 +72,13 @@ fn too_large<'a>(case: &Case<'a>) -> Option<&'a str> {
 
 /// A worker of Nginx ended.
 pub fn worker_exit(case: &Case) -> Vec<Advice> {
+    if case.shut_down().is_some() {
+        return one(
+            "A reload or nginx -s quit ended this worker, and worker_shutdown_timeout was over before the answer came",
+            "nginx: worker_shutdown_timeout; what reloads Nginx, and how often",
+            "worker_shutdown_timeout longer than the longest ordinary request, and fewer reloads",
+        );
+    }
     let ended = case.worker_exit().map(|event| &event.task);
     let how = ended.map(how).unwrap_or_default();
     let change = match ended.and_then(|task| task.exiting) {

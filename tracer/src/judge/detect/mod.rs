@@ -11,6 +11,7 @@ mod log;
 mod other_capture;
 mod other_end;
 mod sequence;
+mod shutdown;
 mod size;
 mod state;
 mod timing;
@@ -44,6 +45,7 @@ pub const DETECTORS: &[(&str, Detector)] = &[
     ("sequence", sequence::detect),
     ("size", size::detect),
     ("state", state::detect),
+    ("shutdown", shutdown::detect),
     ("unix", unix::detect),
     ("log", log::detect),
 ];

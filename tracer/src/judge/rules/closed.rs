@@ -93,6 +93,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::CLIENT_FIRST,
     },
     Rule {
+        name: "closed/worker_shut_down",
+        when: |look| look.has("worker_shut_down") && !look.has("unacknowledged"),
+        party: Party::Nginx,
+        cause: Cause::NginxWorkerExit,
+        origins: Origins::NGINX,
+    },
+    Rule {
         name: "closed/syn_unanswered",
         when: syn_unanswered,
         party: Party::Middlebox,

@@ -176,6 +176,9 @@ impl<'a> Extractor<'a> {
             "client_header_timeout" | "client_body_timeout" | "send_timeout" => {
                 self.found.facts.client_timeouts_ms.extend(value::milliseconds(first));
             }
+            "worker_shutdown_timeout" => {
+                self.found.facts.shutdown_timeouts_ms.extend(value::milliseconds(first));
+            }
             "reset_timedout_connection" => self.found.facts.reset_timedout_connection |= first == "on",
             "set_real_ip_from" => self.found.facts.real_ip = true,
             "lingering_close" => self.found.facts.lingering_close_off |= first == "off",

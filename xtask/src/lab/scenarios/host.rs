@@ -111,7 +111,7 @@ pub const TABLE: &[Scenario] = &[
 fn worker_killed(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
-    stage.kill_worker()?;
+    stage.nginx().kill_worker()?;
     stage.client.tell(&format!("drain {client}"))?;
     stage.server()?.tell(&format!("drain {upstream}")).map(drop)
 }
@@ -124,7 +124,7 @@ fn worker_killed_unread(stage: &mut Stage<'_>) -> Result<()> {
     let frozen = stage.freeze()?;
     stage.request(client, "GET /unread")?;
     stage.wait_client("the request has arrived", |socket| socket.is_some_and(|socket| socket.unread > 0))?;
-    stage.kill_worker()?;
+    stage.nginx().kill_worker()?;
     drop(frozen);
     stage.client.tell(&format!("drain {client}"))?;
     stage.server()?.tell(&format!("drain {upstream}")).map(drop)

@@ -35,6 +35,7 @@ mod proxies;
 mod race;
 mod sequels;
 mod servers;
+mod shutdown;
 mod silence;
 mod topology;
 mod traps;
@@ -80,6 +81,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         idle::TABLE,
         sequels::TABLE,
         servers::TABLE,
+        shutdown::TABLE,
         proxies::TABLE,
         topology::TABLE,
         traps::TABLE,

@@ -201,7 +201,7 @@ fn several_lost(stage: &mut Stage<'_>) -> Result<()> {
     }
     // Which of them a record is about is not stated.
     (stage.truth.client, stage.truth.upstream_local) = (None, None);
-    stage.kill_worker()?;
+    stage.nginx().kill_worker()?;
     for (client, upstream) in all {
         stage.client.tell(&format!("drain {client}"))?;
         stage.server()?.tell(&format!("drain {upstream}"))?;

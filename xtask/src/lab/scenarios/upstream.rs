@@ -238,7 +238,7 @@ pub(super) fn linger_zero(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn reloaded(stage: &mut Stage<'_>) -> Result<()> {
-    stage.reload()?;
+    stage.nginx().reload()?;
     linger_zero(stage)
 }
 
