@@ -419,6 +419,7 @@ impl Connection {
             receive_shutdown: false,
             linger_zero: false,
             orphan: false,
+            fin_received: other.fin.is_some(),
             unread: 0,
             unacked: own.unacked().saturating_sub(farewell),
             unsent: 0,

@@ -17,6 +17,9 @@ const RCV_SHUTDOWN: u8 = 1;
 /// Bit of `SOCK_DEAD` in `sk_flags`.
 const SOCK_DEAD: u32 = 1;
 
+/// Bit of `SOCK_DONE` in `sk_flags`, which `tcp_fin` sets.
+const SOCK_DONE: u32 = 1 << 1;
+
 /// Turns records into events.
 #[derive(Debug)]
 pub struct Decoder {
@@ -187,6 +190,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
     let sock = &record.sock;
     let syn_ack = headers::decode(&record.syn_ack);
     let age = |stamp: u32| jiffies::age_ms(record.jiffies, stamp, hz);
+    let fin_received = sock.sk_flags & SOCK_DONE != 0 || state(sock.state).peer_closed();
     Socket {
         side,
         local: address(sock.local, sock.local_port),
@@ -201,12 +205,13 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         receive_shutdown: sock.shutdown & RCV_SHUTDOWN != 0,
         linger_zero: sock.linger_zero == 1,
         orphan: sock.sk_flags & SOCK_DEAD != 0,
-        unread: distance(sock.rcv_nxt, sock.copied_seq),
+        fin_received,
+        unread: distance(sock.rcv_nxt, sock.copied_seq).saturating_sub(u32::from(fin_received)),
         unacked: distance(sock.snd_nxt, sock.snd_una),
         unsent: distance(sock.write_seq, sock.snd_nxt),
         bytes_sent: sock.bytes_sent.saturating_sub(sock.bytes_retrans),
         bytes_acked: sock.bytes_acked,
-        bytes_received: payload(sock.bytes_received, state(sock.state)),
+        bytes_received: payload(sock.bytes_received, fin_received),
         data_segments_in: sock.data_segs_in,
         data_segments_out: sock.data_segs_out,
         srtt_us: sock.srtt_us_8 >> 3,
@@ -249,8 +254,8 @@ fn spoke_last(record: &Record, hz: u32) -> bool {
 }
 
 /// Payload bytes out of `bytes_received`, in which the kernel counts the peer's FIN as one (`tcp_rcv_nxt_update`).
-pub fn payload(bytes_received: u64, state: TcpState) -> u64 {
-    bytes_received.saturating_sub(u64::from(state.peer_closed()))
+pub fn payload(bytes_received: u64, fin_received: bool) -> u64 {
+    bytes_received.saturating_sub(u64::from(fin_received))
 }
 
 /// An upstream connection of which nothing but the addresses is known.
@@ -269,6 +274,7 @@ pub fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         receive_shutdown: true,
         linger_zero: false,
         orphan: false,
+        fin_received: false,
         unread: 0,
         unacked: 0,
         unsent: 0,

@@ -29,7 +29,7 @@ pub fn event(departed: &Departed, pid: u32, upstream: SocketAddr, by_nginx: bool
         opened: (departed.opened_ns > 0).then_some(Mono(departed.opened_ns)),
         preexisting: departed.preexisting == 1,
         bytes_sent: departed.bytes_sent,
-        bytes_received: payload(departed.bytes_received, old),
+        bytes_received: payload(departed.bytes_received, old.peer_closed()),
         data_segments_in: departed.data_segs_in,
         data_segments_out: departed.data_segs_out,
         srtt_us: departed.srtt_us_8 >> 3,

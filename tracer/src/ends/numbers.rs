@@ -41,7 +41,7 @@ fn both(socket: &Socket) -> Option<(u32, u32)> {
     if unknown || matches!(socket.state, TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv) {
         return None;
     }
-    let fin = u32::from(socket.state.peer_closed());
+    let fin = u32::from(socket.fin_received || socket.state.peer_closed());
     let sent = socket.snd_una.wrapping_sub(low(socket.bytes_acked));
     let received = socket.rcv_nxt.wrapping_sub(low(socket.bytes_received)).wrapping_sub(1 + fin);
     Some((sent, received))

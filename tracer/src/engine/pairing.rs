@@ -94,6 +94,7 @@ pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Even
     {
         effects.extend(upstream.own.first());
     }
+    effects.extend(dropped_with(timeline, client));
     let Some((time, worker)) = client_end(client) else { return effects };
     let caused = |end: &&Event| {
         let near = clients_before(timeline, Some(client), end);
@@ -106,6 +107,15 @@ pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Even
     effects.extend(close.filter(caused));
     effects.sort_by_key(|event| event.time);
     effects
+}
+
+/// The upstream connection that Nginx dropped right before its close reset a client that had left (FIN).
+fn dropped_with<'a>(timeline: &'a Timeline, client: &Incident) -> Option<&'a Event> {
+    let left =
+        |event: &&Event| event.is_own_reset() && event.socket.as_ref().is_some_and(|it| it.fin_received);
+    let reset = client.own.iter().filter(|_| client.side() == Some(Side::Client)).find(left)?;
+    let ends = timeline.around(reset.time.before(ONE_GO), reset.time).filter(|recent| !recent.logged);
+    ends.filter_map(|recent| own_end(recent.incident)).filter(|end| is_in_one_go(end, reset)).last()
 }
 
 /// The thread that ended the upstream connection did this right after it.
@@ -128,13 +138,13 @@ pub fn one_go(timeline: &Timeline, upstream: &Incident) -> Option<u64> {
     recent.filter(|incident| timeline.is_living(incident.number)).find(closed).map(|incident| incident.number)
 }
 
-/// A client that had stopped, and that Nginx reset on purpose right after it had dropped the upstream connection in the same
-/// turn (`ngx_http_close_connection`): that is told as the client's, and nothing was the matter with the upstream.
+/// A client that had stopped or left, and that Nginx's close reset right after it had dropped the upstream connection in the
+/// same turn (`ngx_http_close_connection`): that is told as the client's, and nothing was the matter with the upstream.
 pub fn is_dropped_with_client(timeline: &Timeline, upstream: &Incident) -> bool {
     let Some(end) = own_end(upstream) else { return false };
     let with_it = |event: &Event| {
-        let on_purpose = event.socket.as_ref().is_some_and(|socket| socket.linger_zero);
-        event.is_own_reset() && on_purpose && is_in_one_go(end, event)
+        let for_it = event.socket.as_ref().is_some_and(|socket| socket.linger_zero || socket.fin_received);
+        event.is_own_reset() && for_it && is_in_one_go(end, event)
     };
     let mut recent = timeline.around(end.time, end.time.after(ONE_GO)).map(|recent| recent.incident);
     recent.any(|one| {

@@ -43,6 +43,7 @@ pub fn upstream() -> Socket {
         receive_shutdown: false,
         linger_zero: false,
         orphan: false,
+        fin_received: false,
         unread: 0,
         unacked: 0,
         unsent: 0,

@@ -21,6 +21,8 @@ pub enum Fact {
     ConnectGivenUp,
     /// Nginx's close sent a RST.
     ResetByUs,
+    /// The same, and the peer had closed before.
+    ResetByUsAfterFin,
     /// The kernel gave the socket this errno without a RST.
     Error(i32),
     /// Only the other end was seen.
@@ -36,6 +38,9 @@ pub fn fact(incident: &Incident) -> Fact {
         (EventKind::ResetReceived, TcpState::SynSent) => Fact::Refused,
         (EventKind::ResetReceived, TcpState::CloseWait) => Fact::ResetAfterFin,
         (EventKind::ResetReceived, _) => Fact::Reset,
+        (EventKind::ResetSent { .. }, _) if incident.socket().is_some_and(|socket| socket.fin_received) => {
+            Fact::ResetByUsAfterFin
+        }
         (EventKind::ResetSent { .. } | EventKind::ResetSeen { .. }, _) => Fact::ResetByUs,
         (EventKind::Closed { .. }, state) => close_fact(incident, state),
         _ => Fact::OtherEnd,
@@ -76,6 +81,9 @@ pub fn fits(fact: Fact, class: MessageClass, errno: Option<i32>) -> bool {
                     | C::StreamEnded
             ) || (fact == Fact::ResetByUs && class == C::LocalAbort)
                 || class == C::HandshakeFailed
+        }
+        Fact::ResetByUsAfterFin => {
+            fits(Fact::PeerClosed, class, errno) || fits(Fact::ResetByUs, class, errno)
         }
         Fact::ConnectGivenUp => {
             let rejected = matches!(class, C::Unreachable | C::Permission) || errno == Some(111);

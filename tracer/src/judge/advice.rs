@@ -42,7 +42,7 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
         Cause::UpstreamProcessExit | Cause::UpstreamOomKill => ends::process_exit(case),
         Cause::InsufficientEvidence => ends::destroyed(case),
         Cause::LocalFirewall => one(
-            "A rule of this host's packet filter rejects Nginx's own packets",
+            "A rule of this host's packet filter rejects packets of Nginx's connections",
             "netfilter: OUTPUT chain (nft list ruleset)",
             "remove or narrow the rule with `reject` that matches this address",
         ),

@@ -66,6 +66,7 @@ pub fn phase(case: &Case) -> Phase {
     let action = case.line.and_then(|line| line.record.action.as_deref()).unwrap_or("");
     match case.state() {
         TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv => return Phase::Connecting,
+        _ if case.meets_idle_close() => return Phase::Request,
         TcpState::TimeWait => return Phase::Closed,
         state if state.we_closed() => return Phase::Closing,
         _ => {}
@@ -160,6 +161,7 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         Cause::NginxListenOverflow if told_of_the_listener(case) => Impact::Harmless,
         Cause::NginxListenOverflow => Impact::ConnectionOnly,
         Cause::NginxNotListening if !case.was_established() => Impact::ConnectionOnly,
+        _ if is_subrequest(case) => Impact::Unknown,
         _ if let Some(impact) = ending::impact(case) => impact,
         Cause::UpstreamKeepaliveRace => race(case),
         _ if reset_when_reused(case) => race(case),
@@ -168,10 +170,18 @@ pub fn impact(case: &Case, slug: Cause, phase: Phase) -> Impact {
         Cause::NginxWorkerExit if !case.is_client() && case.awaits_answer() => Impact::RequestFailed,
         _ if case.is_client() && case.is_tunnel() && case.outstanding() == 0 => Impact::ConnectionOnly,
         _ if case.is_acknowledged_by_reset() || case.may_be_frames() => Impact::Unknown,
+        Cause::NginxClosedUnread if case.meets_idle_close() => Impact::RequestFailed,
+        _ if slug == Cause::InsufficientEvidence && case.is_of_no_connection() => Impact::Unknown,
+        Cause::NginxWorkerExit if case.is_client() && may_be_done(case) => Impact::Unknown,
         _ if case.is_client() => client(case, phase, slug),
-        _ if is_subrequest(case) => Impact::Unknown,
         _ => upstream(case, phase),
     }
+}
+
+/// All that had been sent to the client had arrived, and it asked for nothing since: a response that pauses looks like one
+/// that is complete.
+fn may_be_done(case: &Case) -> bool {
+    case.effects.is_empty() && case.socket().is_some_and(|socket| !socket.is_owed())
 }
 
 /// A mirror, an authorization, a part of a page: whether the client's request suffers is not said.

@@ -1,10 +1,11 @@
 //! What came last on a connection, where something else came before it.
 
-use crate::model::{Packet, TcpFlags};
+use crate::model::{BaselineSource, Event, EventKind, Packet, TcpFlags};
 use crate::timeline::listens_on;
 
 use super::case::Case;
 use super::detect::continued_timestamps;
+use super::rules::TLS_FAREWELL_BYTES;
 
 impl Case<'_> {
     /// The client spoke last, on a connection that may carry HTTP/2, and nothing tells of a request: these may be frames that
@@ -15,6 +16,46 @@ impl Case<'_> {
         let told = self.line.is_some_and(|line| line.record.request.is_some()) || !self.effects.is_empty();
         let answered = self.socket().is_some_and(|socket| socket.owes_answer() && socket.bytes_sent > 0);
         self.is_client() && here && !told && answered && self.outstanding() == 0
+    }
+
+    /// The client had closed (FIN), and Nginx's close that follows resets because of its last words: a `close_notify` is never
+    /// read while Nginx waits for an upstream or passes a response on (`ngx_http_upstream_check_broken_connection`), nor is
+    /// another request.
+    pub fn is_left_by_client(&self) -> bool {
+        let Some((event, socket)) = self.incident.reset_sent().zip(self.socket()) else { return false };
+        let closes = event.is_own_reset() && !event.answers_segment() && !socket.linger_zero;
+        let last_words = !self.effects.is_empty() || socket.unread <= TLS_FAREWELL_BYTES;
+        self.is_client() && closes && socket.fin_received && last_words
+    }
+
+    /// The RST that the upstream's end on this host received came from as far away as Nginx's own packets.
+    pub fn is_far_end_reset_from_here(&self) -> bool {
+        let here = |event: &&&Event| {
+            let (packet, socket) = (event.packet.as_ref(), event.socket.as_ref());
+            let far =
+                socket.and_then(|socket| socket.baseline).filter(|it| it.source == BaselineSource::Handshake);
+            let same = packet.zip(far).is_some_and(|(packet, far)| packet.ttl == far.ttl);
+            matches!(event.kind, EventKind::ResetReceived) && event.elsewhere.is_none() && same
+        };
+        self.far_end_reset().is_some() && self.peer.iter().any(|event| here(&event))
+    }
+
+    /// A client's next request met the close of a connection on which nothing had moved for a while.
+    pub fn meets_idle_close(&self) -> bool {
+        const A_WHILE_MS: u32 = 200;
+        let Some((event, socket)) = self.incident.reset_sent().zip(self.socket()) else { return false };
+        let bytes = event.packet.as_ref().map_or(0, |packet| u64::from(packet.payload_len));
+        let asked = event.answers_segment() && bytes > self.longest_farewell();
+        let done = !socket.owes_answer() && self.lacks_a_farewell_at_most() && socket.bytes_sent > 0;
+        self.is_client() && self.line.is_none() && asked && done && socket.idle_ms() >= Some(A_WHILE_MS)
+    }
+
+    /// A segment of a client met no connection, and no listener was full before: a late copy of one that is done, or the
+    /// client does not know that its connection has ended.
+    pub fn is_of_no_connection(&self) -> bool {
+        let answers =
+            |event: &Event| event.socket.is_none() && event.answers_segment() && !event.answers_syn();
+        self.is_client() && self.line.is_none() && self.incident.reset_sent().is_some_and(answers)
     }
 
     /// The peer's own RST acknowledges nothing of what Nginx had sent again and again: none of it had arrived

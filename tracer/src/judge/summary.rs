@@ -197,6 +197,11 @@ fn other_sentence(case: &Case, slug: Cause, (peer, at): (&str, &str), is_weak: b
                 "Process {} (pid {}) on this host, which is not Nginx, destroyed the connection to {peer} {at}",
                 task.comm, task.pid
             ),
+            None if case.is_of_no_connection() => format!(
+                "Data came from {peer} for a connection that {} did not have, and the kernel answered with a RST: sent too \
+                 late, or by an end that did not know of its close",
+                here(case)
+            ),
             None => format!("{} {at}; who was the cause is not known", happened(case, peer)),
         },
     }
@@ -220,6 +225,7 @@ fn moment(case: &Case) -> String {
         () if case.is_client() && case.outstanding() > 0 => {
             format!("with {} of the response not acknowledged", count(case.outstanding(), "byte"))
         }
+        () if case.is_left_by_client() => "in order while Nginx still worked for it".to_owned(),
         () if case.may_be_frames() => {
             format!("{} after its last bytes, with nothing on its way to it", since(socket.last_received_ms))
         }

@@ -155,7 +155,10 @@ pub struct Socket {
     pub linger_zero: bool,
     /// No process holds the socket any more (`SOCK_DEAD`).
     pub orphan: bool,
-    /// Bytes received and not read by the application (`rcv_nxt - copied_seq`).
+    /// The peer's FIN had come (`SOCK_DONE`), also where the state tells no more of it (`CLOSE`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fin_received: bool,
+    /// Bytes received and not read by the application (`rcv_nxt - copied_seq`), the FIN not among them.
     pub unread: u32,
     /// Bytes sent and not acknowledged (`snd_nxt - snd_una`).
     pub unacked: u32,

@@ -45,6 +45,13 @@ pub fn closed_unread(case: &Case) -> Vec<Advice> {
             "a larger client_max_body_size for this location, if such bodies are wanted; else nothing",
         );
     }
+    if case.meets_idle_close() {
+        return one(
+            "The client sent its next request when Nginx had just closed the idle connection",
+            "nginx: keepalive_timeout, keepalive_requests, keepalive_time",
+            "a keepalive_timeout longer than these clients keep connections, or clients that repeat such requests",
+        );
+    }
     let unread = case.socket().map_or(0, |socket| socket.unread);
     let bytes = match late_bytes(case) {
         Some(late) => format!(" ({late} bytes came after the close)"),

@@ -143,6 +143,11 @@ fn after_in_sequence(one: u32, other: u32) -> bool {
 fn far_end(case: &Case) -> Option<Finding> {
     let theirs = case.far_end_reset()?;
     let end = case.end()?;
+    if case.is_far_end_reset_from_here() {
+        let detail = "The upstream's end is on this host; it received a RST in Nginx's name from as far away as Nginx's packets, and \
+                      Nginx's kernel had sent none: a packet filter of this host";
+        return Some(Finding::supporting("far_end_reset", Origins::FILTER, detail.to_owned()));
+    }
     let detail = format!(
         "The upstream's end is on this host; it received a RST in Nginx's name {} ms before Nginx's end was over, and Nginx's kernel had sent none",
         end.time.since(theirs).as_millis()

@@ -148,7 +148,7 @@ fn active(case: &Case, event: &Event, reason: Option<&str>) -> Option<Finding> {
     if reason == Some("TCP_ABORT_ON_CLOSE") {
         let detail = format!("{by} closed the socket with {} bytes received and not read", socket.unread);
         let found = Finding::supporting("closed_with_unread", Origins::NGINX, detail);
-        return Some(found.decisive_if(is_nginx_own(case)).valued(&socket.unread));
+        return Some(found.decisive_if(is_nginx_own(case) && !socket.fin_received).valued(&socket.unread));
     }
     (socket.owner.is_none() && !socket.state.we_closed()).then(|| {
         let detail = format!("The listener was closed by {by} before the connection had been accepted");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::judge::case::Case;
 use crate::judge::finding::{Finding, Origins};
-use crate::model::TcpState;
+use crate::model::{Packet, TcpFlags, TcpState};
 
 /// Weaver's `RST_SEQ_CHANGE`: resets with different numbers this close together.
 const BURST: Duration = Duration::from_secs(2);
@@ -41,13 +41,22 @@ fn fin_before(case: &Case) -> Option<Finding> {
     })
 }
 
+/// A bare RST with a number that Nginx's end may have acknowledged.
+fn is_answer(case: &Case, packet: &Packet) -> bool {
+    let Some(socket) = case.socket() else { return false };
+    let behind = socket.rcv_nxt.wrapping_sub(packet.seq);
+    !packet.flags.has(TcpFlags::ACK) && u64::from(behind) <= socket.bytes_received + 1
+}
+
 fn resets_refused(case: &Case) -> Option<Finding> {
     let accepted = case.reset_packet()?;
     let close = case.incident.refused().filter(|event| event.time.distance(case.time()) <= BURST);
-    let mut numbers: BTreeSet<u32> =
-        close.filter_map(|event| event.packet.as_ref()).map(|packet| packet.seq).collect();
-    numbers.insert(accepted.seq);
-    (numbers.len() >= 2 && !case.is_reset_ahead()).then(|| {
+    let refused: Vec<&Packet> = close.filter_map(|event| event.packet.as_ref()).collect();
+    // A kernel without the socket answers each segment with the number that this one acknowledges, which may be an old one.
+    let guesses =
+        [accepted].into_iter().chain(refused.iter().copied()).any(|packet| !is_answer(case, packet));
+    let numbers: BTreeSet<u32> = refused.iter().map(|packet| packet.seq).chain([accepted.seq]).collect();
+    (numbers.len() >= 2 && guesses && !case.is_reset_ahead()).then(|| {
         let detail = format!(
             "{} resets with different sequence numbers came within 2 s and the kernel refused all but one: a sender that guesses",
             numbers.len()

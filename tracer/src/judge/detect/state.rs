@@ -86,11 +86,13 @@ fn client(case: &Case, socket: &Socket) -> Finding {
 fn fin_received(case: &Case, socket: &Socket) -> Option<Finding> {
     // Of a client whose FIN came before a RST in Nginx's name `captured` tells.
     let told = case.is_client() && case.incident.reset_seen().is_some();
-    if case.state() != TcpState::CloseWait || told {
+    let left = case.is_left_by_client();
+    if !(case.state() == TcpState::CloseWait || left) || told {
         return None;
     }
+    let state = if left { "" } else { ", state CLOSE_WAIT" };
     let detail = format!(
-        "The peer had closed (FIN, state CLOSE_WAIT) with {} bytes received in all and the last exchange unanswered",
+        "The peer had closed (FIN{state}) with {} bytes received in all and the last exchange unanswered",
         socket.bytes_received
     );
     let origins = if case.is_client() { Origins::PEER.and(Origins::CLIENT_FIRST) } else { Origins::PEER };

@@ -37,6 +37,13 @@ pub const WORKER: &[Rule] = &[Rule {
 /// noticed.
 pub const OTHER_END: &[Rule] = &[
     Rule {
+        name: "other_end/rejected_here",
+        when: |look| look.has("far_end_reset") && look.case.is_far_end_reset_from_here(),
+        party: Party::Middlebox,
+        cause: Cause::LocalFirewall,
+        origins: Origins::FILTER,
+    },
+    Rule {
         name: "other_end/reset_from_between",
         when: |look| look.has("far_end_reset"),
         party: Party::Middlebox,

@@ -59,6 +59,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::CLIENT_FIRST,
     },
     Rule {
+        name: "sent/client_closed",
+        when: |look| look.case.is_left_by_client() && look.has("fin_received"),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
         name: "sent/listener_full",
         when: |look| look.has("listener_full"),
         party: Party::Nginx,

@@ -119,6 +119,24 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "ends-answer-rejected-here",
+        says: "the packet filter of Nginx's own host turns the upstream's answer into a RST for the upstream",
+        servers: IMPATIENT,
+        drive: answer_rejected_here,
+        expect: &[Expect {
+            causes: &["local_firewall"],
+            kinds: &["timeout"],
+            impacts: &["request_failed"],
+            least: Certainty::Weak,
+            most: Certainty::Strong,
+            ..FAR_END
+        }],
+        log: LogTruth::Always("upstream timed out (110"),
+        alone: true,
+        view: View::WholeHost,
+        ..ORDINARY
+    },
+    Scenario {
         name: "ends-far-end-reset-idle",
         says: "a device resets the upstream's end of an idle connection; its kernel answers Nginx's next request with a RST",
         servers: KEPT,
@@ -227,9 +245,19 @@ fn both(stage: &mut Stage<'_>) -> Result<()> {
 
 /// The request arrives; what answers it is rejected by the router beside the upstream.
 fn far_end(stage: &mut Stage<'_>) -> Result<()> {
-    let listener = stage.listen()?;
     let rule = format!("{} {RESET}", stage.leaving_upstream());
     stage.filter(Node::Far, &rule)?;
+    answered_in_vain(stage)
+}
+
+fn answer_rejected_here(stage: &mut Stage<'_>) -> Result<()> {
+    let rule = format!("{} {RESET}", stage.leaving_upstream());
+    stage.filter_input(Node::Web, &rule)?;
+    answered_in_vain(stage)
+}
+
+fn answered_in_vain(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
     let client = stage.connect()?;
     stage.request(client, "GET /far")?;
     let upstream = stage.accept(listener)?;

@@ -20,6 +20,7 @@ mod hot;
 mod icmp;
 mod idle;
 mod inject;
+mod leaving;
 mod limits;
 mod losses;
 mod mapped;
@@ -77,6 +78,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         mapped::TABLE,
         filters::TABLE,
         inject::TABLE,
+        leaving::TABLE,
         ends::TABLE,
         idle::TABLE,
         sequels::TABLE,

@@ -103,6 +103,16 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "worker-killed-idle",
+        says: "Nginx's worker is killed (-9) right after a client has got its whole answer",
+        families: V4,
+        servers: PLAIN,
+        drive: lost_idle,
+        expect: &[Expect { impacts: &["unknown"], checks: &[Check::Says("SIGKILL")], ..LOST }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
         name: "worker-killed-several",
         says: "the worker is killed (-9) with three requests to one upstream: each is lost once",
         families: V4,
@@ -185,6 +195,14 @@ fn response_rejected(stage: &mut Stage<'_>) -> Result<()> {
 
 fn response_rejected_for_good(stage: &mut Stage<'_>) -> Result<()> {
     let client = reject_response(stage)?;
+    stage.client.tell(&format!("drain {client}")).map(drop)
+}
+
+fn lost_idle(stage: &mut Stage<'_>) -> Result<()> {
+    let listener = stage.listen()?;
+    let client = stage.connect()?;
+    stage.exchange(client, listener)?;
+    stage.nginx().kill_worker()?;
     stage.client.tell(&format!("drain {client}")).map(drop)
 }
 

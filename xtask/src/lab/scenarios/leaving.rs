@@ -1,0 +1,109 @@
+//! Clients that leave in order: with last words that Nginx never reads, so that its own close is the one that resets.
+
+use super::super::kernel;
+use super::super::net::Family;
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
+use super::super::stage::Stage;
+use super::PLAIN;
+use super::halves::EAGER;
+use super::upstream::{half_answered, in_flight};
+use anyhow::Result;
+
+const V4: &[Family] = &[Family::V4];
+
+/// A record of TLS 1.3 as long as its `close_notify`.
+const FAREWELL: &str = "17030300130102030405060708090a0b0c0d0e0f10111213";
+
+const LEFT: Expect = Expect {
+    party: "client",
+    causes: &["client_abort"],
+    kinds: &["reset_sent"],
+    impacts: &["request_failed"],
+    most: Certainty::Strong,
+    side: Some(Side::Client),
+    checks: &[Check::OtherHalf],
+    ..INCIDENT
+};
+
+const LINE: LogTruth = LogTruth::Info("client prematurely closed connection");
+
+/// Clients that leave.
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "client-leaves-with-farewell",
+        says: "a client says what TLS says at the end, and closes, while the upstream works",
+        servers: PLAIN,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            stage.client.tell(&format!("hex {client} {FAREWELL}"))?;
+            leave(stage, client, upstream)
+        },
+        expect: &[LEFT],
+        log: LINE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "client-leaves-pipelined",
+        says: "a client asks for more behind its request, and closes, while the upstream works",
+        families: V4,
+        servers: PLAIN,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let agent = "x".repeat(100);
+            let more = format!("GET /more HTTP/1.1\\r\\nHost: lab\\r\\nUser-Agent: {agent}\\r\\n\\r\\n");
+            stage.client.tell(&format!("send {client} {more}"))?;
+            leave(stage, client, upstream)
+        },
+        expect: &[LEFT],
+        log: LINE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "client-leaves-download",
+        says: "the same as the first in the middle of a response",
+        families: V4,
+        servers: EAGER,
+        drive: |stage| {
+            let (client, upstream) = half_answered(stage)?;
+            stage.client.tell(&format!("hex {client} {FAREWELL}"))?;
+            leave(stage, client, upstream)
+        },
+        expect: &[Expect { impacts: &["response_truncated", "request_failed"], checks: &[], ..LEFT }],
+        log: LINE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "client-meets-idle-close",
+        says: "a client's next request meets Nginx's close of the idle connection (keepalive_timeout)",
+        families: V4,
+        servers: "server { listen @LISTEN@; root @ROOT@; keepalive_timeout 1s; }\n",
+        drive: |stage| {
+            let client = stage.connect()?;
+            stage.request(client, "GET /small")?;
+            stage.response(client, "200")?;
+            stage.wait_client("Nginx closes", |socket| {
+                socket.is_none_or(|socket| socket.state != kernel::ESTABLISHED)
+            })?;
+            stage.request(client, "GET /again")?;
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        expect: &[Expect {
+            party: "nginx",
+            causes: &["nginx_closed_unread"],
+            least: Certainty::Proven,
+            most: Certainty::Proven,
+            checks: &[Check::Says("keepalive_timeout")],
+            ..LEFT
+        }],
+        log: LogTruth::Silent,
+        ..ORDINARY
+    },
+];
+
+fn leave(stage: &mut Stage<'_>, client: u32, upstream: u32) -> Result<()> {
+    stage.client.tell(&format!("finish {client}"))?;
+    stage.server()?.tell(&format!("drain {upstream}"))?;
+    stage.client.tell(&format!("drain {client}")).map(drop)
+}
