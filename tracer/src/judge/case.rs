@@ -422,7 +422,7 @@ impl<'a> Case<'a> {
 
     /// Those of them that had not arrived: the RST of a living socket acknowledges once more all that had come
     /// (`tcp_send_active_reset`).
-    fn lacking(&self) -> u64 {
+    pub fn lacking(&self) -> u64 {
         let Some(socket) = self.socket() else { return 0 };
         let packet = self.reset_packet().filter(|packet| packet.flags.has(TcpFlags::ACK));
         let left = packet.map(|packet| socket.snd_nxt.wrapping_sub(packet.ack));

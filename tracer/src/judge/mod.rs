@@ -28,7 +28,7 @@ mod waiting;
 mod witness;
 
 use crate::model::verdict::{Evidence, Kind, Missing, SCHEMA, Verdict, Weight};
-use crate::model::{Event, EventKind, TcpState};
+use crate::model::{Event, EventKind, MessageClass, TcpState};
 use crate::timeline::{Subject, listens_on};
 
 pub use case::{Case, CausedBy, Joined, OverflowNote, Races};
@@ -58,14 +58,28 @@ pub fn judge(case: &Case) -> Option<Verdict> {
 }
 
 fn unnoticed(case: &Case) -> bool {
-    let connection = matches!(case.incident.subject, Subject::Connection(_));
-    connection
-        && case.line.is_none()
-        && (case.incident.own.is_empty()
-            || stray(case)
-            || challenged(case)
-            || ordinary_close(case)
-            || answered_after_all(case))
+    if !matches!(case.incident.subject, Subject::Connection(_)) {
+        return false;
+    }
+    if case.line.is_some() {
+        return silent_tunnel(case);
+    }
+    case.incident.own.is_empty()
+        || stray(case)
+        || challenged(case)
+        || ordinary_close(case)
+        || answered_after_all(case)
+}
+
+/// Both ends of a WebSocket or a stream had been heard and were silent for as long as Nginx's timer: nobody failed.
+fn silent_tunnel(case: &Case) -> bool {
+    let timed_out = case.line_class() == Some(MessageClass::TimedOut) && case.is_tunnel();
+    let closed =
+        case.incident.closed().is_some_and(|event| event.task.is_own() && event.task.exiting.is_none());
+    let heard = case.socket().is_some_and(|socket| {
+        socket.bytes_received > 0 && (socket.unacked, socket.unsent, socket.retransmits_pending) == (0, 0, 0)
+    });
+    timed_out && closed && heard && case.error() == 0 && !case.awaits_answer()
 }
 
 /// A segment without data for a connection this host does not know, answered with a RST as it has to be:

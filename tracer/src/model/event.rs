@@ -223,7 +223,8 @@ pub struct Event {
 impl Event {
     /// The packet opens a connection: a RST, if one was sent, answers it.
     pub fn answers_syn(&self) -> bool {
-        self.packet.as_ref().is_some_and(|packet| packet.flags.has(TcpFlags::SYN))
+        let opens = |packet: &Packet| packet.flags.has(TcpFlags::SYN) && !packet.flags.has(TcpFlags::ACK);
+        self.packet.as_ref().is_some_and(opens)
     }
 
     /// A RST that one of Nginx's processes sent, and not because it was ending.

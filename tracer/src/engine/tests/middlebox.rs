@@ -2,7 +2,9 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Kind, Party, Segment};
-use crate::model::{Baseline, BaselineSource, Input, Losses, Mono, Packet, PeerHistory, Socket, Timestamps};
+use crate::model::{
+    Baseline, BaselineSource, Input, Losses, Mono, Packet, PeerHistory, Socket, TcpFlags, Timestamps,
+};
 
 fn from_ttl(ttl: u8, socket: &Socket) -> Packet {
     Packet { ttl, ..stateless_reset(socket) }
@@ -181,26 +183,44 @@ fn two_ends_on_this_host_that_both_received_a_reset_blame_the_path() {
     );
 }
 
+/// A refused RST so far ahead of the next number, or behind it.
+fn refused(socket: &Socket, offset: u32, like: Packet) -> (u64, Input) {
+    let packet = Packet { seq: socket.rcv_nxt.wrapping_add(offset), ..like };
+    let kind = crate::model::EventKind::ResetRefused {
+        reason: "TCP_RESET".to_owned(),
+        local: socket.local,
+        remote: socket.remote,
+    };
+    let (when, input) = bare(99, kind, nobody());
+    let Input::Event(mut event) = input else { unreachable!() };
+    event.packet = Some(packet);
+    (when, Input::Event(event))
+}
+
 #[test]
 fn resets_that_guess_are_a_device() {
     let socket = Socket { ts_recent: None, ..upstream() };
-    let refused = |milliseconds, offset: u32| {
-        let packet = Packet { seq: socket.rcv_nxt.wrapping_add(offset), ..disguised(63, &socket) };
-        let kind = crate::model::EventKind::ResetRefused {
-            reason: "TCP_RESET".to_owned(),
-            local: socket.local,
-            remote: socket.remote,
-        };
-        let (when, input) = bare(milliseconds, kind, nobody());
-        let Input::Event(mut event) = input else { unreachable!() };
-        event.packet = Some(packet);
-        (when, Input::Event(event))
-    };
     let reset = disguised(63, &socket);
-    let inputs = vec![refused(99, 1460), refused(99, 4380), received(100, socket.clone(), Some(reset))];
+    let guess = |offset| refused(&socket, offset, reset.clone());
+    let inputs = vec![guess(1460), guess(4380), received(100, socket.clone(), Some(reset.clone()))];
     let verdict =
         check(inputs, Kind::ResetReceived, Party::Middlebox, Cause::MiddleboxForgedReset, Certainty::Weak);
     assert!(verdict.evidence.iter().any(|piece| piece.code == "resets_refused"));
+}
+
+#[test]
+fn bare_resets_with_numbers_that_were_acknowledged_are_no_guess() {
+    let socket = Socket { bytes_received: 71, ..upstream() };
+    let like = Packet { flags: TcpFlags(TcpFlags::RST), ack: 0, ..disguised(63, &socket) };
+    let accepted = Packet { seq: socket.rcv_nxt, ..like.clone() };
+    let answer = |offset| refused(&socket, offset, like.clone());
+    let inputs =
+        vec![answer(u32::MAX), answer(0_u32.wrapping_sub(71)), received(100, socket.clone(), Some(accepted))];
+    let verdicts = play(inputs);
+    assert!(verdicts.iter().all(|verdict| verdict.party == Party::Upstream), "{verdicts:#?}");
+    assert!(
+        verdicts.iter().flat_map(|verdict| &verdict.evidence).all(|piece| piece.code != "resets_refused")
+    );
 }
 
 #[test]

@@ -241,7 +241,16 @@ fn scans_and_last_words_for_unknown_connections_are_nothing() {
     assert!(play(vec![answered(100, "TCP_FLAGS", ack.clone(), None)]).is_empty());
     assert!(play(vec![answered(100, "NO_SOCKET", ack.clone(), None)]).is_empty());
     assert!(play(vec![answered_without_reason(100, ack)]).is_empty());
+    let scattered = Packet { flags: TcpFlags(TcpFlags::SYN | TcpFlags::ACK), ..data_from_peer(&client(), 0) };
+    assert!(play(vec![answered(100, "TCP_FLAGS", scattered, None)]).is_empty());
     assert!(!play(vec![answered_without_reason(100, data_from_peer(&client(), 100))]).is_empty());
+}
+
+#[test]
+fn data_for_a_connection_that_is_gone_belongs_to_no_request() {
+    let verdict = &play(vec![answered(100, "TCP_FLAGS", data_from_peer(&client(), 100), None)])[0];
+    assert_eq!((verdict.party, verdict.impact), (Party::Unknown, Impact::Unknown), "{verdict:#?}");
+    assert!(verdict.summary.contains("did not have"), "{}", verdict.summary);
 }
 
 #[test]

@@ -21,6 +21,21 @@ fn acknowledged_and_unanswered_with_the_line_is_a_slow_upstream() {
 }
 
 #[test]
+fn a_tunnel_in_which_nobody_speaks_is_no_failure() {
+    let (answered, action) = (Socket { bytes_received: 82, ..upstream() }, "proxying upgraded connection");
+    let both = Socket { last_sent_ms: Some(988), last_received_ms: Some(988), ..answered.clone() };
+    assert!(play(vec![closed(100, both, worker()), timed_out(100, action)]).is_empty());
+    let asked = Socket { last_sent_ms: Some(988), last_received_ms: Some(5_000), ..answered };
+    check(
+        vec![closed(100, asked, worker()), timed_out(100, action)],
+        Kind::Timeout,
+        Party::Upstream,
+        Cause::UpstreamSlow,
+        Certainty::Weak,
+    );
+}
+
+#[test]
 fn without_a_line_and_a_timer_nobody_is_blamed() {
     let socket = Socket { last_sent_ms: Some(20), ..upstream() };
     check(
