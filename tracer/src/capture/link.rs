@@ -5,6 +5,7 @@
 use etherparse::{LaxIpSlice, LaxIpv4Slice, LaxIpv6Slice};
 
 use super::segment::first_fragment;
+use crate::model::Mac;
 
 /// Tunnels in tunnels that are opened.
 const DEEPEST: usize = 4;
@@ -77,6 +78,18 @@ pub fn is_loopback(link: u32, frame: &[u8]) -> bool {
         276 => number(frame, 8) == Some(LOOPBACK),
         _ => false,
     }
+}
+
+/// The address of who put the frame on this link: Ethernet, and Linux cooked captures of six-byte addresses.
+pub fn source_mac(link: u32, frame: &[u8]) -> Option<Mac> {
+    let start = match link {
+        1 => 6,
+        113 if number(frame, 4) == Some(6) => 6,
+        276 if frame.get(11) == Some(&6) => 12,
+        _ => return None,
+    };
+    let address: [u8; 6] = frame.get(start..start + 6)?.try_into().ok()?;
+    Some(Mac(address))
 }
 
 fn ip(bytes: &[u8]) -> Option<LaxIpSlice<'_>> {
@@ -310,5 +323,24 @@ fn generic(bytes: &[u8]) -> Inside<'_> {
         0x88be => after(8),
         0x22eb => after(12),
         _ => Inside::Ether(protocol, inner),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_put_a_frame_on_the_link_is_told_where_the_link_layer_says_so() {
+        let address = [2, 0, 0, 0, 0, 7];
+        let ethernet = [&[0xff; 6], &address[..], &[8, 0]].concat();
+        let cooked = [&[0, 0, 0, 1, 0, 6], &address[..], &[0, 0, 8, 0]].concat();
+        let cooked_2 = [&[8, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6], &address[..], &[0, 0]].concat();
+        for (link, frame) in [(1, &ethernet), (113, &cooked), (276, &cooked_2)] {
+            assert_eq!(source_mac(link, frame), Some(Mac(address)), "{link}");
+            assert_eq!(source_mac(link, &frame[..11]), None, "{link}, cut off");
+        }
+        let without = [&[0, 0, 0, 1, 0, 0], &[0; 8][..], &[8, 0]].concat();
+        assert_eq!((source_mac(113, &without), source_mac(101, &ethernet)), (None, None));
     }
 }

@@ -7,7 +7,7 @@ use etherparse::{LaxIpSlice, TcpSlice};
 
 use crate::collect::icmp;
 use crate::collect::options::{self, option_names, timestamps};
-use crate::model::{IcmpError, Mono, Packet, TcpFlags, Timestamps};
+use crate::model::{IcmpError, Mac, Mono, Packet, TcpFlags, Timestamps};
 
 /// Bytes of a TCP header without options.
 const SHORTEST: usize = 20;
@@ -62,6 +62,8 @@ pub struct Segment {
     pub payload: u32,
     /// It passed the loopback interface of the capturing host.
     pub on_loopback: bool,
+    /// Who put it on the link it was captured on.
+    pub source_mac: Option<Mac>,
 }
 
 /// The captured bytes of a segment.
@@ -112,7 +114,7 @@ impl Segment {
             payload_len: self.payload,
             ifindex: 0,
             on_loopback: self.on_loopback,
-            source_mac: None,
+            source_mac: self.source_mac,
             raw: Vec::new(),
         }
     }
@@ -212,6 +214,7 @@ fn segment<'a>(
         timestamps: whole.ok().and_then(|tcp| timestamps(&tcp)),
         payload,
         on_loopback: false,
+        source_mac: None,
     };
     let length = usize::try_from(payload).unwrap_or(0);
     let data = &transport[header_end..];

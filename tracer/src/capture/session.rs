@@ -201,6 +201,7 @@ fn take(
             match segment::content(frame.time, &ip, bytes, frame.original, frame.bytes.len()) {
                 Content::Tcp(mut segment, bytes) => {
                     segment.on_loopback = link::is_loopback(frame.link, &frame.bytes);
+                    segment.source_mac = link::source_mac(frame.link, &frame.bytes);
                     if link::is_outgoing(frame.link, &frame.bytes) {
                         tracker.census.leaves(segment.source.ip());
                     }
