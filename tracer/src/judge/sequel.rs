@@ -52,8 +52,8 @@ impl Case<'_> {
         self.is_client() && self.line.is_none() && asked && done && socket.idle_ms() >= Some(A_WHILE_MS)
     }
 
-    /// A segment of a client met no connection, and no listener was full before: a late copy of one that is done, or the
-    /// client does not know that its connection has ended.
+    /// A segment of a client met no connection: a late copy of one that is done, or the client does not know that its
+    /// connection has ended.
     pub fn is_of_no_connection(&self) -> bool {
         let answers =
             |event: &Event| event.socket.is_none() && event.answers_segment() && !event.answers_syn();

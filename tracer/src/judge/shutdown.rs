@@ -18,7 +18,7 @@ impl<'a> Case<'a> {
         let open = matches!(close.kind, EventKind::Closed { old: TcpState::Established, .. });
         let waited = open && self.error() == 0 && !self.is_client() && self.awaits_answer();
         let unexplained = self.line.is_none() && self.caused_by.is_none() && close.task.exiting.is_none();
-        let limited = self.host.nginx.shutdown_timeouts_ms.iter().any(|limit| *limit > 0);
+        let limited = !self.host.nginx.shutdown_timeouts_ms.is_empty();
         let (ended, exit) = self.processes.ended.get(&close.task.pid)?;
         let right_after = *ended >= close.time && ended.since(close.time) <= SAME_TURN;
         let in_order = exit.signal == 0 && exit.status == 0;

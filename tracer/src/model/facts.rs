@@ -90,7 +90,7 @@ pub struct NginxConfig {
     pub client_timeouts_ms: Vec<u64>,
     /// `keepalive_timeout` of upstream groups, milliseconds.
     pub upstream_keepalive_timeouts_ms: Vec<u64>,
-    /// `worker_shutdown_timeout`, milliseconds.
+    /// `worker_shutdown_timeout` values seen, milliseconds; zero, which sets no limit, is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shutdown_timeouts_ms: Vec<u64>,
     /// `reset_timedout_connection on` stands somewhere.

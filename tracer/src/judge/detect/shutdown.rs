@@ -16,8 +16,8 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
 /// HTTP/2 has clients that cancel a request and stay, of which the kernel sees nothing.
 fn limited(case: &Case) -> Option<Finding> {
     let nginx = &case.host.nginx;
-    let told = nginx.http2_listeners.is_empty() && case.is_complete();
-    let limit = nginx.shutdown_timeouts_ms.iter().find(|limit| told && **limit > 0)?;
+    let sees_all = nginx.http2_listeners.is_empty() && case.is_complete();
+    let limit = nginx.shutdown_timeouts_ms.first().filter(|_| sees_all)?;
     let detail = format!(
         "worker_shutdown_timeout is {limit} ms: so long after a reload or nginx -s quit a worker closes all it has left"
     );

@@ -177,7 +177,8 @@ impl<'a> Extractor<'a> {
                 self.found.facts.client_timeouts_ms.extend(value::milliseconds(first));
             }
             "worker_shutdown_timeout" => {
-                self.found.facts.shutdown_timeouts_ms.extend(value::milliseconds(first));
+                let limit = value::milliseconds(first).filter(|limit| *limit > 0);
+                self.found.facts.shutdown_timeouts_ms.extend(limit);
             }
             "reset_timedout_connection" => self.found.facts.reset_timedout_connection |= first == "on",
             "set_real_ip_from" => self.found.facts.real_ip = true,

@@ -25,7 +25,8 @@ const GRPC: &str = "server { listen @LISTEN@; location / { grpc_pass grpc://@UPS
 const REALIP: &str = "server { listen @LISTEN@; set_real_ip_from 10.77.0.0/16; set_real_ip_from fd00:77::/32; \
      real_ip_header X-Forwarded-For; real_ip_recursive on; location / { proxy_pass http://@UPSTREAM@; } }\n";
 
-const CLIENT: Expect = Expect {
+/// A client that left while Nginx worked for it.
+pub(super) const CLIENT: Expect = Expect {
     party: "client",
     causes: &["client_abort"],
     least: Certainty::Weak,
@@ -242,6 +243,11 @@ fn half_closed_reset(stage: &mut Stage<'_>) -> Result<()> {
 fn half_closed_waiting(stage: &mut Stage<'_>) -> Result<()> {
     let (client, upstream) = in_flight(stage)?;
     stage.read_request(upstream)?;
+    finish(stage, client, upstream)
+}
+
+/// The client closes its half, Nginx drops the upstream for it, and then the client.
+pub(super) fn finish(stage: &mut Stage<'_>, client: u32, upstream: u32) -> Result<()> {
     stage.client.tell(&format!("finish {client}"))?;
     stage.server()?.tell(&format!("drain {upstream}"))?;
     stage.client.tell(&format!("drain {client}")).map(drop)

@@ -2,28 +2,18 @@
 
 use super::super::kernel;
 use super::super::net::Family;
-use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
-use super::super::stage::Stage;
+use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Scenario};
 use super::PLAIN;
-use super::halves::EAGER;
+use super::halves::{CLIENT, EAGER, finish};
 use super::upstream::{half_answered, in_flight};
-use anyhow::Result;
 
 const V4: &[Family] = &[Family::V4];
 
 /// A record of TLS 1.3 as long as its `close_notify`.
 const FAREWELL: &str = "17030300130102030405060708090a0b0c0d0e0f10111213";
 
-const LEFT: Expect = Expect {
-    party: "client",
-    causes: &["client_abort"],
-    kinds: &["reset_sent"],
-    impacts: &["request_failed"],
-    most: Certainty::Strong,
-    side: Some(Side::Client),
-    checks: &[Check::OtherHalf],
-    ..INCIDENT
-};
+const LEFT: Expect =
+    Expect { kinds: &["reset_sent"], impacts: &["request_failed"], checks: &[Check::OtherHalf], ..CLIENT };
 
 const LINE: LogTruth = LogTruth::Info("client prematurely closed connection");
 
@@ -37,7 +27,7 @@ pub const TABLE: &[Scenario] = &[
             let (client, upstream) = in_flight(stage)?;
             stage.read_request(upstream)?;
             stage.client.tell(&format!("hex {client} {FAREWELL}"))?;
-            leave(stage, client, upstream)
+            finish(stage, client, upstream)
         },
         expect: &[LEFT],
         log: LINE,
@@ -54,7 +44,7 @@ pub const TABLE: &[Scenario] = &[
             let agent = "x".repeat(100);
             let more = format!("GET /more HTTP/1.1\\r\\nHost: lab\\r\\nUser-Agent: {agent}\\r\\n\\r\\n");
             stage.client.tell(&format!("send {client} {more}"))?;
-            leave(stage, client, upstream)
+            finish(stage, client, upstream)
         },
         expect: &[LEFT],
         log: LINE,
@@ -68,7 +58,7 @@ pub const TABLE: &[Scenario] = &[
         drive: |stage| {
             let (client, upstream) = half_answered(stage)?;
             stage.client.tell(&format!("hex {client} {FAREWELL}"))?;
-            leave(stage, client, upstream)
+            finish(stage, client, upstream)
         },
         expect: &[Expect { impacts: &["response_truncated", "request_failed"], checks: &[], ..LEFT }],
         log: LINE,
@@ -101,9 +91,3 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
 ];
-
-fn leave(stage: &mut Stage<'_>, client: u32, upstream: u32) -> Result<()> {
-    stage.client.tell(&format!("finish {client}"))?;
-    stage.server()?.tell(&format!("drain {upstream}"))?;
-    stage.client.tell(&format!("drain {client}")).map(drop)
-}

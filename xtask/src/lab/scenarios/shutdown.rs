@@ -1,9 +1,10 @@
 //! A reload ends the worker that holds a request: in order, or when `worker_shutdown_timeout` is over.
 
 use super::super::net::Family;
-use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
 use super::PLAIN;
+use super::halves::CLIENT;
 use super::upstream::in_flight;
 use anyhow::Result;
 
@@ -61,14 +62,7 @@ pub const TABLE: &[Scenario] = &[
             stage.client.tell(&format!("close {client}"))?;
             stage.server()?.tell(&format!("drain {upstream}")).map(drop)
         },
-        expect: &[Expect {
-            party: "client",
-            causes: &["client_abort"],
-            least: Certainty::Weak,
-            most: Certainty::Strong,
-            side: Some(Side::Client),
-            ..INCIDENT
-        }],
+        expect: &[CLIENT],
         log: LogTruth::Either,
         alone: true,
         ..ORDINARY
