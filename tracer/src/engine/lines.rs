@@ -32,6 +32,18 @@ impl Lines {
         oldest.map(|(_, line)| line)
     }
 
+    /// Completes the last line that was broken before the end of this file.
+    pub fn complete(&mut self, rest: &LogRecord) {
+        let broken = |line: &Line| {
+            let record = &line.record;
+            (record.kind, &record.file) == (MessageKind::PROXY_PROTOCOL_BROKEN, &rest.file)
+                && record.client.is_none()
+        };
+        if let Some((_, line)) = self.waiting.iter_mut().rev().find(|(_, line)| broken(line)) {
+            line.complete(rest);
+        }
+    }
+
     /// When the next line has waited long enough.
     pub fn next_deadline(&self) -> Option<Mono> {
         self.waiting.front().map(|(since, _)| since.after(PATIENCE))
@@ -79,6 +91,7 @@ pub fn is_incident(record: &LogRecord) -> bool {
     // The upstream refused the stream of a request, which fails by that; its connection need not.
     let is_rejected = record.kind == MessageKind::UPSTREAM_STREAM_REJECTED;
     let is_failure = is_rejected
+        || record.kind == MessageKind::PROXY_PROTOCOL_BROKEN
         || matches!(
             record.class(),
             C::SocketError

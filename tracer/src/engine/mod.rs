@@ -10,6 +10,7 @@ mod lines;
 mod losses;
 mod pairing;
 mod races;
+mod shortages;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use access::Accesses;
 use capture::Numbering;
 use lines::Lines;
 use losses::LossLog;
+use shortages::Shortages;
 
 /// An overflow may end in a reset as late as the last SYN-ACK is given up (63 s by default, doubled for safety).
 const OVERFLOW_MATTERS: Duration = Duration::from_secs(130);
@@ -58,6 +60,7 @@ pub struct Engine {
     accesses: Accesses,
     overflows: Vec<OverflowNote>,
     races: races::History,
+    shortages: Shortages,
     ready: VecDeque<Verdict>,
     counters: Counters,
     /// The id of the incident whose verdict has to be explained.
@@ -92,6 +95,7 @@ impl Engine {
             clock: Clock::default(),
             overflows: Vec::new(),
             races: races::History::default(),
+            shortages: Shortages::default(),
             accesses: Accesses::default(),
             ready: VecDeque::new(),
             counters: Counters::default(),
@@ -221,8 +225,12 @@ impl Engine {
 
     fn line(&mut self, now: Mono, record: Box<LogRecord>) {
         self.counters.lines += 1;
+        if join::is_rest(&record) {
+            return self.lines.complete(&record);
+        }
         let mut line = Line::new(self.counters.lines, record, now, self.clock, self.host.nginx.real_ip);
         line.peer = self.accesses.peer(line.record.connection);
+        self.shortages.note(&line.record, line.at);
         if let Some(dropped) = self.lines.push(now, line) {
             self.counters.lines_dropped += 1;
             drop(dropped);
@@ -335,6 +343,7 @@ impl Engine {
             peer: self.other_end(incident),
             overflows: &self.overflows,
             races: incident.tuple().and_then(|tuple| self.races.with(tuple.remote)),
+            shortage: self.shortages.around(incident),
             losses: self.losses.during(incident.first, at),
             access: self.accesses.ending(incident, line.map(|(line, _)| &*line.record)),
             evicted,
@@ -400,8 +409,9 @@ impl Engine {
 
     fn judged_already(&self, line: &Line) -> Option<u64> {
         let memory = self.timeline.memory();
-        let mut fitting =
-            memory.iter().filter(|judged| !judged.logged && join::fit(line, &judged.incident).is_some());
+        let explains = |incident: &Incident| self.shortages.around(incident) == Some(&*line.record);
+        let fits = |incident: &Incident| join::fit(line, incident).is_some() || explains(incident);
+        let mut fitting = memory.iter().filter(|judged| !judged.logged && fits(&judged.incident));
         fitting.next().map(|judged| judged.incident.number)
     }
 

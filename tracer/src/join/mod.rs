@@ -34,7 +34,8 @@ pub const ANNOUNCED: Duration = Duration::from_secs(40);
 /// Whether the line says why Nginx is going to close a client connection.
 pub fn announces(record: &LogRecord) -> bool {
     let limit = matches!(record.class(), MessageClass::ConfigLimit | MessageClass::InvalidRequest);
-    limit && record.side == LogSide::Client
+    // Such a client is not heard out.
+    limit && record.side == LogSide::Client && record.kind != MessageKind::PROXY_PROTOCOL_BROKEN
 }
 
 /// A line waiting for its incident.
@@ -68,6 +69,22 @@ impl Line {
         let client = client.map(|client| client.to_canonical());
         Self { number, coarse: record.arrival.is_none(), record, at, real_ip, upstream, client, peer: None }
     }
+
+    /// Takes the fields from the end of a line that Nginx broke into several, by printing a client's words as they came
+    /// (`ngx_proxy_protocol_read`).
+    pub fn complete(&mut self, rest: &LogRecord) {
+        let record = &mut self.record;
+        record.action.clone_from(&rest.action);
+        record.client.clone_from(&rest.client);
+        record.server.clone_from(&rest.server);
+        let client = printed_client(record).and_then(|client| client.parse::<IpAddr>().ok());
+        self.client = client.map(|client| client.to_canonical());
+    }
+}
+
+/// Whether the line is the end of one that was broken, and begins in the middle of it.
+pub fn is_rest(record: &LogRecord) -> bool {
+    record.level.is_none() && record.action.as_deref() == Some("reading PROXY protocol")
 }
 
 /// Keep-alive lines have no `client:` field; the address is in the message (`client ADDR closed keepalive connection`).

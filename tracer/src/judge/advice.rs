@@ -48,6 +48,7 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
         ),
         Cause::MiddleboxReject => rejected(case),
         Cause::NginxResourceLimit => ends::resource(case),
+        Cause::NginxConfig => ends::refused_by_nginx(case),
         Cause::MiddleboxMtuBlackhole => one(
             "A link on the path seems to take only smaller packets, and no ICMP message said so here",
             "sysctl net.ipv4.tcp_mtu_probing; route mtu or advmss; network: ICMP type 3 code 4, ICMPv6 type 2",

@@ -119,6 +119,8 @@ pub struct Case<'a> {
     pub overflows: &'a [OverflowNote],
     /// Earlier keep-alive races with the same upstream.
     pub races: Option<Races>,
+    /// Nginx wrote in the last second that it had no connection left for clients.
+    pub shortage: Option<&'a LogRecord>,
     /// Events lost inside the incident's window, in words.
     pub losses: Option<String>,
     /// It was judged before it had settled, because a table was full.
@@ -383,6 +385,12 @@ impl<'a> Case<'a> {
     /// What ended Nginx's end of the connection: the RST it received, else its close.
     pub fn end(&self) -> Option<&'a Event> {
         self.incident.reset_received().or_else(|| self.incident.closed())
+    }
+
+    /// Nginx said that all connections of the worker were taken.
+    pub fn lacks_connections(&self) -> bool {
+        let told = self.line.map(|line| line.record).or(self.shortage);
+        told.is_some_and(|record| record.kind == MessageKind::WORKER_CONNECTIONS)
     }
 
     /// A process of this host that is not Nginx and destroyed the socket (`tcp_abort`).

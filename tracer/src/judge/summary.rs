@@ -118,8 +118,16 @@ fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
                 here(case)
             )
         }
+        Cause::NginxResourceLimit if case.lacks_connections() => {
+            format!(
+                "All connections of an Nginx worker were taken (worker_connections), so it gave up that of {peer}"
+            )
+        }
         Cause::NginxResourceLimit => {
             format!("A resource limit on the Nginx host ended the connection to {peer}")
+        }
+        Cause::NginxConfig if case.is_client() => {
+            format!("Nginx refused the connection of {peer}: {}", message(case))
         }
         Cause::NginxConfig => {
             format!("Nginx ended the connection to upstream {peer} itself: {}", message(case))

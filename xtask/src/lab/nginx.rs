@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+/// A worker's limit of connections, unless told otherwise.
+const CONNECTIONS: &str = "worker_connections 4096;";
+
 /// Bytes of the static file that a client stops reading; far more than all socket buffers hold.
 const BIG_FILE: u64 = 64 << 20;
 
@@ -175,6 +178,12 @@ impl Nginx {
         self.reload()
     }
 
+    /// Reloads with as many connections per worker as this.
+    pub fn limit_connections(&self, number: usize) -> Result<()> {
+        self.edit(|text| text.replace(CONNECTIONS, &format!("worker_connections {number};")))?;
+        self.reload()
+    }
+
     /// Reloads without a listener, waits for the next worker, and tells the one before to end. That one's descriptor is
     /// the last of the listener then.
     pub fn give_up(&self, listener: SocketAddr) -> Result<()> {
@@ -295,7 +304,7 @@ fn configuration(folder: &Path, instance: Instance, servers: &Servers) -> String
     format!(
         "{module}daemon off;\nmaster_process on;\nworker_processes {workers};\nworker_rlimit_nofile 20000;\n\
          pid {folder}/nginx.pid;\nerror_log {folder}/error.log {};\n\
-         events {{ worker_connections 4096; }}\n\
+         events {{ {CONNECTIONS} }}\n\
          http {{\n  access_log {folder}/access.log;\n\
          client_body_temp_path {folder}/body;\n  proxy_temp_path {folder}/proxy;\n\
          fastcgi_temp_path {folder}/fastcgi;\n  uwsgi_temp_path {folder}/uwsgi;\n  scgi_temp_path {folder}/scgi;\n\

@@ -3,6 +3,7 @@
 //! The stage remembers what really happened (addresses, processes, idle times) as the ground truth, and puts
 //! everything back when the scenario is over.
 
+mod count;
 mod path;
 mod program;
 
@@ -434,14 +435,6 @@ impl<'a> Stage<'a> {
         wait::until("Nginx accepts", wait::SOON, || (self.waiting() == 0).then_some(()))
     }
 
-    /// How many connections wait in this scenario's listener.
-    pub fn waiting(&self) -> u32 {
-        let sockets = kernel::sockets(self.bench.nginx.master());
-        let ours =
-            |socket: &&kernel::Socket| socket.local == self.listener() && socket.state == kernel::LISTEN;
-        sockets.iter().find(ours).map_or(0, |socket| socket.unread)
-    }
-
     /// Somebody else on the Nginx host.
     pub fn beside(&self) -> Result<Puppet> {
         Puppet::start(&self.bench.network, Node::Web)
@@ -457,11 +450,6 @@ impl<'a> Stage<'a> {
         let upstream = self.upstream();
         let sockets = kernel::sockets(self.bench.nginx.master()).into_iter();
         sockets.filter(move |socket| socket.remote == upstream && socket.state == kernel::ESTABLISHED)
-    }
-
-    /// How many connections Nginx has with this scenario's upstream.
-    pub fn upstreams(&self) -> usize {
-        self.to_upstream().count()
     }
 
     /// Remembers Nginx's end of its only connection to a real server.

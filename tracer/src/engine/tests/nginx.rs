@@ -321,3 +321,37 @@ fn a_stream_has_no_lingering_close_to_be_advised() {
     assert!(play_on(host, vec![unread()])[0].advice.is_empty());
     assert!(!play(vec![unread()])[0].advice.is_empty());
 }
+
+/// Nginx says once a second that it makes room, and may close several clients in that second.
+#[test]
+fn a_line_about_spent_connections_explains_every_client_closed_in_its_second() {
+    let late = |milliseconds: u64, port: u16| {
+        let mut socket = client();
+        socket.remote.set_port(port);
+        let data = data_from_peer(&socket, 300);
+        answered(milliseconds, "TCP_ABORT_ON_DATA", data, None)
+    };
+    let mut spent = line(100, MessageKind::WORKER_CONNECTIONS, None, "");
+    (spent.side, spent.upstream, spent.client) = (crate::model::LogSide::None, None, None);
+    let inputs = vec![logged(spent), late(300, 4_001), late(900, 4_002), late(2_900, 4_003)];
+    let causes: Vec<_> = play(inputs).iter().map(|verdict| verdict.cause).collect();
+    let (spent, unread) = (Cause::NginxResourceLimit, Cause::NginxClosedUnread);
+    assert_eq!(causes, [spent, spent, unread]);
+}
+
+/// Nginx prints what the client sent as it came, line feeds included.
+#[test]
+fn a_line_that_a_client_broke_is_told_with_the_fields_of_its_end() {
+    let mut first = line(100, MessageKind::PROXY_PROTOCOL_BROKEN, None, "");
+    (first.side, first.upstream, first.client) = (crate::model::LogSide::Client, None, None);
+    let mut rest = line(100, MessageKind::OTHER, None, "reading PROXY protocol");
+    (rest.level, rest.upstream, rest.client) = (None, None, Some("192.0.2.7".to_owned()));
+    let verdicts = play(vec![logged(first), logged(rest)]);
+    let [verdict] = verdicts.as_slice() else { panic!("{verdicts:?}") };
+    assert_eq!((verdict.party, verdict.cause), (Party::Nginx, Cause::NginxConfig));
+    let log = verdict.log.as_ref().expect("a line");
+    assert_eq!(
+        (log.client.as_deref(), log.action.as_deref()),
+        (Some("192.0.2.7"), Some("reading PROXY protocol"))
+    );
+}

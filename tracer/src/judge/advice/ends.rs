@@ -1,8 +1,9 @@
 //! Advice on connections that this host or a process ended: what the client or the process did decides which
 //! directive is named.
 
-use crate::model::Task;
 use crate::model::verdict::Advice;
+use crate::model::{MessageKind, Task};
+use crate::timeline::Subject;
 
 use super::one;
 use crate::judge::case::Case;
@@ -161,6 +162,27 @@ pub fn taken_over(case: &Case) -> Vec<Advice> {
     )
 }
 
+/// What Nginx is told not to take.
+pub fn refused_by_nginx(case: &Case) -> Vec<Advice> {
+    let record = match &case.incident.subject {
+        Subject::Line(record) => Some(&**record),
+        _ => case.line.map(|line| line.record),
+    };
+    match record.map(|record| record.kind) {
+        Some(MessageKind::PROXY_PROTOCOL_BROKEN) => one(
+            "Nginx expects a PROXY protocol header on this port, and the client began with something else",
+            "nginx: listen (proxy_protocol)",
+            "let clients connect through the load balancer that adds the header, or give them a port without proxy_protocol",
+        ),
+        Some(MessageKind::UPSTREAM_CERTIFICATE) => one(
+            "Nginx does not accept the certificate that the upstream shows",
+            "nginx: proxy_ssl_verify, proxy_ssl_trusted_certificate, proxy_ssl_name",
+            "trust the authority that issued the certificate, and ask for the name that it is issued for",
+        ),
+        _ => Vec::new(),
+    }
+}
+
 /// The errno says which limit.
 pub fn resource(case: &Case) -> Vec<Advice> {
     let error = case.error();
@@ -172,6 +194,10 @@ pub fn resource(case: &Case) -> Vec<Advice> {
         23 | 24 => (
             "nginx: worker_rlimit_nofile, worker_connections; sysctl fs.file-max",
             "raise worker_rlimit_nofile to at least twice worker_connections",
+        ),
+        0 if case.lacks_connections() => (
+            "nginx: worker_connections (events), worker_rlimit_nofile (main)",
+            "raise worker_connections, and worker_rlimit_nofile to twice as much; keepalive_timeout says for how long idle clients hold one",
         ),
         12 | 105 => ("this host: memory; sysctl net.ipv4.tcp_mem", "give the host or the cgroup more memory"),
         _ => (

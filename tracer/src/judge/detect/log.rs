@@ -4,7 +4,7 @@
 use crate::judge::case::{Case, Joined};
 use crate::judge::finding::{Finding, Origins};
 use crate::judge::rules::{is_rejected, speaks_no_tls};
-use crate::model::MessageClass;
+use crate::model::{LogRecord, MessageClass};
 use crate::timeline::Subject;
 
 /// Adds the finding of the line.
@@ -24,6 +24,13 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     if !hidden {
         findings.extend(case.line.as_ref().and_then(of_line));
     }
+    findings.extend(case.shortage.filter(|_| case.line.is_none()).map(shortage));
+}
+
+/// Said of no connection: it explains those that Nginx gave up in that second without a word of their own.
+fn shortage(record: &LogRecord) -> Finding {
+    let detail = format!("Nginx logged in the last second: {}", record.message);
+    Finding::supporting("log_resource", Origins::NGINX, detail)
 }
 
 fn of_line(line: &Joined) -> Option<Finding> {

@@ -50,7 +50,7 @@ pub const RULES: &[Rule] = &[
                 MessageClass::InvalidResponse,
                 MessageClass::ResolveFailed,
             ];
-            is(look, &classes) || record(look).is_some_and(|it| speaks_no_tls(it) || binds_elsewhere(it))
+            is(look, &classes) || record(look).is_some_and(is_refused_by_nginx)
         },
         Party::Nginx,
         Cause::NginxConfig,
@@ -116,6 +116,12 @@ fn is(look: &Look, classes: &[MessageClass]) -> bool {
 
 fn upstream(look: &Look) -> bool {
     record(look).is_some_and(|record| record.side == LogSide::Upstream)
+}
+
+/// Nginx is told to take no such connection, or none is possible as it is told to make it.
+fn is_refused_by_nginx(record: &LogRecord) -> bool {
+    let kinds = [MessageKind::PROXY_PROTOCOL_BROKEN, MessageKind::UPSTREAM_CERTIFICATE];
+    kinds.contains(&record.kind) || speaks_no_tls(record) || binds_elsewhere(record)
 }
 
 /// `proxy_bind` names an address that this host does not have; ports that ran out are told by `connect()`.

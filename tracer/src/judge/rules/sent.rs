@@ -2,7 +2,7 @@
 
 use crate::judge::finding::Origins;
 use crate::model::verdict::{Cause, Party};
-use crate::model::{MessageClass, Socket};
+use crate::model::{MessageClass, MessageKind, Socket};
 use crate::timeline::listens_on;
 
 use super::{Look, Rule, TLS_ALERT_BYTES};
@@ -46,7 +46,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "sent/limit_of_the_configuration",
-        when: |look| !look.case.is_client() && look.has("log_limit"),
+        when: |look| look.has("log_limit") && (!look.case.is_client() || lacks_proxy_header(look)),
         party: Party::Nginx,
         cause: Cause::NginxConfig,
         origins: Origins::NGINX,
@@ -115,6 +115,11 @@ pub const RULES: &[Rule] = &[
         origins: Origins::LOSS,
     },
 ];
+
+/// `listen … proxy_protocol`, and the client began with something else.
+fn lacks_proxy_header(look: &Look) -> bool {
+    look.case.line.is_some_and(|line| line.record.kind == MessageKind::PROXY_PROTOCOL_BROKEN)
+}
 
 fn trigger<'a>(look: &'a Look) -> Option<&'a crate::model::Packet> {
     look.case.incident.reset_sent().and_then(|event| event.packet.as_ref())

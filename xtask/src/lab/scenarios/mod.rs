@@ -38,6 +38,7 @@ mod sequels;
 mod servers;
 mod shutdown;
 mod silence;
+mod slots;
 mod topology;
 mod traps;
 mod unavailable;
@@ -84,6 +85,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         sequels::TABLE,
         servers::TABLE,
         shutdown::TABLE,
+        slots::TABLE,
         proxies::TABLE,
         topology::TABLE,
         traps::TABLE,

@@ -1,8 +1,10 @@
 //! The same faults in other protocols than HTTP/1.1 on both sides, and where the log names somebody else.
 
-use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
+use super::super::nginx::STREAM_MODULE;
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario, Side};
 use super::super::stage::Stage;
 use super::PLAIN;
+use super::unavailable::LINE_ALONE;
 use super::upstream::{ABORT, RECV, in_flight, linger_zero};
 use anyhow::Result;
 
@@ -135,6 +137,37 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "proxy-header-missing",
+        says: "a client speaks HTTP at once where Nginx expects a PROXY protocol header, and is closed in order",
+        servers: PROXY_PROTOCOL,
+        drive: plain_request,
+        expect: &[Expect { party: "nginx", causes: &["nginx_config"], impacts: &["unknown"], ..LINE_ALONE }],
+        log: LogTruth::Either,
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "proxy-header-missing-stream",
+        says: "the same at a stream, which looks at the first words without reading them: the kernel resets for it",
+        streams: "server { listen @LISTEN@ proxy_protocol; proxy_pass @UPSTREAM@; }\n",
+        drive: plain_request,
+        expect: &[Expect {
+            party: "nginx",
+            causes: &["nginx_config"],
+            kinds: &["reset_sent"],
+            impacts: &["request_failed"],
+            least: Certainty::Proven,
+            side: Some(Side::Client),
+            logged: false,
+            checks: &[Check::Says("PROXY")],
+            ..INCIDENT
+        }],
+        log: LogTruth::Either,
+        needs: &[STREAM_MODULE],
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
         name: "trap-two-in-one-second",
         says: "two requests of one worker to one upstream are reset in the same instant: two incidents",
         servers: PLAIN,
@@ -215,6 +248,12 @@ fn http2_cancel(stage: &mut Stage<'_>) -> Result<()> {
     stage.client.tell(&format!("read {client} 30000"))?;
     stage.client.tell(&format!("hex {client} {HTTP2_CANCEL}"))?;
     stage.client.tell(&format!("finish {client}"))?;
+    stage.client.tell(&format!("drain {client}")).map(drop)
+}
+
+fn plain_request(stage: &mut Stage<'_>) -> Result<()> {
+    let client = stage.connect()?;
+    stage.request(client, "GET /small")?;
     stage.client.tell(&format!("drain {client}")).map(drop)
 }
 
