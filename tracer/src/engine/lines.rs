@@ -113,5 +113,7 @@ pub fn is_incident(record: &LogRecord) -> bool {
                 | C::ResolveFailed
                 | C::WorkerExit
         );
-    severe && !is_question && is_failure
+    // Nginx's own words for a request that its client gave up, however orderly its connection ended.
+    let is_abort = record.kind == MessageKind::CLIENT_ABORTED_UPSTREAM_CLOSED;
+    is_abort || (severe && !is_question && is_failure)
 }

@@ -273,7 +273,7 @@ impl Engine {
     /// upstream failed as the upstream's.
     fn is_told_with_another(&mut self, incident: &Incident) -> bool {
         if incident.side() == Some(Side::Upstream) {
-            return together::lost_with(&self.timeline, incident).is_some();
+            return together::lost_with(&self.timeline, incident, &self.host).is_some();
         }
         let upstream = together::ended_for(&self.timeline, incident, &self.host).map(|one| one.number);
         if let (Some(upstream), Some(end)) = (upstream, incident.reset_sent()) {
@@ -339,7 +339,7 @@ impl Engine {
             processes: &self.processes,
             line: joined,
             caused_by: if explained { None } else { pairing::cause(&self.timeline, incident) },
-            effects: pairing::effects(&self.timeline, incident),
+            effects: pairing::effects(&self.timeline, incident, &self.host),
             peer: self.other_end(incident),
             overflows: &self.overflows,
             races: incident.tuple().and_then(|tuple| self.races.with(tuple.remote)),

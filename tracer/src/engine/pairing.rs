@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::together;
 use crate::judge::{CausedBy, is_doubtful};
-use crate::model::{Event, EventKind, Mono, Side, Socket, TcpState};
+use crate::model::{Event, EventKind, HostFacts, Mono, Side, Socket, TcpState};
 use crate::timeline::{Incident, Timeline};
 
 /// A worker drops the upstream leg in the turn of its loop in which it learns that the client is gone.
@@ -79,7 +79,7 @@ fn clients_before<'a>(
         .map(|((time, _), incident)| (end.time.since(time), incident))
         .filter(|(gap, _)| *gap <= CONSEQUENCE)
         .collect();
-    if near.iter().any(|(_, client)| in_flight(client)) {
+    if near.iter().any(|(_, client)| in_flight(client)) || was_left(timeline, end) {
         near.retain(|(_, client)| in_flight(client));
     }
     near.sort_by_key(|(gap, client)| (*gap, client.number));
@@ -87,10 +87,10 @@ fn clients_before<'a>(
 }
 
 /// Upstream ends that the reset of this client caused, earliest first.
-pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident) -> Vec<&'a Event> {
+pub fn effects<'a>(timeline: &'a Timeline, client: &'a Incident, host: &HostFacts) -> Vec<&'a Event> {
     let mut effects: Vec<&Event> = client.other_half.iter().map(|event| &**event).collect();
     if client.side() == Some(Side::Client)
-        && let Some(upstream) = together::lost_with(timeline, client)
+        && let Some(upstream) = together::lost_with(timeline, client, host)
     {
         effects.extend(upstream.own.first());
     }
@@ -121,6 +121,18 @@ fn dropped_with<'a>(timeline: &'a Timeline, client: &Incident) -> Option<&'a Eve
 /// The thread that ended the upstream connection did this right after it.
 fn is_in_one_go(end: &Event, event: &Event) -> bool {
     event.task.tid == end.task.tid && event.time >= end.time && event.time.since(end.time) <= ONE_GO
+}
+
+/// The thread that ended the upstream connection closed a client right after it that had sent FIN and waited: the end
+/// belongs to that one.
+fn was_left(timeline: &Timeline, end: &Event) -> bool {
+    let left = |event: &Event| {
+        let closed = matches!(event.kind, EventKind::Closed { old: TcpState::CloseWait, .. });
+        let reset = event.is_own_reset() && event.socket.as_ref().is_some_and(|socket| socket.fin_received);
+        (closed || reset) && is_in_one_go(end, event)
+    };
+    let mut recent = timeline.around(end.time, end.time.after(ONE_GO)).map(|recent| recent.incident);
+    recent.any(|one| one.side() == Some(Side::Client) && in_flight(one) && one.own.iter().any(left))
 }
 
 /// The living incident of a client that had sent FIN and whose socket the same thread closed right after this

@@ -22,11 +22,13 @@ fn last_close(incident: &Incident) -> Option<&Event> {
     incident.own.iter().find(|event| event.task.is_nginx && event.task.exiting.is_some())
 }
 
-/// When the request that was under way came from the client, or went to the upstream.
-fn asked(incident: &Incident) -> Option<Mono> {
+/// When the request that was under way came from the client, or went to the upstream. A stream is one request from its
+/// begin to its end.
+fn asked(incident: &Incident, host: &HostFacts) -> Option<Mono> {
     let (event, socket) = (last_close(incident)?, incident.socket()?);
     let ago = |ms: Option<u32>| ms.map(|ms| event.time.before(Duration::from_millis(ms.into())));
     match socket.side {
+        Side::Client if is_stream(incident, host) => socket.opened,
         Side::Client if socket.is_owed() => ago(socket.last_received_ms),
         Side::Upstream => ago(socket.last_sent_ms).or(socket.opened),
         _ => None,
@@ -35,7 +37,11 @@ fn asked(incident: &Incident) -> Option<Mono> {
 
 /// The other half of the request that was lost with its worker: of all that ended with it, the pairs that are nearest in
 /// time. Which of several equal ones it was does not matter to what is said of them.
-pub fn lost_with<'a>(timeline: &'a Timeline, incident: &'a Incident) -> Option<&'a Incident> {
+pub fn lost_with<'a>(
+    timeline: &'a Timeline,
+    incident: &'a Incident,
+    host: &HostFacts,
+) -> Option<&'a Incident> {
     let end = last_close(incident)?;
     let around = timeline.around(end.time.before(DYING), end.time.after(DYING)).map(|recent| recent.incident);
     let others = around.filter(|other| other.number != incident.number);
@@ -43,7 +49,7 @@ pub fn lost_with<'a>(timeline: &'a Timeline, incident: &'a Incident) -> Option<&
     let all: Vec<(&Incident, Mono)> = others
         .chain([incident])
         .filter(same)
-        .filter_map(|one| Some((one, asked(one)?)))
+        .filter_map(|one| Some((one, asked(one, host)?)))
         .take(MOST + 1)
         .collect();
     if all.len() > MOST {
@@ -51,7 +57,7 @@ pub fn lost_with<'a>(timeline: &'a Timeline, incident: &'a Incident) -> Option<&
     }
     let (clients, upstreams): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|(one, _)| one.side() == Some(Side::Client));
-    matched(&clients, &upstreams).into_iter().find_map(|(client, upstream)| match incident.number {
+    matched(&clients, &upstreams, host).into_iter().find_map(|(client, upstream)| match incident.number {
         number if number == client.number => Some(upstream),
         number if number == upstream.number => Some(client),
         _ => None,
@@ -62,12 +68,18 @@ pub fn lost_with<'a>(timeline: &'a Timeline, incident: &'a Incident) -> Option<&
 fn matched<'a>(
     clients: &[(&'a Incident, Mono)],
     upstreams: &[(&'a Incident, Mono)],
+    host: &HostFacts,
 ) -> Vec<(&'a Incident, &'a Incident)> {
     let mut pairs = Vec::new();
     for (client, came) in clients {
         for (upstream, went) in upstreams {
-            let fits = came.before(TICKS) <= *went && *went <= came.after(PASSED_ON);
-            if fits {
+            let went = if is_stream(client, host) {
+                upstream.socket().and_then(|it| it.opened)
+            } else {
+                Some(*went)
+            };
+            let went = went.filter(|went| came.before(TICKS) <= *went && *went <= came.after(PASSED_ON));
+            if let Some(went) = went {
                 pairs.push((went.distance(*came), client.number, upstream.number, *client, *upstream));
             }
         }

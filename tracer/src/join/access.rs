@@ -6,9 +6,10 @@
 //! client broke off at that very moment and no other line does.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{AccessRecord, Clock, LogRecord, Mono, Side};
+use crate::model::{AccessRecord, Clock, Event, EventKind, LogRecord, Mono, Side, Socket};
 use crate::timeline::{Incident, Subject};
 
 /// A request is logged when it ends; at most this much before the kernel's event is a matter of clocks.
@@ -17,6 +18,11 @@ const EARLY: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_secs(10);
 /// A request that the client itself broke off ends at once; more is the reading of the file.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A line is read this much after it was written where nothing else goes on.
+const PROMPTLY: Duration = Duration::from_millis(300);
+/// See `ended_by`.
+const SILENT_MS: u32 = 500;
 
 /// A line of access.log and when it was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,12 +91,29 @@ fn fit(access: &Access, incident: &Incident, line: Option<&LogRecord>) -> Option
     (is_client && has_request && is_upstream).then_some(Fit::Words)
 }
 
-/// A request that this client broke off while its connection failed.
+/// A request that this client broke off while its connection failed: by its status, or because it ended just then although
+/// nothing had been sent for a while.
 fn by_address(access: &Access, incident: &Incident, client: IpAddr) -> Option<Fit> {
     let record = &access.record;
     let is_client = [record.client, record.behind].contains(&Some(client.to_canonical()));
     let is_at_once = access.at <= incident.last.after(AT_ONCE);
-    (is_client && is_at_once && record.is_broken_off()).then_some(Fit::Address)
+    let ended = record.is_broken_off() || ended_with(access, incident);
+    (is_client && is_at_once && ended).then_some(Fit::Address)
+}
+
+/// The line came right after the client's RST.
+fn ended_with(access: &Access, incident: &Incident) -> bool {
+    let time =
+        incident.reset_received().zip(incident.socket()).and_then(|(reset, socket)| ended_by(reset, socket));
+    access.record.arrival.zip(time).is_some_and(|(arrival, time)| time.contains(&arrival))
+}
+
+/// When a request of this client is logged that its RST ended. Only of a connection that had been silent for longer than it
+/// takes to read a line: what was complete before has been logged before.
+pub fn ended_by(reset: &Event, socket: &Socket) -> Option<RangeInclusive<Mono>> {
+    let was_silent = socket.idle_ms().is_some_and(|idle| idle >= SILENT_MS);
+    let is_reset = matches!(reset.kind, EventKind::ResetReceived);
+    (is_reset && was_silent).then(|| reset.time..=reset.time.after(PROMPTLY))
 }
 
 /// One connection carries several requests; where both lines name theirs, it has to be the same.

@@ -14,7 +14,7 @@ use crate::model::verdict::MatchMethod;
 use crate::model::{Clock, Event, LogRecord, LogSide, MessageClass, MessageKind, Mono, Side};
 use crate::timeline::{Incident, canonical};
 
-pub use access::{Access, ending};
+pub use access::{Access, ended_by, ending};
 pub use fact::{Fact, fact};
 
 /// A line may appear this much before the event's time stamp (clock calibration, order of hooks).
@@ -129,7 +129,11 @@ pub fn fit(line: &Line, incident: &Incident) -> Option<Fit> {
     // Such a line is written where a connection is accepted; it names nobody.
     let accepting = record.side == LogSide::None && incident.side() == Some(Side::Client);
     let limits = accepting && fact::speaks_of_limits(record.kind);
-    if !limits && !fact::side_fits(record.side, incident.side()) {
+    // The client's connection goes on; that with the upstream ends.
+    let cancelled = record.kind == MessageKind::CLIENT_STREAM_ENDED
+        && line.upstream.is_some()
+        && incident.side() == Some(Side::Upstream);
+    if !limits && !cancelled && !fact::side_fits(record.side, incident.side()) {
         return None;
     }
     if !fact::fits(fact(incident), record.class(), record.errno) {

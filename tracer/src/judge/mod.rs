@@ -5,6 +5,7 @@
 
 mod advice;
 mod alternative;
+mod at_work;
 mod case;
 mod certainty;
 mod detect;

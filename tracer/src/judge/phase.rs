@@ -89,14 +89,20 @@ pub fn phase(case: &Case) -> Phase {
 fn client_phase(case: &Case, socket: &Socket) -> Phase {
     match () {
         () if socket.bytes_received == 0 => Phase::Request,
+        () if case.upstream_has_not_answered() => Phase::Waiting,
         () if case.outstanding() > 0 => Phase::Response,
         () if case.is_tunnel() => Phase::Response,
         () if socket.owes_answer() => Phase::Waiting,
-        () if !case.effects.is_empty() => Phase::Response,
+        () if !case.effects.is_empty() || is_at_work(case) => Phase::Response,
         () if case.state().peer_closed() => Phase::Closing,
         () if socket.idle_ms().is_some_and(|idle| idle >= BETWEEN_REQUESTS_MS) => Phase::Idle,
         () => Phase::Response,
     }
+}
+
+/// A log says that a request was under way when the client's RST came.
+fn is_at_work(case: &Case) -> bool {
+    case.incident.reset_received().is_some() && (case.is_at_work_by_line() || case.is_at_work_by_access())
 }
 
 /// A line about anything but a reset of a pooled connection means that a request was in progress.

@@ -2,7 +2,7 @@
 //! Says nothing that the evidence does not carry; the words follow the certainty.
 
 use crate::model::verdict::{Cause, Certainty};
-use crate::model::{EventKind, LogRecord, Socket, TcpState};
+use crate::model::{EventKind, LogRecord, MessageKind, Socket, TcpState};
 use crate::output::layout::count;
 use crate::timeline::Subject;
 
@@ -67,7 +67,10 @@ fn sentence(case: &Case, slug: Cause, is_weak: bool) -> String {
         Cause::ClientAbort if !case.is_client() => {
             let client = case.caused_by.as_ref().and_then(|cause| cause.socket.as_ref());
             let client = client.map_or("the client".to_owned(), |socket| format!("client {}", socket.remote));
-            format!("Nginx dropped its connection to upstream {peer} because {client} had gone away")
+            let cancelled =
+                case.line.is_some_and(|line| line.record.kind == MessageKind::CLIENT_STREAM_ENDED);
+            let why = if cancelled { "had cancelled the request" } else { "had gone away" };
+            format!("Nginx dropped its connection to upstream {peer} because {client} {why}")
         }
         Cause::ClientAbort => format!("Client {peer} went away {at}"),
         Cause::ClientIdleReset => {
@@ -230,6 +233,9 @@ fn moment(case: &Case) -> String {
     let since = |ms: Option<u32>| human(u64::from(ms.unwrap_or(0)));
     match () {
         () if case.connecting() => "while the connection was being opened".to_owned(),
+        () if case.is_client() && case.upstream_has_not_answered() => {
+            format!("{} after its last bytes, before a response", since(socket.last_received_ms))
+        }
         () if case.is_client() && case.outstanding() > 0 => {
             format!("with {} of the response not acknowledged", count(case.outstanding(), "byte"))
         }
@@ -242,6 +248,11 @@ fn moment(case: &Case) -> String {
         }
         () if case.is_client() && case.is_tunnel() => "from an open tunnel (WebSocket or stream)".to_owned(),
         () if case.is_client() => "in the middle of the response".to_owned(),
+        () if case.awaits_answer() && socket.unread > 0 => format!(
+            "{} after the last of the request was sent, with {} of an answer not read",
+            since(socket.last_sent_ms),
+            count(u64::from(socket.unread), "byte")
+        ),
         () if case.awaits_answer() => {
             format!("{} after the request was sent, before a response", since(socket.last_sent_ms))
         }

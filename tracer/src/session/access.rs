@@ -3,10 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use tokio::sync::mpsc::Receiver;
 
 use super::watch::Watch;
+use crate::join::ended_by;
 use crate::model::{AccessRecord, Event, Input, LogRecord, Mono, Side};
 use crate::nginx::access::Format;
 use crate::nginx::discover::Instance;
@@ -102,8 +104,13 @@ impl AccessLogs {
 
     /// The kernel spoke of a client's connection.
     pub fn expect_event(&mut self, event: &Event) -> Vec<AccessRecord> {
-        let client = event.socket.as_ref().filter(|socket| socket.side == Side::Client);
-        client.map(|socket| self.selection.expect(Expected::Peer(socket.remote))).unwrap_or_default()
+        let Some(socket) = event.socket.as_ref().filter(|socket| socket.side == Side::Client) else {
+            return Vec::new();
+        };
+        let ended =
+            ended_by(event, socket).map(|ends| Expected::Ending(socket.remote.ip().to_canonical(), ends));
+        let expected = std::iter::once(Expected::Peer(socket.remote)).chain(ended);
+        expected.flat_map(|expected| self.selection.expect(expected)).collect()
     }
 
     /// Ends the following; what is still unread can be taken.
@@ -137,6 +144,8 @@ enum Expected {
     Peer(SocketAddr),
     /// Client and request line, for formats without numbers.
     Request(IpAddr, String),
+    /// What ends for this client in this time.
+    Ending(IpAddr, RangeInclusive<Mono>),
 }
 
 impl Expected {
@@ -152,6 +161,10 @@ impl Expected {
                 record.connection.is_none()
                     && [record.client, record.behind].contains(&Some(*client))
                     && record.request.as_ref() == Some(request)
+            }
+            Self::Ending(client, time) => {
+                record.arrival.is_some_and(|arrival| time.contains(&arrival))
+                    && [record.client, record.behind].contains(&Some(*client))
             }
         }
     }

@@ -127,7 +127,7 @@ pub fn rows(plan: &Plan, played: &[(Truth, Vec<String>)], records: &[Value], pla
     seats
         .map(|(seat, (_, troubles))| {
             let ours = records.iter().filter(|record| judge::concerns(record, seat));
-            let parties: Vec<&str> = seat.scenario.expect.iter().map(|expect| expect.party).collect();
+            let parties: Vec<&str> = seat.expected().iter().map(|expect| expect.party).collect();
             let others = match place {
                 Observed::AtNginx => &[],
                 Observed::Elsewhere => seat.scenario.elsewhere,

@@ -51,7 +51,7 @@ pub fn concerns(record: &Value, seat: &Seat) -> bool {
 pub fn compare(seat: &Seat, truth: &Truth, records: &[&Value]) -> Vec<Finding> {
     let mut left: Vec<&Value> = records.to_vec();
     let mut findings: Vec<Finding> =
-        seat.scenario.expect.iter().map(|expect| claim(seat, truth, expect, &mut left)).collect();
+        seat.expected().iter().map(|expect| claim(seat, truth, expect, &mut left)).collect();
     let more = left.into_iter().filter(|record| !is_harmless(record) && !is_more_of(seat, record));
     findings.extend(more.map(surplus));
     findings
@@ -61,7 +61,7 @@ pub fn compare(seat: &Seat, truth: &Truth, records: &[&Value]) -> Vec<Finding> {
 fn is_more_of(seat: &Seat, record: &Value) -> bool {
     const OVERFLOW: &str = "listen_overflow";
     record["kind"] == OVERFLOW
-        && seat.scenario.expect.iter().any(|expect| {
+        && seat.expected().iter().any(|expect| {
             let is_cause = |cause: &&&str| record["cause"] == **cause;
             expect.kinds.contains(&OVERFLOW) && expect.causes.iter().any(|cause| is_cause(&cause))
         })

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub drive: fn(&mut Stage<'_>) -> Result<()>,
     /// Incidents that must be reported, each once; no other may be, except harmless ones.
     pub expect: &'static [Expect],
+    /// The same where Nginx writes what it does at level `info`, if a line says more than the kernel.
+    pub expect_at_info: &'static [Expect],
     /// Parties that a capture taken elsewhere than at Nginx may name as well, because it shows what Nginx's host does not see.
     pub elsewhere: &'static [&'static str],
     /// Likewise parties that two observers, at Nginx and at another end, may name.
@@ -86,6 +88,7 @@ pub const ORDINARY: Scenario = Scenario {
     before: None,
     drive: |_| Ok(()),
     expect: &[],
+    expect_at_info: &[],
     elsewhere: &[],
     with_both: &[],
     log: LogTruth::Silent,
@@ -104,6 +107,12 @@ impl Scenario {
     /// What of its needs is not here.
     pub fn missing(&self) -> Option<String> {
         self.needs.iter().find_map(|need| super::program::missing(need))
+    }
+
+    /// Incidents that must be reported at this level of error.log.
+    pub fn expected_at(&self, level: Level) -> &'static [Expect] {
+        let says_more = level == Level::Info && !self.expect_at_info.is_empty();
+        if says_more { self.expect_at_info } else { self.expect }
     }
 
     /// Must the kernel side stay silent?

@@ -2,7 +2,7 @@
 
 use super::net::Family;
 use super::nginx::{Level, Servers};
-use super::scenario::{Place, Scenario};
+use super::scenario::{Expect, Place, Scenario};
 use std::net::{IpAddr, SocketAddr};
 
 /// Port of a second server of an upstream.
@@ -40,6 +40,11 @@ impl Seat {
     /// The client of this scenario.
     pub fn client(&self) -> IpAddr {
         self.family.client(self.number)
+    }
+
+    /// What must be reported of it.
+    pub fn expected(&self) -> &'static [Expect] {
+        self.scenario.expected_at(self.level)
     }
 
     /// Its server blocks.

@@ -4,7 +4,7 @@
 use crate::judge::case::{Case, Joined};
 use crate::judge::finding::{Finding, Origins};
 use crate::judge::rules::{is_rejected, speaks_no_tls};
-use crate::model::{LogRecord, MessageClass};
+use crate::model::{LogRecord, MessageClass, MessageKind};
 use crate::timeline::Subject;
 
 /// Adds the finding of the line.
@@ -44,7 +44,8 @@ fn of_line(line: &Joined) -> Option<Finding> {
             format!("Nginx logged what the upstream said in HTTP/2: {said}"),
         ));
     }
-    let aborted = record.kind.class() == MessageClass::ClientAborted;
+    let aborted = record.kind.class() == MessageClass::ClientAborted
+        || (record.kind == MessageKind::CLIENT_STREAM_ENDED && record.upstream.is_some());
     let (code, origins) = match if aborted { MessageClass::ClientAborted } else { record.class() } {
         MessageClass::TimedOut => ("log_timed_out", Origins::SLOW),
         MessageClass::ClosedEarly => ("log_closed_early", Origins::PEER),

@@ -58,6 +58,13 @@ fn in_flight(case: &Case, socket: &Socket) -> String {
 fn client(case: &Case, socket: &Socket) -> Finding {
     let (code, detail) = if socket.bytes_received == 0 {
         ("no_request", "The client had sent no byte before the RST".to_owned())
+    } else if case.has_all_but_read_it() {
+        let detail = format!(
+            "The RST acknowledges all {} bytes sent to the client; the last {} had just come",
+            socket.bytes_sent,
+            case.outstanding()
+        );
+        ("nothing_outstanding", detail)
     } else if case.outstanding() > 0 {
         ("response_in_flight", in_flight(case, socket))
     } else if case.is_capture() && socket.snd_wnd == 0 && socket.bytes_sent > 0 {
@@ -73,6 +80,9 @@ fn client(case: &Case, socket: &Socket) -> Finding {
             socket.last_received_ms.unwrap_or(0)
         );
         ("request_unanswered", detail)
+    } else if case.is_at_work_by_access() {
+        let detail = "Nothing had moved for a while, and Nginx ended a request of this client when the RST came (access.log)";
+        ("response_in_flight", detail.to_owned())
     } else if socket.idle_ms().is_some_and(|idle| idle >= CLIENT_IDLE_MS) {
         let idle = socket.idle_ms().unwrap_or(0);
         ("connection_idle", format!("Everything sent was acknowledged and nothing had moved for {idle} ms"))

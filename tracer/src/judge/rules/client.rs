@@ -1,7 +1,6 @@
 //! A RST arrived on a client connection.
 
 use crate::judge::finding::Origins;
-use crate::model::MessageClass;
 use crate::model::verdict::{Cause, Party};
 
 use super::{Look, Rule};
@@ -127,15 +126,5 @@ fn cut_short(look: &Look) -> bool {
     (look.has("response_in_flight") && !only_a_farewell(look))
         || look.has("upstream_leg_closed")
         || look.case.is_tunnel()
-        || works_on_a_request(look)
-}
-
-/// Nginx says that it was working on a request when the client left. The errno of the message tells only how.
-fn works_on_a_request(look: &Look) -> bool {
-    const AT_WORK: [&str; 5] =
-        ["connecting to upstream", "SSL handshaking to upstream", "sending request", "reading ", "sending "];
-    let Some(line) = look.case.line else { return false };
-    let action = line.record.action.as_deref().unwrap_or("");
-    line.record.kind.class() == MessageClass::ClientAborted
-        || AT_WORK.iter().any(|start| action.starts_with(start))
+        || look.case.is_at_work_by_line()
 }

@@ -86,6 +86,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::DEVICE,
     },
     Rule {
+        name: "closed/client_cancelled",
+        when: |look| upstream(look) && look.has("log_client_aborted"),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
         name: "closed/client_went_first",
         when: |look| look.has("client_went_first") && look.case.line_class() != Some(MessageClass::TimedOut),
         party: Party::Client,

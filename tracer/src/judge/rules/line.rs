@@ -21,6 +21,12 @@ pub const RULES: &[Rule] = &[
         Party::Nginx,
         Cause::NginxWorkerExit,
     ),
+    rule(
+        "line/client_aborted",
+        |look| record(look).is_some_and(|it| it.kind == MessageKind::CLIENT_ABORTED_UPSTREAM_CLOSED),
+        Party::Client,
+        Cause::ClientAbort,
+    ),
     // `ngx_event_connect_peer` calls it a lack of resources for every family; for a unix socket it is the listener's.
     rule(
         "line/unix_queue_full",

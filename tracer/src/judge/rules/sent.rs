@@ -52,6 +52,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::NGINX,
     },
     Rule {
+        name: "sent/client_cancelled",
+        when: |look| !look.case.is_client() && look.has("log_client_aborted"),
+        party: Party::Client,
+        cause: Cause::ClientAbort,
+        origins: Origins::CLIENT_FIRST,
+    },
+    Rule {
         name: "sent/client_went_first",
         when: |look| look.has("client_went_first"),
         party: Party::Client,

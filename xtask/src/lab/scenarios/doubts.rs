@@ -3,7 +3,7 @@
 
 use super::super::net::{Family, Node};
 use super::super::puppet::numbered;
-use super::super::scenario::{Certainty, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario, Side};
+use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Place, Scenario, Side};
 use super::super::seat;
 use super::super::stage::Stage;
 use super::super::wait;
@@ -48,6 +48,18 @@ const UNEXPLAINED: Expect = Expect {
     impacts: &["unknown", "connection_only", "request_failed"],
     least: Certainty::Undetermined,
     logged: false,
+    ..INCIDENT
+};
+
+/// The line says that a client cancelled the stream; its connection goes on.
+const CANCELLED: Expect = Expect {
+    party: "client",
+    causes: &["client_abort"],
+    impacts: &["request_failed", "response_truncated"],
+    least: Certainty::Weak,
+    most: Certainty::Strong,
+    logged: false,
+    checks: &[Check::Evidence(&["log_client_aborted"])],
     ..INCIDENT
 };
 
@@ -169,6 +181,7 @@ pub const TABLE: &[Scenario] = &[
             stage.client.tell(&format!("drain {client}")).map(drop)
         },
         expect: &[Expect { most: Certainty::Weak, ..UNEXPLAINED }],
+        expect_at_info: &[CANCELLED],
         log: LogTruth::Either,
         ..ORDINARY
     },
@@ -190,6 +203,7 @@ pub const TABLE: &[Scenario] = &[
             stage.client.tell(&format!("drain {client}")).map(drop)
         },
         expect: &[],
+        expect_at_info: &[CANCELLED],
         log: LogTruth::Either,
         ..ORDINARY
     },

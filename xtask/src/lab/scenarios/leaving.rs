@@ -3,14 +3,19 @@
 use super::super::kernel;
 use super::super::net::Family;
 use super::super::scenario::{Certainty, Check, Expect, LogTruth, ORDINARY, Scenario};
+use super::super::wait;
 use super::PLAIN;
 use super::halves::{CLIENT, EAGER, finish};
 use super::upstream::{half_answered, in_flight};
+use std::time::Duration;
 
 const V4: &[Family] = &[Family::V4];
 
 /// A record of TLS 1.3 as long as its `close_notify`.
 const FAREWELL: &str = "17030300130102030405060708090a0b0c0d0e0f10111213";
+
+/// Longer than a line of access.log takes to be read.
+const PAUSE: Duration = Duration::from_millis(1_500);
 
 const LEFT: Expect =
     Expect { kinds: &["reset_sent"], impacts: &["request_failed"], checks: &[Check::OtherHalf], ..CLIENT };
@@ -62,6 +67,43 @@ pub const TABLE: &[Scenario] = &[
         },
         expect: &[Expect { impacts: &["response_truncated", "request_failed"], checks: &[], ..LEFT }],
         log: LINE,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "client-resets-in-pause",
+        says: "a client resets while a response pauses of which it has got everything so far",
+        servers: EAGER,
+        drive: |stage| {
+            let (client, upstream) = half_answered(stage)?;
+            wait::pass(PAUSE)?;
+            stage.client.tell(&format!("reset {client}"))?;
+            stage.server()?.tell(&format!("drain {upstream}")).map(drop)
+        },
+        expect: &[Expect { impacts: &["response_truncated"], logged: false, ..CLIENT }],
+        log: LogTruth::Either,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-other-client-leaves",
+        says: "a client that has its answer resets at the moment in which another one leaves its request",
+        families: V4,
+        servers: PLAIN,
+        drive: |stage| {
+            let listener = stage.listen()?;
+            let done = stage.connect()?;
+            stage.exchange(done, listener)?;
+            let client = stage.connect()?;
+            stage.request(client, "GET /left")?;
+            let upstream = stage.accept(listener)?;
+            stage.read_request(upstream)?;
+            let frozen = stage.freeze()?;
+            stage.client.tell(&format!("reset {done}"))?;
+            stage.client.tell(&format!("close {client}"))?;
+            drop(frozen);
+            stage.server()?.tell(&format!("drain {upstream}")).map(drop)
+        },
+        expect: &[Expect { kinds: &["closed_early"], impacts: &["request_failed"], logged: false, ..CLIENT }],
+        log: LogTruth::Either,
         ..ORDINARY
     },
     Scenario {

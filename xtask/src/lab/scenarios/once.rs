@@ -113,6 +113,29 @@ pub const TABLE: &[Scenario] = &[
         ..ORDINARY
     },
     Scenario {
+        name: "worker-killed-stream",
+        says: "the worker is killed (-9) with a session of a stream: it is lost once",
+        families: V4,
+        streams: STREAM,
+        drive: |stage| {
+            let listener = stage.listen()?;
+            let client = stage.connect()?;
+            stage.client.tell(&format!("send {client} hello"))?;
+            let upstream = stage.accept(listener)?;
+            stage.server()?.tell(&format!("read {upstream} 5"))?;
+            stage.server()?.tell(&format!("send {upstream} welcome"))?;
+            stage.client.tell(&format!("read {client} 7"))?;
+            stage.nginx().kill_worker()?;
+            stage.server()?.tell(&format!("drain {upstream}"))?;
+            stage.client.tell(&format!("drain {client}")).map(drop)
+        },
+        expect: &[Expect { impacts: &[], ..LOST }],
+        log: LogTruth::Either,
+        needs: &[STREAM_MODULE],
+        alone: true,
+        ..ORDINARY
+    },
+    Scenario {
         name: "worker-killed-several",
         says: "the worker is killed (-9) with three requests to one upstream: each is lost once",
         families: V4,
