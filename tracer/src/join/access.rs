@@ -101,11 +101,13 @@ fn by_address(access: &Access, incident: &Incident, client: IpAddr) -> Option<Fi
     (is_client && is_at_once && ended).then_some(Fit::Address)
 }
 
-/// The line came right after the client's RST.
+/// The line came right after the client's RST, and its request is as old as the silence before: another connection of the same
+/// address may have ended one then.
 fn ended_with(access: &Access, incident: &Incident) -> bool {
-    let time =
-        incident.reset_received().zip(incident.socket()).and_then(|(reset, socket)| ended_by(reset, socket));
-    access.record.arrival.zip(time).is_some_and(|(arrival, time)| time.contains(&arrival))
+    let Some((reset, socket)) = incident.reset_received().zip(incident.socket()) else { return false };
+    let time = ended_by(reset, socket);
+    let in_time = access.record.arrival.zip(time).is_some_and(|(arrival, time)| time.contains(&arrival));
+    in_time && socket.idle_ms().is_some_and(|idle| access.record.lasted(idle))
 }
 
 /// When a request of this client is logged that its RST ended. Only of a connection that had been silent for longer than it

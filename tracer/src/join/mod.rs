@@ -179,16 +179,29 @@ fn same_address(line: &Line, incident: &Incident) -> Option<bool> {
     }
 }
 
-/// A line about waiting for an answer belongs to a socket that waits for one; the probe of a pooled connection
-/// (`connect() failed (104)`) to one that does not. TLS records blur this, so it only ranks.
+/// What Nginx was doing agrees with what the socket had last seen, and the errno with how it ended. TLS records blur both,
+/// so this only ranks.
 fn agrees(record: &LogRecord, incident: &Incident) -> bool {
     let Some(socket) = incident.socket() else { return false };
-    let action = record.action.as_deref().unwrap_or("");
-    match () {
-        () if pooled_probe(record) => !socket.awaits_answer(),
-        () if action.contains("response header") => socket.awaits_answer(),
-        () => true,
+    if pooled_probe(record) {
+        return !socket.awaits_answer();
     }
+    let action = record.action.as_deref().unwrap_or("");
+    let is_doing = match () {
+        () if action.contains("response header") => socket.awaits_answer(),
+        () if action == "reading upstream" => socket.bytes_received > 0 && !socket.awaits_answer(),
+        () => true,
+    };
+    is_doing && ends_alike(record, incident)
+}
+
+/// Without TLS an orderly end prints no errno, and a RST prints one.
+fn ends_alike(record: &LogRecord, incident: &Incident) -> bool {
+    const IN_CLEAR: [&str; 5] = ["http://", "fastcgi://", "uwsgi://", "scgi://", "grpc://"];
+    let url = record.upstream_url.as_deref().unwrap_or("");
+    let is_clear = IN_CLEAR.iter().any(|scheme| url.starts_with(scheme));
+    let is_end = record.class() == MessageClass::ClosedEarly && record.errno.is_none();
+    !(is_clear && is_end) || incident.reset_received().is_none()
 }
 
 /// Nginx probed a pooled connection before using it again and found it reset (`ngx_http_upstream_test_connect`).

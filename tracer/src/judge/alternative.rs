@@ -206,10 +206,11 @@ fn not_an_overflow(look: &Look) -> String {
 }
 
 fn not_the_peer(look: &Look) -> String {
-    const PROOF: [&str; 8] = [
+    const PROOF: [&str; 9] = [
         "not_sent",
         "far_end_reset",
         "both_ends_reset",
+        "alive_there",
         "peer_alive",
         "answered_too_soon",
         "hop_differs",

@@ -30,11 +30,13 @@ impl Case<'_> {
             || AT_WORK.iter().any(|start| action.starts_with(start))
     }
 
-    /// access.log says so: a request of this client ended with the RST, when nothing had been sent to it for a while.
+    /// access.log says so: a request of this client ended with the RST, and had begun before the silence that came before.
     pub fn is_at_work_by_access(&self) -> bool {
         let reset = self.incident.reset_received().filter(|_| self.is_client()).map(|event| event.time);
         let logged = self.access.and_then(|access| access.arrival);
-        let paused = self.socket().and_then(Socket::idle_ms).is_some_and(|idle| idle >= PAUSE_MS);
+        let lasted = |idle: u32| self.access.is_some_and(|access| access.lasted(idle));
+        let paused =
+            self.socket().and_then(Socket::idle_ms).is_some_and(|idle| idle >= PAUSE_MS && lasted(idle));
         let with_it = |(reset, logged): (crate::model::Mono, crate::model::Mono)| {
             reset.before(CLOCKS) <= logged && logged <= reset.after(LOGGED)
         };

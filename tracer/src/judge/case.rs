@@ -19,7 +19,7 @@ const ADDRESS_NOT_AVAILABLE: i32 = 99;
 pub const ABORTED: i32 = 103;
 
 /// A kernel tells of a RST when it has left, which on one host may be after it arrived (`tcp_send_active_reset`).
-const TOLD_LATE: Duration = Duration::from_millis(20);
+pub const TOLD_LATE: Duration = Duration::from_millis(20);
 
 /// An overflow seen lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -182,6 +182,7 @@ pub const CODES: &[(&str, Class)] = &[
     ("nginx_alive", Class::Life),
     ("both_ends_reset", Class::OtherEnd),
     ("far_end_reset", Class::OtherEnd),
+    ("alive_there", Class::OtherEnd),
     ("peer_process_exit", Class::OtherEnd),
     ("peer_process_reset", Class::OtherEnd),
     ("peer_no_socket", Class::OtherEnd),

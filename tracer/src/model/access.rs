@@ -84,6 +84,12 @@ impl AccessRecord {
             && !self.has_failed()
     }
 
+    /// It took this long at least, milliseconds, give or take a tick; `false` where the format does not tell.
+    pub fn lasted(&self, milliseconds: u32) -> bool {
+        const TICK_MS: u64 = 20;
+        self.request_ms.is_some_and(|took| took + TICK_MS >= u64::from(milliseconds))
+    }
+
     /// A response of which the client got only a part.
     pub fn is_cut(&self) -> bool {
         let is_success = self.status.is_some_and(|status| (200..300).contains(&status));

@@ -114,6 +114,7 @@ pub const LORE: &[Lore] = &[
         "Which device sent the RST; a load balancer that changes the server looks the same",
     ),
     lore("both_ends_reset", OTHER_END, "Which device sent the two RSTs"),
+    lore("alive_there", OTHER_END, "Whether a device sent that RST, or the packet filter of that end"),
     lore("far_end_reset", OTHER_END, "Which device, or which packet filter of this host, sent that RST"),
     lore(
         "peer_process_exit",

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use crate::judge::case::Case;
+use crate::judge::case::{Case, TOLD_LATE};
 use crate::judge::finding::{Finding, Origins};
-use crate::model::{Event, EventKind, Packet, Socket, TcpFlags};
+use crate::model::{Event, EventKind, Packet, Socket, TcpFlags, TcpState};
 
 use super::hop;
 
@@ -18,6 +18,7 @@ pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(peer_alive(case));
     findings.extend(both_ends(case));
     findings.extend(far_end(case));
+    findings.extend(alive_there(case));
 }
 
 fn peer_alive(case: &Case) -> Option<Finding> {
@@ -163,10 +164,15 @@ fn both_ends(case: &Case) -> Option<Finding> {
         .peer
         .iter()
         .find(|event| matches!(event.kind, EventKind::ResetReceived) && event.packet.is_some())?;
-    let sent = |event: &&Event| matches!(event.kind, EventKind::ResetSent { .. });
-    let silent = case.peer_reset().is_none()
-        && !case.incident.own.iter().any(|event| sent(&event))
-        && case.incident.aftermath.is_empty();
+    let last = ours.time.max(theirs.time).after(TOLD_LATE);
+    let sent = |event: &Event| {
+        let EventKind::ResetSent { local, .. } = event.kind else { return false };
+        let came = if Some(local) == case.tuple().map(|tuple| tuple.local) { theirs } else { ours };
+        event.time <= last && !is_other_than_answer(event, came)
+    };
+    let silent = case.peer_reset().is_none_or(|event| !sent(event))
+        && !case.incident.own.iter().chain(&case.incident.aftermath).any(sent)
+        && !case.peer.iter().any(|event| sent(event));
     (silent && ours.time.distance(theirs.time) <= SAME_MOMENT).then(|| {
         let place = theirs.elsewhere.as_ref().map_or_else(
             || "Both ends of the connection are on this host".to_owned(),
@@ -175,5 +181,35 @@ fn both_ends(case: &Case) -> Option<Finding> {
         let detail = format!("{place}; both ends received a RST, and neither kernel sent one");
         let decisive = case.is_complete() && case.host.sees_answers();
         Finding::supporting("both_ends_reset", Origins::DEVICE, detail).decisive_if(decisive)
+    })
+}
+
+/// A kernel that has no socket answers a segment with an ACK by a bare RST (RFC 9293, section 3.10.7.1), so the RST with an
+/// ACK that came is another one.
+fn is_other_than_answer(answer: &Event, came: &Event) -> bool {
+    answer.answers_segment() && has(answer, TcpFlags::ACK) && has(came, TcpFlags::ACK)
+}
+
+/// The other end is on this host, its socket lived on after the RST in its name, and its kernel had sent none. Whether a
+/// device sent it or the packet filter of that end is not known.
+fn alive_there(case: &Case) -> Option<Finding> {
+    let reset = case.incident.reset_received().filter(|event| event.packet.is_some())?;
+    let lives = |event: &&&Event| {
+        let open = event.socket.as_ref().is_some_and(|socket| socket.state != TcpState::Close);
+        let ends = matches!(event.kind, EventKind::ResetReceived | EventKind::Closed { .. });
+        event.elsewhere.is_none() && ends && open && event.time > reset.time
+    };
+    let later = case.peer.iter().find(lives)?;
+    let sent = |event: &Event| {
+        matches!(event.kind, EventKind::ResetSent { .. }) && event.time <= reset.time.after(TOLD_LATE)
+    };
+    let silent = case.peer_reset().is_none() && !case.peer.iter().any(|event| sent(event));
+    let seen = case.is_complete() && case.host.sees_answers() && case.host.has_hook("tcp_send_reset");
+    (silent && seen && !case.is_capture()).then(|| {
+        let detail = format!(
+            "The other end is on this host: its socket was still there {} ms after the RST in its name, and its kernel had sent none",
+            later.time.since(reset.time).as_millis()
+        );
+        Finding::supporting("alive_there", Origins::DEVICE, detail)
     })
 }

@@ -87,7 +87,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 fn elsewhere(look: &Look) -> bool {
-    look.decided(Origins::DEVICE) || look.sent_from_elsewhere()
+    look.decided(Origins::DEVICE) || look.sent_from_elsewhere() || look.has("alive_there")
 }
 
 /// Nginx says that no request had begun: the client left in the TLS handshake or right after it.

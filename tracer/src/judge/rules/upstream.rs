@@ -111,6 +111,7 @@ pub const RULES: &[Rule] = &[
                 || too_soon(look)
                 || look.has("header_incomplete")
                 || look.has("peer_alive")
+                || look.has("alive_there")
         },
         party: Party::Middlebox,
         cause: Cause::MiddleboxForgedReset,
