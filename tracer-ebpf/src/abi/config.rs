@@ -44,6 +44,7 @@ pub struct Config {
 #[expect(missing_docs, reason = "the names are those of enum skb_drop_reason")]
 pub struct DropReasons {
     pub no_socket: u32,
+    pub netfilter_drop: u32,
     pub tcp_listen_overflow: u32,
     pub tcp_reset: u32,
     pub tcp_old_sequence: u32,
@@ -55,6 +56,7 @@ impl DropReasons {
     /// No name known.
     pub const MISSING: Self = Self {
         no_socket: super::MISSING,
+        netfilter_drop: super::MISSING,
         tcp_listen_overflow: super::MISSING,
         tcp_reset: super::MISSING,
         tcp_old_sequence: super::MISSING,

@@ -38,6 +38,16 @@ impl Conn {
     };
 }
 
+/// What netfilter of this host dropped of a connection.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Filtered {
+    /// `bpf_ktime_get_ns` at the last packet.
+    pub last_ns: u64,
+    /// Packets.
+    pub count: u64,
+}
+
 /// A place for one connection.
 #[repr(C)]
 #[derive(Clone, Copy)]

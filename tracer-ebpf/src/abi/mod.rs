@@ -7,8 +7,8 @@ pub mod record;
 
 pub use config::{Config, DropReasons};
 pub use map::{
-    Conn, Departed, DepartedKey, Endpoint, GivenUp, ListenAddress, ListenPort, OverflowKey, OverflowState,
-    Peer, PeerKey, Slot, Tombstone, Tuple,
+    Conn, Departed, DepartedKey, Endpoint, Filtered, GivenUp, ListenAddress, ListenPort, OverflowKey,
+    OverflowState, Peer, PeerKey, Slot, Tombstone, Tuple,
 };
 pub use offsets::{MISSING, Offsets};
 pub use record::{HEADER_BYTES, Header, Record, Sock, Task};
@@ -65,10 +65,11 @@ pub enum Forgetful {
     Peers = 3,
     Departed = 4,
     Overflows = 5,
+    Filtered = 6,
 }
 
 /// Number of these tables.
-pub const FORGETFUL: u32 = 6;
+pub const FORGETFUL: u32 = 7;
 
 /// Length of the stretch of time that the limit of records is for: 2^30 ns, about a second.
 pub const WINDOW_NS: u64 = 1 << 30;

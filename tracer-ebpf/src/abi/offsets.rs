@@ -89,6 +89,7 @@ offsets! {
     skb_network_header = "sk_buff" "network_header",
     skb_transport_header = "sk_buff" "transport_header",
     skb_iif = "sk_buff" "skb_iif",
+    skb_sk = "sk_buff" "sk",
     skb_dev = "sk_buff" "dev",
     dev_net = "net_device" "nd_net.net",
     skb_rbnode = "sk_buff" "rbnode",

@@ -120,7 +120,10 @@ pub struct Sock {
     /// 1: a full socket; 0: only addresses, netns, cookie and state are valid.
     pub full: u8,
     pub owned: u8,
-    pub pad: [u8; 5],
+    /// Packets of the connection that netfilter of this host dropped; 255: so many or more.
+    pub filtered: u8,
+    /// Since the last of them, milliseconds.
+    pub filtered_ms: u32,
 }
 
 /// One record.

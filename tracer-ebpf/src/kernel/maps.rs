@@ -3,9 +3,9 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use rstscope_ebpf::abi::{
-    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, FORGETFUL, Forgetful, GivenUp, HOOKS,
-    Header, Hook, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer, PeerKey, Slot,
-    Tombstone, Tuple,
+    Budget, COUNTERS, Conn, Counter, Departed, DepartedKey, Endpoint, FORGETFUL, Filtered, Forgetful,
+    GivenUp, HOOKS, Header, Hook, ListenAddress, ListenPort, NetnsCounts, OverflowKey, OverflowState, Peer,
+    PeerKey, Slot, Tombstone, Tuple,
 };
 
 /// Records for user space. Sized by user space before loading.
@@ -56,6 +56,10 @@ pub static FOLLOW: LruHashMap<u32, GivenUp> = LruHashMap::with_max_entries(1_024
 /// Latest connection per worker and upstream that was closed in order.
 #[map]
 pub static DEPARTED: LruHashMap<DepartedKey, Departed> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Packets of Nginx's connections that netfilter of this host dropped, by cookie.
+#[map]
+pub static FILTERED: LruHashMap<u64, Filtered> = LruHashMap::with_max_entries(4_096, 0);
 
 /// Overflows of a listener since its last record.
 #[map]

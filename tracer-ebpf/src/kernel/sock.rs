@@ -1,10 +1,11 @@
 //! Reading sockets: identity first, the full snapshot only when something is reported.
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use rstscope_ebpf::abi::record::Sock;
 use rstscope_ebpf::abi::{Conn, MISSING, PeerKey};
 
 use super::globals::{config, offset};
-use super::maps::PEERS;
+use super::maps::{FILTERED, PEERS};
 use super::read::{Checked, Memory, bit, byte_at_bit, copy};
 
 const AF_INET: u16 = 2;
@@ -130,6 +131,7 @@ fn local_port<M: Memory>(sk: M, state: u8) -> u16 {
 pub fn snapshot<M: Memory>(sk: M, id: &Identity, side: u8, conn: Option<&Conn>, out: &mut Sock) {
     addresses(id, side, out);
     peer(id, out);
+    filtered(id.cookie, out);
     if let Some(conn) = conn {
         out.opened_ns = conn.opened_ns;
         out.owner_pid = conn.owner_pid;
@@ -183,6 +185,17 @@ pub fn addresses(id: &Identity, side: u8, out: &mut Sock) {
     out.netns = id.netns;
     out.state = id.state;
     out.side = side;
+}
+
+#[inline(always)]
+fn filtered(cookie: u64, out: &mut Sock) {
+    // SAFETY: the entry is read only; a torn read of a statistic does no harm.
+    if let Some(filtered) = unsafe { FILTERED.get(cookie) } {
+        // SAFETY: a helper without arguments.
+        let ago = unsafe { bpf_ktime_get_ns() }.wrapping_sub(filtered.last_ns);
+        out.filtered = if filtered.count > 255 { 255 } else { filtered.count as u8 };
+        out.filtered_ms = (ago / 1_000_000) as u32;
+    }
 }
 
 #[inline(always)]

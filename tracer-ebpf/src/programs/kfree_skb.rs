@@ -1,19 +1,20 @@
-//! Dropped packets with a reason: full listeners, RSTs that were refused, segments without a socket.
+//! Dropped packets with a reason: netfilter of this host, full listeners, RSTs that were refused, segments without a socket.
 //! An accepted RST is freed in another way and never passes here.
 //!
 //! match-proto: `kfree_skb(struct sk_buff *skb, void *location)` to 5.16, `(…, enum skb_drop_reason reason)` from 5.17,
 //! `(…, struct sock *rx_sk)` from 6.11. A raw tracepoint on purpose, see `tcp_send_reset`: `rx_sk` is often null.
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use rstscope_ebpf::abi::{Hook, Kind, side};
+use rstscope_ebpf::abi::{Filtered, Forgetful, Hook, Kind, side};
 
 use super::tcp_send_reset;
 use crate::kernel::conns;
-use crate::kernel::globals::{config, drop_reason};
-use crate::kernel::maps::netns_counts;
+use crate::kernel::globals::{config, drop_reason, offset};
+use crate::kernel::maps::{FILTERED, keep, netns_counts};
 use crate::kernel::read::{Checked, Memory};
-use crate::kernel::sock::{identity, snapshot, state};
+use crate::kernel::sock::{cookie, identity, snapshot, state};
 use crate::kernel::{emit, listener, side as sides, skb, task};
 
 #[raw_tracepoint(tracepoint = "kfree_skb")]
@@ -21,6 +22,10 @@ fn kfree_skb(ctx: RawTracePointContext) -> i32 {
     let reason = ctx.arg::<u32>(2);
     if config!(send_reset_has_reason) == 0 && reason == drop_reason!(no_socket) {
         answered(Checked::at(ctx.arg(0)), reason);
+        return 0;
+    }
+    if reason == drop_reason!(netfilter_drop) {
+        filtered(Checked::at(ctx.arg(0)));
         return 0;
     }
     if config!(kfree_skb_has_socket) == 0 {
@@ -36,6 +41,29 @@ fn kfree_skb(ctx: RawTracePointContext) -> i32 {
         dropped(Checked::at(ctx.arg(0)), sk, reason, overflow, no_socket);
     }
     0
+}
+
+/// Netfilter of this host dropped a packet of Nginx's: on its way out it has its socket, on its way in the one that early
+/// demultiplexing found for it (`tcp_v4_early_demux`). Told with the next record of the connection.
+#[inline(always)]
+fn filtered(packet: Checked) {
+    let sk = packet.follow(offset!(skb_sk));
+    if sk.is_null() {
+        return;
+    }
+    let cookie = cookie(sk);
+    if conns::find(cookie).is_none() {
+        return;
+    }
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: the entry is updated in place; a torn read of a statistic does no harm.
+    if let Some(entry) = FILTERED.get_ptr_mut(cookie).map(|entry| unsafe { &mut *entry }) {
+        entry.last_ns = now;
+        entry.count += 1;
+        return;
+    }
+    keep(Forgetful::Filtered, &FILTERED, &cookie, &Filtered { last_ns: now, count: 1 });
 }
 
 /// A segment without a socket is answered with a RST, which `tcp_send_reset` does not tell before 6.10.

@@ -420,6 +420,7 @@ impl Connection {
             linger_zero: false,
             orphan: false,
             fin_received: other.fin.is_some(),
+            filtered: None,
             unread: 0,
             unacked: own.unacked().saturating_sub(farewell),
             unsent: 0,

@@ -7,8 +7,8 @@ use rstscope_ebpf::abi::{self, Hook, Kind, MISSING, Record};
 
 use super::{headers, icmp, jiffies};
 use crate::model::{
-    Backlog, Baseline, BaselineSource, Event, EventKind, ExitStatus, Mono, Overflow, Packet, PeerHistory,
-    QueueKind, Side, Socket, Task, TcpState, socket::Owner,
+    Backlog, Baseline, BaselineSource, Event, EventKind, ExitStatus, Filtered, Mono, Overflow, Packet,
+    PeerHistory, QueueKind, Side, Socket, Task, TcpState, socket::Owner,
 };
 use crate::probe::Names;
 
@@ -206,6 +206,7 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         linger_zero: sock.linger_zero == 1,
         orphan: sock.sk_flags & SOCK_DEAD != 0,
         fin_received,
+        filtered: filtered(sock),
         unread: distance(sock.rcv_nxt, sock.copied_seq).saturating_sub(u32::from(fin_received)),
         unacked: distance(sock.snd_nxt, sock.snd_una),
         unsent: distance(sock.write_seq, sock.snd_nxt),
@@ -238,6 +239,10 @@ fn socket(record: &Record, side: Side, hz: u32) -> Socket {
         tls: None,
         unseen: 0,
     }
+}
+
+fn filtered(sock: &Sock) -> Option<Filtered> {
+    (sock.filtered > 0).then(|| Filtered { packets: u32::from(sock.filtered), ago_ms: sock.filtered_ms })
 }
 
 /// Of data that went both ways in one tick, ours was the newer: it is not acknowledged, or was so later, where an answer
@@ -275,6 +280,7 @@ pub fn baseless(local: SocketAddr, remote: SocketAddr) -> Socket {
         linger_zero: false,
         orphan: false,
         fin_received: false,
+        filtered: None,
         unread: 0,
         unacked: 0,
         unsent: 0,

@@ -44,6 +44,7 @@ pub fn upstream() -> Socket {
         linger_zero: false,
         orphan: false,
         fin_received: false,
+        filtered: None,
         unread: 0,
         unacked: 0,
         unsent: 0,

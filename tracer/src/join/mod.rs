@@ -228,7 +228,9 @@ fn window(line: &Line, incident: &Incident, address: bool) -> (Duration, Duratio
     // A pooled connection keeps its error until Nginx takes it out of the pool again.
     let pooled = pooled_probe(&line.record);
     let idle = incident.socket().is_some_and(|socket| !socket.awaits_answer());
-    if pooled && idle { (early, late.max(Duration::from_mins(1))) } else { (early, late) }
+    // And so does one that Nginx does not read, because its client takes no more.
+    let unread = incident.reset_received().and(incident.socket()).is_some_and(|socket| socket.unread > 0);
+    if (pooled && idle) || unread { (early, late.max(Duration::from_mins(1))) } else { (early, late) }
 }
 
 fn difference(line: Mono, event: Mono) -> i64 {

@@ -42,9 +42,9 @@ pub fn advice(case: &Case, slug: Cause) -> Vec<Advice> {
         Cause::UpstreamProcessExit | Cause::UpstreamOomKill => ends::process_exit(case),
         Cause::InsufficientEvidence => ends::destroyed(case),
         Cause::LocalFirewall => one(
-            "A rule of this host's packet filter rejects packets of Nginx's connections",
-            "netfilter: OUTPUT chain (nft list ruleset)",
-            "remove or narrow the rule with `reject` that matches this address",
+            "A rule of this host's packet filter rejects or drops packets of Nginx's connections",
+            "netfilter: OUTPUT, INPUT and FORWARD chains (nft list ruleset)",
+            "remove or narrow the rule with `reject` or `drop` that matches this address",
         ),
         Cause::MiddleboxReject => rejected(case),
         Cause::NginxResourceLimit => ends::resource(case),

@@ -205,6 +205,7 @@ pub const CODES: &[(&str, Class)] = &[
     ("worker_exiting", Class::Kernel),
     ("worker_shut_down", Class::Kernel),
     ("memory_pressure", Class::Kernel),
+    ("dropped_here", Class::Kernel),
     ("data_after_close", Class::Kernel),
     ("no_listener", Class::Kernel),
     ("listener_full", Class::Kernel),

@@ -1,6 +1,7 @@
 //! Where the connection was when it failed: in Nginx's terms, and in the stages of Cloudflare Radar
 //! (radar glossary, "TCP resets and timeouts"). What the failure did to the request.
 
+use crate::join;
 use crate::model::verdict::{Cause, Impact, Kind, Phase, Stage};
 use crate::model::{Event, EventKind, MessageClass, MessageKind, Side, Socket, TcpState};
 use crate::timeline::Subject;
@@ -105,9 +106,14 @@ fn is_at_work(case: &Case) -> bool {
     case.incident.reset_received().is_some() && (case.is_at_work_by_line() || case.is_at_work_by_access())
 }
 
+/// The RST came when Nginx did not read, because its own client took no more.
+fn is_not_read(case: &Case, socket: &Socket) -> bool {
+    case.incident.reset_received().is_some() && socket.unread > 0
+}
+
 /// A line about anything but a reset of a pooled connection means that a request was in progress.
 fn in_request(case: &Case) -> bool {
-    case.line.is_some_and(|line| line.record.errno != Some(104)) && !told_by_the_master(case)
+    case.line.is_some_and(|line| !join::pooled_probe(line.record)) && !told_by_the_master(case)
 }
 
 /// The master's line about a worker that ended names no request.
@@ -120,7 +126,7 @@ fn upstream_phase(case: &Case, socket: &Socket, in_request: bool) -> Phase {
         () if socket.bytes_sent == 0 && socket.bytes_received == 0 => Phase::Request,
         () if case.awaits_answer() && (socket.unsent > 0 || socket.unacked > 0) => Phase::Request,
         () if case.awaits_answer() => Phase::Waiting,
-        () if in_request || case.is_held_up() => Phase::Response,
+        () if in_request || case.is_held_up() || is_not_read(case, socket) => Phase::Response,
         () if socket.idle_ms().is_some_and(|idle| idle >= POOLED_MS) => Phase::Idle,
         () if case.went_unnoticed() => Phase::Idle,
         () => Phase::Response,
@@ -227,7 +233,7 @@ fn reset_when_reused(case: &Case) -> bool {
     let reused =
         |socket: &Socket| socket.bytes_received > 0 && case.awaits_answer() && served_before(case, socket);
     let received = !case.is_client() && case.incident.reset_received().is_some();
-    received && !case.is_tunnel() && case.socket().is_some_and(reused)
+    received && !case.is_tunnel() && !case.state().we_closed() && case.socket().is_some_and(reused)
 }
 
 /// What had come was another request's answer, not the begin of this one's, nor a TLS handshake: it came before the

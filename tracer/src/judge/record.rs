@@ -43,11 +43,14 @@ fn signal_name(signal: u8) -> &'static str {
 
 /// Name of an errno that ends connections (asm-generic numbers).
 pub fn errno_name(errno: i32) -> &'static str {
-    const NAMES: [(i32, &str); 15] = [
+    const NAMES: [(i32, &str); 18] = [
         (1, "EPERM"),
         (2, "ENOENT"),
         (11, "EAGAIN"),
+        (12, "ENOMEM"),
         (13, "EACCES"),
+        (23, "ENFILE"),
+        (24, "EMFILE"),
         (32, "EPIPE"),
         (99, "EADDRNOTAVAIL"),
         (100, "ENETDOWN"),

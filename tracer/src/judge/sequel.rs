@@ -40,6 +40,12 @@ impl Case<'_> {
         self.far_end_reset().is_some() && self.peer.iter().any(|event| here(&event))
     }
 
+    /// Netfilter of this host dropped packets of the connection, and no RST came.
+    pub fn is_dropped_here(&self) -> bool {
+        let dropped = self.socket().is_some_and(|socket| socket.filtered.is_some());
+        dropped && self.incident.reset_received().is_none()
+    }
+
     /// A client's next request met the close of a connection on which nothing had moved for a while.
     pub fn meets_idle_close(&self) -> bool {
         const A_WHILE_MS: u32 = 200;

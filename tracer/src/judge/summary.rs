@@ -202,6 +202,9 @@ fn other_sentence(case: &Case, slug: Cause, (peer, at): (&str, &str), is_weak: b
         Cause::MiddleboxBothEndsReset => {
             format!("Both ends of the connection to {peer} received a RST and neither sent one")
         }
+        Cause::LocalFirewall if case.is_dropped_here() => {
+            format!("The packet filter of this host dropped packets of the connection to {peer}")
+        }
         Cause::LocalFirewall => format!("The packet filter of this host rejected the connection to {peer}"),
         _ => match case.destroyer() {
             Some(task) => format!(
@@ -248,6 +251,7 @@ fn moment(case: &Case) -> String {
         }
         () if case.is_client() && case.is_tunnel() => "from an open tunnel (WebSocket or stream)".to_owned(),
         () if case.is_client() => "in the middle of the response".to_owned(),
+        () if !case.is_client() && case.state().we_closed() => "after Nginx had closed it".to_owned(),
         () if case.awaits_answer() && socket.unread > 0 => format!(
             "{} after the last of the request was sent, with {} of an answer not read",
             since(socket.last_sent_ms),
@@ -257,6 +261,10 @@ fn moment(case: &Case) -> String {
             format!("{} after the request was sent, before a response", since(socket.last_sent_ms))
         }
         () if socket.bytes_received == 0 => "before the request".to_owned(),
+        () if !case.is_client() && socket.unread > 0 && case.incident.reset_received().is_some() => format!(
+            "in the middle of the response, of which Nginx had not read {}",
+            count(u64::from(socket.unread), "byte")
+        ),
         () if case.went_unnoticed() && is_silent(socket) => "while it was idle in Nginx's pool".to_owned(),
         () if case.went_unnoticed() => "after an answer, with nothing more asked of it".to_owned(),
         () if is_silent(socket) => format!("while it was idle for {}", since(socket.idle_ms())),

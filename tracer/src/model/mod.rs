@@ -29,6 +29,6 @@ pub use log::{Level, LogRecord, LogSide, MessageKind, UnixState};
 pub use mac::Mac;
 pub use message::MessageClass;
 pub use packet::{Packet, TcpFlags, Timestamps};
-pub use socket::{Baseline, BaselineSource, PeerHistory, Side, Socket, TcpState};
+pub use socket::{Baseline, BaselineSource, Filtered, PeerHistory, Side, Socket, TcpState};
 pub use time::{Clock, Mono, Utc};
 pub use verdict::Verdict;

@@ -123,6 +123,15 @@ pub struct Owner {
     pub comm: String,
 }
 
+/// Packets that netfilter of this host dropped (`SKB_DROP_REASON_NETFILTER_DROP`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filtered {
+    /// How many; 255 means so many or more.
+    pub packets: u32,
+    /// Since the last of them, milliseconds.
+    pub ago_ms: u32,
+}
+
 /// `TCP_RTO_MIN`, milliseconds: what Linux adds to the round-trip time at least.
 const MIN_VARIANCE_MS: u32 = 200;
 
@@ -158,6 +167,9 @@ pub struct Socket {
     /// The peer's FIN had come (`SOCK_DONE`), also where the state tells no more of it (`CLOSE`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fin_received: bool,
+    /// What netfilter of this host dropped of the connection, if anything (kernels that name the reason, from 5.18).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filtered: Option<Filtered>,
     /// Bytes received and not read by the application (`rcv_nxt - copied_seq`), the FIN not among them.
     pub unread: u32,
     /// Bytes sent and not acknowledged (`snd_nxt - snd_una`).

@@ -40,6 +40,13 @@ const TABLES: &[Spec] = &[
     Spec { table: Forgetful::Peers, map: "PEERS", name: "distances of peers (forgotten)", of_use_s: 60 },
     // A line about a premature close comes within a second.
     Spec { table: Forgetful::Departed, map: "DEPARTED", name: "orderly closes (forgotten)", of_use_s: 2 },
+    // Until Nginx gives the connection up.
+    Spec {
+        table: Forgetful::Filtered,
+        map: "FILTERED",
+        name: "packets dropped here (forgotten)",
+        of_use_s: 60,
+    },
     Spec {
         table: Forgetful::Overflows,
         map: "OVERFLOWS",

@@ -47,6 +47,7 @@ impl Names {
         let number = |name: &str| number(&self.drops, name);
         DropReasons {
             no_socket: number("NO_SOCKET"),
+            netfilter_drop: number("NETFILTER_DROP"),
             tcp_listen_overflow: number("TCP_LISTEN_OVERFLOW"),
             tcp_reset: number("TCP_RESET"),
             tcp_old_sequence: number("TCP_OLD_SEQUENCE"),

@@ -151,6 +151,11 @@ pub const LORE: &[Lore] = &[
         "Interface on which the RST came in: lo",
         "Which rule of the packet filter it was",
     ),
+    lore(
+        "dropped_here",
+        "Reason with which the kernel freed the packets: NETFILTER_DROP (kfree_skb)",
+        "Which rule of the packet filter it was",
+    ),
     lore("linger_zero_reset", SENT, WHY_CLOSED),
     lore("closed_with_unread", SENT, WHY_CLOSED),
     lore(

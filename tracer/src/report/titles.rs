@@ -54,7 +54,7 @@ const TITLES: &[(Cause, &str)] = &[
     (C::MiddleboxDrop, "packets were lost on the path"),
     (C::MiddleboxMtuBlackhole, "large packets were lost on the path"),
     (C::MiddleboxBothEndsReset, "a device on the path reset both ends"),
-    (C::LocalFirewall, "the packet filter of the Nginx host rejected the connection"),
+    (C::LocalFirewall, "the packet filter of the Nginx host rejected or dropped packets"),
     (C::InsufficientEvidence, "who ended the connection is not known"),
 ];
 

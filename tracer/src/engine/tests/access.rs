@@ -1,7 +1,7 @@
 //! access.log tells how a request ended: retried, failed, cut; and which of several clients a line means.
 
 use crate::engine::testing::*;
-use crate::model::verdict::{Impact, MatchMethod};
+use crate::model::verdict::{Cause, Impact, MatchMethod};
 use crate::model::{AccessRecord, Attempt, Input, MessageKind, Socket};
 
 const UPSTREAM: &str = "10.0.0.2:8080";
@@ -143,4 +143,33 @@ fn the_port_behind_a_number_tells_two_connections_of_one_client_apart() {
     assert_eq!((matched.method, matched.candidates), (MatchMethod::Address, 1));
     let remote = &joined[0].connection.as_ref().expect("a connection").remote;
     assert!(remote.ends_with(&format!(":{port}")), "{remote}");
+}
+
+/// A response pauses, its client resets, and Nginx logs the request, whose time the format has.
+#[test]
+fn a_request_as_old_as_the_silence_ended_with_the_reset() {
+    let cause = |request_ms: Option<u64>, milliseconds: u64| {
+        let socket = Socket {
+            bytes_sent: 5_000,
+            last_sent_ms: Some(1_400),
+            last_received_ms: Some(1_405),
+            ..crate::engine::testing::client()
+        };
+        let reset = active_reset(&socket);
+        let record = AccessRecord {
+            arrival: Some(at(milliseconds)),
+            client: Some("10.0.1.9".parse().expect("an address")),
+            status: Some(200),
+            request_ms,
+            ..AccessRecord::default()
+        };
+        let inputs =
+            vec![received(2_000, socket, Some(reset)), (milliseconds, Input::Access(Box::new(record)))];
+        play(inputs).first().map(|verdict| verdict.cause)
+    };
+    assert_eq!(cause(Some(1_402), 2_010), Some(Cause::ClientAbort));
+    // A later request of the same address, on another connection, or nobody knows how old it is.
+    assert_eq!(cause(Some(12), 2_010), Some(Cause::ClientIdleReset));
+    assert_eq!(cause(None, 2_010), Some(Cause::ClientIdleReset));
+    assert_eq!(cause(Some(1_402), 2_700), Some(Cause::ClientIdleReset));
 }

@@ -299,3 +299,25 @@ fn a_tls_handshake_given_up_is_no_abort_of_a_request() {
         check(inputs, Kind::ResetReceived, Party::Client, Cause::ClientHandshakeReset, Certainty::Strong);
     assert_eq!(verdict.phase, crate::model::verdict::Phase::TlsHandshake);
 }
+
+/// A client of HTTP/2 over TLS closes when it has its response, with the empty frame behind it unread.
+#[test]
+fn the_last_frame_unread_is_no_abort() {
+    let last_frame = |unacked: u32| {
+        let socket = Socket {
+            bytes_sent: 300_500,
+            data_segments_in: 9,
+            unacked,
+            last_sent_ms: Some(4),
+            last_received_ms: Some(12),
+            ..client()
+        };
+        let reset = Packet { ack: socket.snd_nxt, ..active_reset(&socket) };
+        let mut host = host();
+        host.nginx.http_listeners = vec![(socket.local, true)];
+        let verdicts = play_on(host, vec![received(100, socket, Some(reset))]);
+        verdicts.first().map(|verdict| (verdict.cause, verdict.impact))
+    };
+    assert_eq!(last_frame(38), Some((Cause::ClientLateReset, Impact::Harmless)));
+    assert_eq!(last_frame(1_400), Some((Cause::ClientAbort, Impact::Unknown)));
+}

@@ -7,6 +7,7 @@ mod client;
 mod clock;
 mod engine;
 mod far;
+mod filtered;
 mod history;
 mod icmp;
 mod impact;

@@ -25,7 +25,7 @@ fn peer_alive(case: &Case) -> Option<Finding> {
     let reset = case.incident.reset_received()?;
     let socket = case.socket()?;
     if case.connecting() {
-        return None;
+        return taken_after_all(case, reset);
     }
     let sequence = reset.packet.as_ref().map_or(socket.rcv_nxt, |packet| packet.seq);
     let unbroken = case.incident.aftermath.iter().take_while(|event| !has(event, TcpFlags::SYN));
@@ -59,6 +59,19 @@ fn peer_alive(case: &Case) -> Option<Finding> {
     let alive = Finding::supporting("peer_alive", Origins::DEVICE, detail);
     let decides = is_late(event) && !may_be_its_filters(reset, socket);
     Some(alive.decisive_if(decides).compared(&end_of(packet), &sequence))
+}
+
+/// The SYN that a RST refused was taken: its SYN-ACK follows. Two hosts behind one address may both have answered.
+fn taken_after_all(case: &Case, reset: &Event) -> Option<Finding> {
+    let refused = reset.packet.as_ref()?;
+    let is_taken = |packet: &Packet| {
+        let both = packet.flags.has(TcpFlags::SYN) && packet.flags.has(TcpFlags::ACK);
+        both && packet.ack == refused.ack && packet.source == refused.source
+    };
+    let answer = case.incident.aftermath.iter().find(|event| event.packet.as_ref().is_some_and(is_taken))?;
+    let after = answer.time.since(reset.time).as_millis();
+    let detail = format!("{after} ms after the RST came the SYN-ACK to the same SYN: a listener took it");
+    Some(Finding::supporting("peer_alive", Origins::DEVICE, detail))
 }
 
 /// No reordering explains the answer that comes at once: a reset by a living socket carries its last number, and one
@@ -167,8 +180,8 @@ fn both_ends(case: &Case) -> Option<Finding> {
     let last = ours.time.max(theirs.time).after(TOLD_LATE);
     let sent = |event: &Event| {
         let EventKind::ResetSent { local, .. } = event.kind else { return false };
-        let came = if Some(local) == case.tuple().map(|tuple| tuple.local) { theirs } else { ours };
-        event.time <= last && !is_other_than_answer(event, came)
+        let received = if Some(local) == case.tuple().map(|tuple| tuple.local) { theirs } else { ours };
+        event.time <= last && !is_other_than_answer(event, received)
     };
     let silent = case.peer_reset().is_none_or(|event| !sent(event))
         && !case.incident.own.iter().chain(&case.incident.aftermath).any(sent)
@@ -186,8 +199,8 @@ fn both_ends(case: &Case) -> Option<Finding> {
 
 /// A kernel that has no socket answers a segment with an ACK by a bare RST (RFC 9293, section 3.10.7.1), so the RST with an
 /// ACK that came is another one.
-fn is_other_than_answer(answer: &Event, came: &Event) -> bool {
-    answer.answers_segment() && has(answer, TcpFlags::ACK) && has(came, TcpFlags::ACK)
+fn is_other_than_answer(answer: &Event, received: &Event) -> bool {
+    answer.answers_segment() && has(answer, TcpFlags::ACK) && has(received, TcpFlags::ACK)
 }
 
 /// The other end is on this host, its socket lived on after the RST in its name, and its kernel had sent none. Whether a

@@ -8,6 +8,7 @@ use crate::judge::case::{ABORTED, Case, OverflowNote};
 use crate::judge::finding::{Finding, Origins};
 use crate::model::{Backlog, Event, EventKind, MessageClass, Packet, Socket, TcpState};
 
+use crate::output::layout::count;
 use crate::timeline::listens_on;
 
 use super::state;
@@ -16,6 +17,7 @@ use crate::judge::rules::TLS_ALERT_BYTES;
 /// Adds the findings about this host's own doing.
 pub fn detect(case: &Case, findings: &mut Vec<Finding>) {
     findings.extend(reset_on_loopback(case));
+    findings.extend(dropped_here(case));
     findings.extend(worker_exiting(case));
     findings.extend(own_reset(case));
     findings.extend(listener_full(case));
@@ -46,6 +48,23 @@ fn reset_on_loopback(case: &Case) -> Option<Finding> {
         let opened = |socket: &Socket| !socket.preexisting && !case.connecting();
         let seen = case.is_client() || case.socket().is_some_and(opened);
         Finding::supporting("reset_on_loopback", Origins::FILTER, detail).decisive_if(seen)
+    })
+}
+
+/// The kernel names netfilter as the reason for which it dropped packets of this connection, and nothing was heard of the
+/// peer since: a packet that is dropped now and then is sent again, and explains nothing.
+fn dropped_here(case: &Case) -> Option<Finding> {
+    let socket = case.socket()?;
+    let filtered = socket.filtered.filter(|_| case.incident.reset_received().is_none())?;
+    let heard = [socket.last_received_ms, socket.last_ack_ms].into_iter().flatten().min();
+    let waits = case.connecting() || case.outstanding() > 0 || case.awaits_answer();
+    (waits && heard.is_none_or(|heard| filtered.ago_ms <= heard)).then(|| {
+        let detail = format!(
+            "Netfilter of this host dropped {} of this connection, the last {} ms before its end, and nothing came from the peer since",
+            count(u64::from(filtered.packets), "packet"),
+            filtered.ago_ms
+        );
+        Finding::decisive("dropped_here", Origins::FILTER, detail).valued(&filtered.packets)
     })
 }
 

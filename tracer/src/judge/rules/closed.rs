@@ -16,6 +16,13 @@ pub const RULES: &[Rule] = &[
         origins: Origins::OTHER_PROCESS,
     },
     Rule {
+        name: "closed/dropped_here",
+        when: |look| look.has("dropped_here"),
+        party: Party::Middlebox,
+        cause: Cause::LocalFirewall,
+        origins: Origins::FILTER,
+    },
+    Rule {
         name: "closed/large_segments_lost",
         when: |look| look.has("large_segments_lost"),
         party: Party::Middlebox,

@@ -84,7 +84,10 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "received/connect_answered_elsewhere",
-        when: |look| look.case.connecting() && (elsewhere(look) || look.has("answered_too_soon")),
+        when: |look| {
+            look.case.connecting()
+                && (elsewhere(look) || look.has("answered_too_soon") || look.has("peer_alive"))
+        },
         party: Party::Middlebox,
         cause: Cause::MiddleboxReject,
         origins: Origins::DEVICE,

@@ -127,8 +127,9 @@ pub const TABLE: &[Scenario] = &[
             causes: &["local_firewall"],
             kinds: &["timeout"],
             impacts: &["request_failed"],
+            // Weak where the kernel does not name why it dropped the answer.
             least: Certainty::Weak,
-            most: Certainty::Strong,
+            most: Certainty::Proven,
             ..FAR_END
         }],
         log: LogTruth::Always("upstream timed out (110"),

@@ -3,6 +3,8 @@
 use super::super::net::Node;
 use super::super::scenario::{Certainty, Check, Expect, INCIDENT, LogTruth, ORDINARY, Scenario};
 use super::super::stage::Stage;
+use super::silence::{IMPATIENT, TIMED_OUT};
+use super::upstream::in_flight;
 use super::{KEPT, PLAIN};
 use anyhow::Result;
 
@@ -31,6 +33,13 @@ pub(super) const REJECTED: Expect = Expect {
     ..INCIDENT
 };
 
+const DROPPED: Expect =
+    Expect { kinds: &["timeout"], checks: &[Check::Evidence(&["dropped_here"])], ..LOCAL };
+
+const DROP_SYN: &str = "tcp flags & (syn | ack) == syn drop";
+/// See `REJECT_DATA`.
+const DROP_DATA: &str = "meta length > 88 drop";
+
 const REFUSED_LINE: LogTruth = LogTruth::Always("connect() failed (111");
 
 /// Filters that answer.
@@ -52,6 +61,76 @@ pub const TABLE: &[Scenario] = &[
         drive: local_data,
         expect: &[Expect { kinds: &["reset_received"], ..LOCAL }],
         log: LogTruth::Always("failed (104"),
+        ..ORDINARY
+    },
+    Scenario {
+        name: "local-drop-syn",
+        says: "the Nginx host's own packet filter drops the SYN towards the upstream",
+        servers: IMPATIENT,
+        drive: |stage| {
+            let rule = format!("{} {DROP_SYN}", stage.towards_upstream());
+            stage.filter_output(Node::Web, &rule)?;
+            timed_out(stage)
+        },
+        expect: &[DROPPED],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "local-drop-request",
+        says: "the same with the request on an established connection",
+        servers: IMPATIENT,
+        drive: |stage| {
+            let listener = stage.listen()?;
+            let rule = format!("{} {DROP_DATA}", stage.towards_upstream());
+            stage.filter_output(Node::Web, &rule)?;
+            timed_out(stage)?;
+            stage.accept(listener).map(drop)
+        },
+        expect: &[DROPPED],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "local-drop-answer",
+        says: "the same with the answer on its way in, which the upstream sends again and again",
+        servers: IMPATIENT,
+        drive: |stage| {
+            let (client, upstream) = in_flight(stage)?;
+            stage.read_request(upstream)?;
+            let rule = format!("{} {DROP_DATA}", stage.leaving_upstream());
+            stage.filter_input(Node::Web, &rule)?;
+            stage.answer(upstream)?;
+            stage.response(client, "504")
+        },
+        expect: &[DROPPED],
+        log: TIMED_OUT,
+        ..ORDINARY
+    },
+    Scenario {
+        name: "trap-local-drop-once",
+        says: "the Nginx host's packet filter drops the first copy of a request, which is sent again; then its upstream is slow",
+        servers: IMPATIENT,
+        drive: |stage| {
+            let listener = stage.listen()?;
+            let rule = format!("{} {DROP_DATA}", stage.towards_upstream());
+            stage.filter_output(Node::Web, &rule)?;
+            let client = stage.connect()?;
+            stage.request(client, "GET /dropped-once")?;
+            let upstream = stage.accept(listener)?;
+            stage.clear_filters();
+            stage.read_request(upstream)?;
+            stage.response(client, "504")
+        },
+        expect: &[Expect {
+            party: "upstream",
+            causes: &["upstream_slow"],
+            kinds: &["timeout"],
+            least: Certainty::Weak,
+            most: Certainty::Strong,
+            ..LOCAL
+        }],
+        log: TIMED_OUT,
         ..ORDINARY
     },
     Scenario {
@@ -93,6 +172,12 @@ fn reject_reset(stage: &mut Stage<'_>) -> Result<()> {
     failing_request(stage)?;
     stage.answer(upstream)?;
     stage.response(busy, "200")
+}
+
+fn timed_out(stage: &mut Stage<'_>) -> Result<()> {
+    let client = stage.connect()?;
+    stage.request(client, "GET /dropped")?;
+    stage.response(client, "504")
 }
 
 pub(super) fn failing_request(stage: &mut Stage<'_>) -> Result<()> {

@@ -198,22 +198,6 @@ pub const TABLE: &[Scenario] = &[
         log: LogTruth::Either,
         ..ORDINARY
     },
-    Scenario {
-        name: "local-firewall-drops",
-        says: "the Nginx host's own filter drops the SYN towards the upstream",
-        servers: "server { listen @LISTEN@; location / { proxy_pass http://@UPSTREAM@; proxy_connect_timeout 2s; } }\n",
-        drive: filter_drops,
-        expect: &[Expect {
-            party: "middlebox",
-            causes: &["local_firewall", "middlebox_drop"],
-            kinds: &["timeout"],
-            impacts: &["request_failed"],
-            most: Certainty::Strong,
-            ..INCIDENT
-        }],
-        log: LogTruth::Always("upstream timed out (110"),
-        ..ORDINARY
-    },
 ];
 
 /// SETTINGS and GOAWAY with `INTERNAL_ERROR` (RFC 9113, section 6.8).
@@ -346,12 +330,4 @@ fn filter_answer(stage: &mut Stage<'_>) -> Result<()> {
     let client = stage.connect()?;
     stage.request(client, "GET /small")?;
     stage.wait_client("the RST reaches Nginx", |socket| socket.is_none())
-}
-
-fn filter_drops(stage: &mut Stage<'_>) -> Result<()> {
-    let rule = format!("{} drop", stage.towards_upstream());
-    stage.filter_output(Node::Web, &rule)?;
-    let client = stage.connect()?;
-    stage.request(client, "GET /dropped")?;
-    stage.response(client, "504")
 }
