@@ -236,9 +236,6 @@ fn moment(case: &Case) -> String {
     let since = |ms: Option<u32>| human(u64::from(ms.unwrap_or(0)));
     match () {
         () if case.connecting() => "while the connection was being opened".to_owned(),
-        () if case.is_client() && case.upstream_has_not_answered() => {
-            format!("{} after its last bytes, before a response", since(socket.last_received_ms))
-        }
         () if case.is_client() && case.outstanding() > 0 => {
             format!("with {} of the response not acknowledged", count(case.outstanding(), "byte"))
         }
@@ -248,6 +245,9 @@ fn moment(case: &Case) -> String {
         }
         () if case.is_client() && socket.owes_answer() => {
             format!("{} after its request, before a response", since(socket.last_received_ms))
+        }
+        () if case.is_client() && case.upstream_has_not_answered() => {
+            format!("{} after its last bytes, before a response", since(socket.last_received_ms))
         }
         () if case.is_client() && case.is_tunnel() => "from an open tunnel (WebSocket or stream)".to_owned(),
         () if case.is_client() => "in the middle of the response".to_owned(),
@@ -261,7 +261,7 @@ fn moment(case: &Case) -> String {
             format!("{} after the request was sent, before a response", since(socket.last_sent_ms))
         }
         () if socket.bytes_received == 0 => "before the request".to_owned(),
-        () if !case.is_client() && socket.unread > 0 && case.incident.reset_received().is_some() => format!(
+        () if is_not_read(case, socket) => format!(
             "in the middle of the response, of which Nginx had not read {}",
             count(u64::from(socket.unread), "byte")
         ),
@@ -270,6 +270,12 @@ fn moment(case: &Case) -> String {
         () if is_silent(socket) => format!("while it was idle for {}", since(socket.idle_ms())),
         () => format!("in the middle of the response, after {} bytes", socket.bytes_received),
     }
+}
+
+/// Nothing moved, because Nginx itself did not read.
+fn is_not_read(case: &Case, socket: &Socket) -> bool {
+    let at_rest = case.went_unnoticed() || is_silent(socket);
+    at_rest && socket.unread > 0 && case.incident.reset_received().is_some()
 }
 
 /// The same for a RST that a capture shows in Nginx's name, with the silence where it tells more.

@@ -166,8 +166,6 @@ mod tests {
         "Unopposed(\"answered_too_soon\")",
         // The limits (tcp_mem, tcp_max_orphans) are those of the whole machine, not of a namespace.
         "Unfound(\"memory_pressure\")",
-        // Needs one of the two above, or a lack of descriptors at the very moment of a reset.
-        "Unruled(\"sent/local_resource\")",
         // The close_notify of a server that waits for the client's, met by a client that is gone: Nginx closes at once.
         "Unruled(\"client/farewell_lost\")",
         // For captures of a client's TLS that last until its late answer to Nginx's close.

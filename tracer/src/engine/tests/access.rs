@@ -153,7 +153,7 @@ fn a_request_as_old_as_the_silence_ended_with_the_reset() {
             bytes_sent: 5_000,
             last_sent_ms: Some(1_400),
             last_received_ms: Some(1_405),
-            ..crate::engine::testing::client()
+            ..client()
         };
         let reset = active_reset(&socket);
         let record = AccessRecord {
