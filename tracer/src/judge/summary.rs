@@ -252,6 +252,7 @@ fn moment(case: &Case) -> String {
         () if case.is_client() && case.is_tunnel() => "from an open tunnel (WebSocket or stream)".to_owned(),
         () if case.is_client() => "in the middle of the response".to_owned(),
         () if !case.is_client() && case.state().we_closed() => "after Nginx had closed it".to_owned(),
+        () if case.is_tunnel() => "in an open tunnel (WebSocket or stream)".to_owned(),
         () if case.awaits_answer() && socket.unread > 0 => format!(
             "{} after the last of the request was sent, with {} of an answer not read",
             since(socket.last_sent_ms),
