@@ -153,7 +153,7 @@ pub const HOOKS: &[HookSpec] = hooks! {
         ["inet_sk_error_report_typed" BtfTracepoint Types, "inet_sk_error_report" RawTracepoint Memory]
         "socket errors on connections that go on",
     "kfree_skb" KfreeSkb ["kfree_skb" RawTracepoint Memory] if Need::Argument(2, "a reason");
-        "RSTs that were refused, segments answered without a socket, what full accept queues drop at first",
+        "RSTs that were refused, segments answered without a socket, what full accept queues drop at first, and what netfilter of this host drops",
     "tcp_send_reset" TcpSendReset
         ["tcp_send_reset" RawTracepoint Memory,
          "tcp_send_reset_typed" BtfTracepoint NullableTypes
