@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::verdict::MatchMethod;
-use crate::model::{Clock, Event, LogRecord, LogSide, MessageClass, MessageKind, Mono, Side};
+use crate::model::{Clock, Event, LogRecord, LogSide, MessageClass, MessageKind, Mono, Side, Socket};
 use crate::timeline::{Incident, canonical};
 
 pub use access::{Access, ended_by, ending};
@@ -219,7 +219,8 @@ fn gap(line: &Line, incident: &Incident, (early, late): (Duration, Duration)) ->
 /// How much before and after an event the line may appear. What announces a close comes first, and long before it only
 /// where the addresses say that it is this client's: within that time the worker closes many.
 fn window(line: &Line, incident: &Incident, address: bool) -> (Duration, Duration) {
-    let (early, late) = if line.coarse { (PRINTED, PRINTED * 2) } else { (EARLY, LATE) };
+    let (early, late) =
+        if line.coarse { (PRINTED + given_up_before(incident), PRINTED * 2) } else { (EARLY, LATE) };
     let (early, late) = match (announces(&line.record), address || !line.real_ip) {
         (true, true) => (ANNOUNCED, late),
         (true, false) => (LATE, early),
@@ -231,6 +232,13 @@ fn window(line: &Line, incident: &Incident, address: bool) -> (Duration, Duratio
     // And so does one that Nginx does not read, because its client takes no more.
     let unread = incident.reset_received().and(incident.socket()).is_some_and(|socket| socket.unread > 0);
     if (pooled && idle) || unread { (early, late.max(Duration::from_mins(1))) } else { (early, late) }
+}
+
+/// A capture does not show when Nginx gave up what is sent again and again, but that it was not after the last copy.
+fn given_up_before(incident: &Incident) -> Duration {
+    const MOST: Duration = Duration::from_mins(2);
+    let unheard = incident.closed().and(incident.socket());
+    Duration::from_millis(unheard.map_or(0, Socket::retransmission_span_ms).into()).min(MOST)
 }
 
 fn difference(line: Mono, event: Mono) -> i64 {

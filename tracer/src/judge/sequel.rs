@@ -46,7 +46,8 @@ impl Case<'_> {
         dropped && self.incident.reset_received().is_none()
     }
 
-    /// A client's next request met the close of a connection on which nothing had moved for a while.
+    /// A client's next request met the close of a connection on which nothing had moved for a while, or whose worker ended in
+    /// order just then (a reload closes the connections that are between two requests).
     pub fn meets_idle_close(&self) -> bool {
         const A_WHILE_MS: u32 = 200;
         const FIN: u64 = 1;
@@ -55,7 +56,8 @@ impl Case<'_> {
         let asked = event.answers_segment() && bytes > self.longest_farewell();
         let done =
             !socket.owes_answer() && self.lacking() <= self.longest_farewell() + FIN && socket.bytes_sent > 0;
-        self.is_client() && self.line.is_none() && asked && done && socket.idle_ms() >= Some(A_WHILE_MS)
+        let at_rest = socket.idle_ms() >= Some(A_WHILE_MS) || self.is_of_ending_worker(event, socket);
+        self.is_client() && self.line.is_none() && asked && done && at_rest
     }
 
     /// A segment of a client met no connection: a late copy of one that is done, or the client does not know that its

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Event, EventKind, TcpState};
+use crate::model::{Event, EventKind, Mono, Socket, TcpState};
 
 use super::case::Case;
 
@@ -19,9 +19,18 @@ impl<'a> Case<'a> {
         let waited = open && self.error() == 0 && !self.is_client() && self.awaits_answer();
         let unexplained = self.line.is_none() && self.caused_by.is_none() && close.task.exiting.is_none();
         let limited = !self.host.nginx.shutdown_timeouts_ms.is_empty();
-        let (ended, exit) = self.processes.ended.get(&close.task.pid)?;
-        let right_after = *ended >= close.time && ended.since(close.time) <= SAME_TURN;
-        let in_order = exit.signal == 0 && exit.status == 0;
-        (waited && unexplained && limited && right_after && in_order).then_some(close)
+        (waited && unexplained && limited && self.ends_in_order(close.task.pid, close.time)).then_some(close)
+    }
+
+    /// The worker that held this socket ended in order right after this.
+    pub fn is_of_ending_worker(&self, event: &Event, socket: &Socket) -> bool {
+        socket.owner.as_ref().is_some_and(|owner| self.ends_in_order(owner.pid, event.time))
+    }
+
+    fn ends_in_order(&self, worker: u32, time: Mono) -> bool {
+        self.processes.ended.get(&worker).is_some_and(|(ended, exit)| {
+            let right_after = *ended >= time && ended.since(time) <= SAME_TURN;
+            right_after && exit.signal == 0 && exit.status == 0
+        })
     }
 }

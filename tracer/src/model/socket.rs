@@ -288,7 +288,7 @@ impl Socket {
 
     /// From the first transmission to the latest of the pending retransmissions, milliseconds: the timeout doubles
     /// each time (RFC 6298, section 5), from the round-trip time and the least variance Linux assumes (200 ms).
-    fn retransmission_span_ms(&self) -> u32 {
+    pub fn retransmission_span_ms(&self) -> u32 {
         let first = self.srtt_us / 1_000 + MIN_VARIANCE_MS;
         first.saturating_mul((1_u32 << self.retransmits_pending.min(20)) - 1)
     }

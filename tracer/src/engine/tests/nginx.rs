@@ -2,7 +2,9 @@
 
 use crate::engine::testing::*;
 use crate::model::verdict::{Cause, Certainty, Impact, Kind, Party, Verdict};
-use crate::model::{HostFacts, MessageKind, Packet, Socket, Task, TcpFlags, TcpState};
+use crate::model::{
+    EventKind, ExitStatus, HostFacts, Input, MessageKind, Packet, Socket, Task, TcpFlags, TcpState,
+};
 
 #[test]
 fn a_linger_zero_reset_is_on_purpose() {
@@ -201,9 +203,9 @@ fn data_after_nginxs_close_is_not_a_received_reset() {
     let request = data_from_peer(&orphan, 300);
     let mut inputs = vec![received(100, orphan.clone(), None)];
     let (when, input) = sent(100, orphan, "TCP_ABORT_ON_DATA", nobody());
-    let crate::model::Input::Event(mut event) = input else { unreachable!() };
+    let Input::Event(mut event) = input else { unreachable!() };
     event.packet = Some(request);
-    inputs.push((when, crate::model::Input::Event(event)));
+    inputs.push((when, Input::Event(event)));
     let verdict = check(inputs, Kind::ResetSent, Party::Nginx, Cause::NginxClosedUnread, Certainty::Proven);
     assert!(verdict.evidence.iter().any(|piece| piece.code == "data_after_close"));
 }
@@ -261,9 +263,9 @@ fn resets_of_one_listener_are_told_apart_by_their_clients() {
         let mut trigger = data_from_peer(&client(), 100);
         trigger.source.set_port(port);
         let (when, input) = answered(100, "TCP_FLAGS", trigger, None);
-        let crate::model::Input::Event(mut event) = input else { unreachable!() };
+        let Input::Event(mut event) = input else { unreachable!() };
         event.socket = Some(listener.clone());
-        inputs.push((when, crate::model::Input::Event(event)));
+        inputs.push((when, Input::Event(event)));
     }
     let verdicts = play(inputs);
     assert_eq!(verdicts.len(), 3, "{verdicts:#?}");
@@ -354,4 +356,27 @@ fn a_line_that_a_client_broke_is_told_with_the_fields_of_its_end() {
         (log.client.as_deref(), log.action.as_deref()),
         (Some("192.0.2.7"), Some("reading PROXY protocol"))
     );
+}
+
+/// A reload closes busy connections, too, when they are between two requests.
+#[test]
+fn a_request_that_meets_the_close_of_an_ending_worker_has_lost_no_response() {
+    let socket = Socket {
+        state: TcpState::FinWait1,
+        bytes_sent: 123,
+        unacked: 1,
+        last_sent_ms: Some(0),
+        last_received_ms: Some(0),
+        ..client()
+    };
+    let impact = |status: u8| {
+        let exiting = Some(ExitStatus { signal: 0, status, core_dumped: false });
+        let mut reset = sent(100, socket.clone(), "TCP_ABORT_ON_DATA", nobody());
+        let Input::Event(event) = &mut reset.1 else { unreachable!("made above") };
+        event.packet = Some(data_from_peer(&socket, 300));
+        let ends = bare(150, EventKind::ProcessExit, Task { exiting, ..worker() });
+        play(vec![reset, ends]).iter().map(|verdict| (verdict.cause, verdict.impact)).collect::<Vec<_>>()
+    };
+    assert_eq!(impact(0), [(Cause::NginxClosedUnread, Impact::RequestFailed)]);
+    assert_eq!(impact(1), [(Cause::NginxClosedUnread, Impact::Unknown)]);
 }
